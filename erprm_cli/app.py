@@ -1,0 +1,59 @@
+"""The `erprm` program: one Typer app, one module per command, errors as one line."""
+
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+
+import typer
+
+from erprm_cli.errors import Terminated, UserError
+
+# In the order `erprm --help` lists them.
+COMMANDS = ("sample", "rollout", "label", "train", "score", "bon", "rlhf")
+
+app = typer.Typer(
+    help="Entropy-regularized process reward models: commands that read and write JSON Lines.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help: rich panels would cost 100 ms, and a pipe gets the same text
+    pretty_exceptions_enable=False,  # a bug keeps its ordinary traceback
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """Run the command named on the command line and leave with its exit status."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+    except UserError as error:
+        _leave(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _leave("interrupted; with -o, the same command again continues", 130)
+    except Terminated:
+        _leave("terminated; with -o, the same command again continues", 143)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _leave(message: str, status: int) -> None:
+    print(f"erprm: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+) -> None:
+    if version:
+        from erprm_cli import __version__
+
+        print(f"erprm {__version__}")
+        raise typer.Exit
+
+
+for name in COMMANDS:
+    app.command(name)(getattr(import_module(f"erprm_cli.commands.{name}"), name))

@@ -1,0 +1,75 @@
+"""Flags shared by commands, so that a flag has one name, one type and one meaning."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Dtype(StrEnum):
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class EngineName(StrEnum):
+    auto = "auto"
+    transformers = "transformers"
+
+
+class Aggregate(StrEnum):
+    min = "min"
+    last = "last"
+    prod = "prod"
+    mean = "mean"
+    max = "max"
+
+
+# Streams
+Source = Annotated[str, typer.Argument(metavar="[INPUT]", help="JSONL to read; - is stdin.")]
+Target = Annotated[
+    str,
+    typer.Option("--output", "-o", metavar="FILE", help="JSONL to write or continue; - is stdout."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start FILE afresh.")]
+Errors = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Set bad rows aside here and go on, instead of stopping."),
+]
+MaxErrors = Annotated[int | None, typer.Option(min=0, help="Stop after more bad rows than this.")]
+Limit = Annotated[int | None, typer.Option("--limit", "-L", min=0, help="Read at most this many rows.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+
+# Models
+Model = Annotated[str, typer.Option("--model", "-m", help="Policy: a folder, a Hub name, or tiny.")]
+Prm = Annotated[str, typer.Option("--prm", help="Process reward model: a folder or a Hub name.")]
+Engine = Annotated[EngineName, typer.Option(help="What runs the model.")]
+DtypeOption = Annotated[
+    Dtype, typer.Option("--dtype", help="Number type; auto: bfloat16 on a GPU, float32 on a CPU.")
+]
+BatchSize = Annotated[
+    int, typer.Option(min=0, help="Completions in flight at once; 0 lets the engine choose.")
+]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+]
+
+# Sampling
+Template = Annotated[
+    str, typer.Option("--template", "-t", help="Prompt format: a shipped name or a .toml file.")
+]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
+TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus of the distribution to draw from.")]
+MaxTokens = Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")]
+Seed = Annotated[int, typer.Option(help="Seed of all drawing and shuffling.")]
+
+# Method
+Eta = Annotated[
+    float,
+    typer.Option(help="Entropy regularization: 0 is the mean, inf the maximum, -inf the minimum."),
+]
+AggregateOption = Annotated[
+    Aggregate, typer.Option("--aggregate", help="How the scores of steps make one of a solution.")
+]
