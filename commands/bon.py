@@ -1,8 +1,123 @@
-"""erprm bon"""
+"""erprm bon: scored solutions -> the best of each problem, and how good that is."""
 
-from erprm_cli.options import Source, Target
+import sys
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from erprm_cli import options
+from erprm_cli.answers import Grader
+from erprm_cli.errors import UsageError
+from erprm_cli.jsonl import Row, bad_rows, open_whole_output
+from erprm_cli.progress import News
 
 
-def bon(source: Source = "-", output: Target = "-") -> None:
-    """Not built yet."""
-    raise NotImplementedError
+def bon(
+    source: options.Source = "-",
+    output: options.Target = "-",
+    prm: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
+    ] = None,
+    aggregate: options.AggregateOption = options.Aggregate.min,
+    all_aggregates: Annotated[
+        bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")
+    ] = False,
+    n: Annotated[
+        str | None,
+        typer.Option(
+            "-n", "--n", metavar="N,...", help="Show figures for these n; else 1,4,8,16,32,64 and all."
+        ),
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="The same candidates scored by another PRM; repeatable."),
+    ] = None,
+    report: Annotated[str | None, typer.Option(metavar="FILE", help="Write one JSON row per figure.")] = None,
+    plot: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Draw the figures against n (.png, .svg, .pdf).")
+    ] = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    errors: options.Errors = None,
+    max_errors: options.MaxErrors = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Choose the best of N candidates and judge the choice.
+
+    Writes one row per problem: the solution with the highest score (of equal ones the first), with score, n,
+    aggregate and correct (reward above 0.5; null without reward). INPUT holds scored solutions in any order.
+    On stderr: pass@1, votes, best-of-n and pass@n for every n over all subsets of the candidates (votes: over
+    random ones), with 95 % intervals over problems; with --compare also paired differences.
+
+    Example: erprm score --prm prm solutions.jsonl | erprm bon -o chosen.jsonl
+    """
+    from erprm_cli import candidates, figures
+
+    others, budgets = compare or [], _budgets(n)
+    if report == "-" and output == "-":
+        raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
+    if plot is not None:
+        figures.load_pyplot()
+    aggregates = [aggregate.value, *(other.value for other in options.Aggregate if other != aggregate)]
+    aggregates = aggregates if all_aggregates else aggregates[:1]
+    settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
+    shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
+    with (
+        News("bon", quiet) as news,
+        bad_rows(errors, max_errors) as bad,
+        open_whole_output(output, settings, source=source, overwrite=overwrite) as out,
+        ExitStack() as stack,
+    ):
+        figure_rows = None
+        if report is not None:
+            figure_rows = stack.enter_context(
+                open_whole_output(report, settings | shown, source=source, overwrite=overwrite)
+            )
+        pool = candidates.Candidates(source, aggregates)
+        for row in candidates.read_candidates(source, prm, bad, limit):
+            pool.add(row)
+            news.progress(pool.count, "candidates")
+        tables = [candidates.read_scores(other, aggregates, limit) for other in others]
+        for table in tables:
+            pool.table.check_same(table)
+        for row in pool.choices():
+            out.write(row)
+        out.flush()
+        if not pool.count:
+            return
+        news.say(f"{len(pool.problems):,} problems, {pool.count:,} candidates; chosen by {aggregate.value}")
+        graded = []
+        with Grader() as grader:  # the answers that vote together are those that grade as equal
+            for problem in pool.graded(tables, grader):
+                graded.append(problem)
+                news.progress(len(graded), "problems", len(pool.problems), "grouping answers")
+        if len(graded) < len(pool.problems):
+            without = len(pool.problems) - len(graded)
+            news.warn(
+                f"{without:,} problems are in no figure, as 'reward' is missing; `erprm sample` writes it"
+            )
+        if not graded:
+            return
+        names = candidates.prm_names([pool.table, *tables])
+        budgets = budgets or candidates.default_budgets(len(problem.correct_N) for problem in graded)
+        found = candidates.judge(graded, names, aggregates, budgets, seed)
+        for unknown in sorted(set(budgets) - {figure.n for figure in found}):
+            news.warn(f"no problem has {unknown:,} candidates; there is no figure for that n")
+        if not quiet:
+            print(figures.table(found), file=sys.stderr)
+        if figure_rows is not None:
+            for figure in found:
+                figure_rows.write(figure.row())
+        if plot is not None:
+            figures.plot(found, plot)
+
+
+def _budgets(text: str | None) -> list[int]:
+    """Return the numbers of --n, or nothing where it is not given."""
+    numbers = [part.strip() for part in text.split(",")] if text is not None else []
+    if not all(part.isdecimal() and int(part) for part in numbers):
+        raise UsageError(f"--n takes whole numbers from 1 with commas between, like 1,4,16, not {text!r}")
+    return sorted(set(map(int, numbers)))

@@ -1,8 +1,86 @@
-"""erprm rlhf"""
+"""erprm rlhf: a policy improved by what a process reward model prefers."""
 
-from erprm_cli.options import Source, Target
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from erprm_cli import options, records
+from erprm_cli.engines import EngineConfig
+from erprm_cli.jsonl import bad_rows, check_run_directory, open_output, read_rows
+from erprm_cli.progress import News
+from erprm_cli.raft import Raft, RaftConfig
+from erprm_cli.streams import unique
+from erprm_cli.policy_templates import policy_template
 
 
-def rlhf(source: Source = "-", output: Target = "-") -> None:
-    """Not built yet."""
-    raise NotImplementedError
+def rlhf(
+    prm: options.Prm,
+    directory: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="The run directory; it is continued.")
+    ],
+    source: options.Source = "-",
+    model: options.Model = "tiny",
+    template: options.Template = "tiny",
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", metavar="FILE", help="Problems for a greedy evaluation each round.")
+    ] = None,
+    iterations: Annotated[int, typer.Option(min=1, help="Rounds of sample, score, select, train.")] = 3,
+    slice_size: Annotated[int, typer.Option(min=1, help="Problems of a round.")] = 20_000,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Solutions of each problem.")] = 16,
+    temperature: options.Temperature = 1.0,
+    top_p: options.TopP = 1.0,
+    max_tokens: options.MaxTokens = 512,
+    aggregate: options.AggregateOption = options.Aggregate.min,
+    require_correct: Annotated[
+        bool, typer.Option("--require-correct", help="Keep only solutions with the right answer.")
+    ] = False,
+    epochs: Annotated[float, typer.Option(min=0.0, help="Passes over what was kept.")] = 2.0,
+    lr: Annotated[float, typer.Option(help="Learning rate of round 1; it falls linearly.")] = 5e-7,
+    batch_size: Annotated[int, typer.Option(min=1, help="Solutions of an optimizer step.")] = 128,
+    seed: options.Seed = 0,
+    engine: options.Engine = options.EngineName.auto,
+    dtype: options.DtypeOption = options.Dtype.auto,
+    trust_remote_code: options.TrustRemoteCode = False,
+    limit: options.Limit = None,
+    errors: options.Errors = None,
+    max_errors: options.MaxErrors = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Improve a policy by RAFT with a process reward model.
+
+    INPUT holds problems. Every phase is a JSONL file in DIR, so the same command continues a stopped run.
+    stdout gets one row per round: the policy's folder, its greedy accuracy, what was selected.
+
+    Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
+    """
+    config = RaftConfig(
+        policy=model,
+        prm=prm,
+        iterations=iterations,
+        slice_size=slice_size,
+        n=n,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        aggregate=aggregate.value,
+        require_correct=require_correct,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    recipe = policy_template(template)
+    settings = {"command": "rlhf", **asdict(config), "template": recipe.name, "eval": evaluation}
+    with bad_rows(errors, max_errors) as bad, open_output("-", {}) as out, News("rlhf", quiet) as news:
+        # The slices of later rounds wait for the earlier rounds: the problems, all short, stay in memory.
+        problems = list(read_rows(source, unique(records.problem, "id"), bad, limit))
+        if not problems:
+            return
+        check_run_directory(directory, settings, overwrite=overwrite)
+        running = EngineConfig(model, engine.value, dtype.value, 0, None, trust_remote_code)
+        raft = Raft(config, running, recipe, directory, evaluation, news.say)
+        for row in raft.run(problems):
+            out.write(row)

@@ -1,8 +1,74 @@
-"""erprm rollout"""
+"""erprm rollout: solutions -> graded completions after every step."""
 
-from erprm_cli.options import Source, Target
+from contextlib import closing
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from erprm_cli import options
+from erprm_cli.answers import Grader
+from erprm_cli.engines import EngineConfig, open_engine
+from erprm_cli.jsonl import bad_rows, open_output, read_rows
+from erprm_cli.progress import News
+from erprm_cli.rollouts import Roller, gradable
+from erprm_cli.sampling import Drawn
+from erprm_cli.streams import peek, unique
+from erprm_cli.policy_templates import policy_template
 
 
-def rollout(source: Source = "-", output: Target = "-") -> None:
-    """Not built yet."""
-    raise NotImplementedError
+def rollout(
+    source: options.Source = "-",
+    output: options.Target = "-",
+    model: options.Model = "tiny",
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="Completions after each step.")] = 16,
+    template: options.Template = "tiny",
+    temperature: options.Temperature = 1.0,
+    top_p: options.TopP = 1.0,
+    max_tokens: options.MaxTokens = 1024,
+    keep_text: Annotated[
+        bool, typer.Option("--keep-text", help="Keep the completions too, as `completions`.")
+    ] = False,
+    seed: options.Seed = 0,
+    engine: options.Engine = options.EngineName.auto,
+    dtype: options.DtypeOption = options.Dtype.auto,
+    batch_size: options.BatchSize = 0,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    limit: options.Limit = None,
+    errors: options.Errors = None,
+    max_errors: options.MaxErrors = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Complete every prefix of solutions and grade the ends.
+
+    Adds rollouts: for each step a list of K rewards, and for the last step its own reward. INPUT holds
+    solutions as `erprm sample` writes them; the policy and template should be those that sampled them.
+
+    Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
+    """
+    recipe = policy_template(template)
+    drawn = Drawn(model, revision, temperature, top_p, max_tokens, seed, recipe.name)
+    settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, "dtype": dtype.value}
+    with (
+        bad_rows(errors, max_errors) as bad,
+        open_output(output, settings, source=source, overwrite=overwrite) as out,
+    ):
+        done = {(row["id"], row["sample"]) for row in out.existing()}
+        rows = read_rows(source, unique(gradable, "id", "sample"), bad, limit)
+        solutions = peek(row for row in rows if (row["id"], row["sample"]) not in done)
+        if solutions is None:
+            return
+        config = EngineConfig(model, engine.value, dtype.value, batch_size, revision, trust_remote_code)
+        with closing(open_engine(config)) as running, Grader() as grader, News("rollout", quiet) as news:
+            roller = Roller(running, recipe, drawn, k, grader, keep_text)
+            for row in roller.roll(solutions):
+                out.write(row)
+                news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
+            tally = roller.tally
+            news.say(
+                f"{out.count:,} solutions, {tally.completions:,} completions, {tally.unfinished:,} unfinished "
+                f"(counted as wrong), {tally.shared_prefixes:,} prefixes shared, "
+                f"{running.usage.rate(news.seconds)}"
+            )

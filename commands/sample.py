@@ -1,8 +1,76 @@
-"""erprm sample"""
+"""erprm sample: problems -> N graded solutions each."""
 
-from erprm_cli.options import Source, Target
+from contextlib import closing
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from erprm_cli import options, records
+from erprm_cli.answers import Grader
+from erprm_cli.engines import EngineConfig, open_engine
+from erprm_cli.jsonl import bad_rows, open_output, read_rows
+from erprm_cli.progress import News
+from erprm_cli.sampling import Drawn, sample_solutions
+from erprm_cli.streams import peek, unique
+from erprm_cli.policy_templates import policy_template
 
 
-def sample(source: Source = "-", output: Target = "-") -> None:
-    """Not built yet."""
-    raise NotImplementedError
+def sample(
+    source: options.Source = "-",
+    output: options.Target = "-",
+    model: options.Model = "tiny",
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Solutions of each problem.")] = 15,
+    template: options.Template = "tiny",
+    temperature: options.Temperature = 0.7,
+    top_p: options.TopP = 1.0,
+    max_tokens: options.MaxTokens = 2048,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="One solution at temperature 0, for evaluation.")
+    ] = False,
+    seed: options.Seed = 0,
+    engine: options.Engine = options.EngineName.auto,
+    dtype: options.DtypeOption = options.Dtype.auto,
+    batch_size: options.BatchSize = 0,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    limit: options.Limit = None,
+    errors: options.Errors = None,
+    max_errors: options.MaxErrors = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Sample, split and grade solutions of problems.
+
+    Adds sample, solution, steps, prediction, reward, finish_reason, num_tokens and sampling. INPUT holds
+    problems (id, problem, answer; GSM8K, MATH and MetaMathQA are understood); tiny:train and tiny:test
+    are the shipped ones. With -o, a larger -n later adds the missing samples.
+
+    Example: erprm sample tiny:train -L 4 -n 2
+    """
+    if greedy:
+        n, temperature = 1, 0.0
+    recipe = policy_template(template)
+    drawn = Drawn(model, revision, temperature, top_p, max_tokens, seed, recipe.name)
+    settings = {"command": "sample", **asdict(drawn), "dtype": dtype.value}
+    with (
+        bad_rows(errors, max_errors) as bad,
+        open_output(output, settings, source=source, overwrite=overwrite) as out,
+    ):
+        done = {(row["id"], row["sample"]) for row in out.existing()}
+        problems = peek(read_rows(source, unique(records.problem, "id"), bad, limit))
+        if problems is None:
+            return
+        config = EngineConfig(model, engine.value, dtype.value, batch_size, revision, trust_remote_code)
+        with closing(open_engine(config)) as running, Grader() as grader, News("sample", quiet) as news:
+            right = unfinished = 0
+            for row in sample_solutions(problems, running, recipe, drawn, n, grader, done):
+                out.write(row)
+                right += row["reward"] == 1.0
+                unfinished += row["finish_reason"] != "stop"
+                news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
+            share = f"{right / out.count:.1%} right" if out.count else f"{len(done):,} were there"
+            news.say(
+                f"{out.count:,} solutions, {share}, {unfinished:,} unfinished, "
+                f"{running.usage.rate(news.seconds)}"
+            )

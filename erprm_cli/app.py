@@ -11,6 +11,7 @@ from erprm_cli.errors import Terminated, UserError
 
 # In the order `erprm --help` lists them.
 COMMANDS = ("sample", "rollout", "label", "train", "score", "bon", "rlhf")
+MODEL_LIBRARIES = ("accelerate", "datasets", "torch", "transformers")  # the extra "train"
 
 app = typer.Typer(
     help="Entropy-regularized process reward models: commands that read and write JSON Lines.",
@@ -29,6 +30,10 @@ def main() -> None:
         app()
     except UserError as error:
         _leave(str(error), error.exit_status)
+    except ModuleNotFoundError as error:
+        if error.name not in MODEL_LIBRARIES:
+            raise
+        _leave(f"{error.name} is not installed; models need: pip install 'erprm[train]'", 1)
     except KeyboardInterrupt:
         _leave("interrupted; with -o, the same command again continues", 130)
     except Terminated:

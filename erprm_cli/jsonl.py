@@ -1,37 +1,46 @@
 """Rows in and rows out: the only place that knows files, pipes and resuming.
 
 Reading: `read_rows` streams; a bad line names its place and stops the command, or goes to --errors.
-Writing: `open_output` appends to what an unbroken run of the same command would have written. The settings
-that made a file lie beside it in FILE.meta.json, and a run with other settings is refused.
+Writing: `open_output` appends to what an unbroken run of the same command would have written;
+`open_whole_output` replaces a file by one that a whole run made. The settings that made a file lie beside it
+in FILE.meta.json, and a run with other settings is refused.
 """
 
+import errno
 import fcntl
 import gzip
 import io
 import os
 import shlex
+import shutil
+import stat
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import count
+from operator import length_hint
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, BinaryIO, NoReturn, TypeVar, cast
 
-import jsonlines
 import orjson
 
 from erprm_cli import __version__
-from erprm_cli.errors import RowError, UserError
+from erprm_cli.errors import RowError, UsageError, UserError
 
 Row = dict[str, Any]
 Record = TypeVar("Record")
 
 SHIPPED = "tiny:"  # tiny:train and tiny:test are the shipped problems
+BLOCK_BYTES = 1 << 16  # read at a time; more of it would not stay in the processor's cache
+BUFFER_BYTES = 1 << 20
 SYNC_INTERVAL_S = 3.0
+BOM = b"\xef\xbb\xbf"
 DUMPS_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+AFRESH = "--overwrite starts afresh, another -o keeps both"
 
 
 def to_line(row: Row) -> bytes:
@@ -42,23 +51,35 @@ def to_line(row: Row) -> bytes:
 class BadRows:
     """Where rows go that cannot be used: the first stops the command, or all are written to a file."""
 
-    def __init__(self, target: str | None = None, limit: int | None = None) -> None:
-        """Collect at most `limit` rows in the file `target`; without a target, take none."""
+    def __init__(
+        self,
+        target: str | None = None,
+        limit: int | None = None,
+        remedy: str = "--errors FILE sets such rows aside and goes on",
+    ) -> None:
+        """Collect at most `limit` rows in the file `target`; without a target, take none.
+
+        The file is opened at once, so that a wrong name shows before the work, and emptied when it is used.
+        """
         self.count = 0
         self.target = target
         self.limit = limit
-        self._file: BinaryIO | None = None
+        self.remedy = remedy
+        self._file = None if target is None else _open_write(target)
 
     def add(self, place: str, reason: str, line: bytes | str) -> None:
         """Record a bad row, or raise UserError when there is nowhere to record it."""
-        if self.target is None:
-            raise UserError(f"{place}: {reason}. --errors FILE sets such rows aside and goes on")
-        self.count += 1
         if self._file is None:
-            self._file = _open_write(self.target)
+            raise UserError(f"{place}: {reason}. {self.remedy}")
+        if not self.count:
+            _empty(self._file)
+        self.count += 1
         text = line if isinstance(line, str) else line.decode("utf-8", "backslashreplace")
-        self._file.write(to_line({"place": place, "reason": reason, "line": text.rstrip("\r\n")}))
-        self._file.flush()
+        try:
+            self._file.write(to_line({"place": place, "reason": reason, "line": text.rstrip("\r\n")}))
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"{self.target}: {error.strerror}") from None
         if self.limit is not None and self.count > self.limit:
             raise UserError(
                 f"more than {self.limit} bad rows, see {self.target}; the last: {place}: {reason}"
@@ -66,16 +87,36 @@ class BadRows:
 
     def close(self) -> None:
         """Close the file; raise UserError if any row was bad, so that the exit status tells."""
+        if self._file is None:
+            return
+        if not self.count:
+            _empty(self._file)  # of what an earlier run left
+        self.abandon()
+        if self.count:
+            rows = "1 bad row" if self.count == 1 else f"{self.count:,} bad rows"
+            raise UserError(f"{rows} went to {self.target}; all others are done")
+
+    def abandon(self) -> None:
+        """Close the file and say nothing: another error is under way."""
         if self._file is not None:
-            self._file.close()
-            raise UserError(f"{self.count:,} bad rows went to {self.target}; all others are done")
+            with suppress(OSError):
+                self._file.close()
 
 
 @contextmanager
 def bad_rows(target: str | None, limit: int | None = None) -> Iterator[BadRows]:
-    """Open --errors FILE for one command; leaving it raises UserError if any row went there."""
+    """Open --errors FILE for one command; leaving it raises UserError if any row went there.
+
+    Enter it before the output, so that the output is complete when it raises.
+    """
+    if target is None and limit is not None:
+        raise UsageError("--max-errors counts the rows that --errors FILE sets aside; give both")
     bad = BadRows(target, limit)
-    yield bad
+    try:
+        yield bad
+    except BaseException:
+        bad.abandon()
+        raise
     bad.close()
 
 
@@ -90,9 +131,10 @@ def read_rows(
     A line that is no JSON object, or for which `check` raises RowError, is handed to `bad` with its place.
     At most `limit` rows are read.
     """
+    import jsonlines  # here, as `label` goes without
+
     bad = bad or BadRows()
-    with open_input(source) as file:
-        lines = Lines(source, file)
+    with open_lines(source, bad) as lines:
         reader = jsonlines.Reader(lines, loads=orjson.loads)
         for _ in count() if limit is None else range(limit):
             try:
@@ -100,27 +142,104 @@ def read_rows(
             except EOFError:
                 return
             except jsonlines.InvalidLineError as error:
-                bad.add(lines.place, _why(error), lines.line)
+                bad.add(lines.place, _why(error.__cause__), lines.line)
             except RowError as error:
                 bad.add(lines.place, str(error), lines.line)
 
 
-class Lines:
-    """The lines of an open file, and the place ("FILE:LINE") and bytes of the one given last."""
+def parse_line(line: bytes) -> Row:
+    """Return the JSON object that a line holds, or raise RowError that says why there is none."""
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        try:
+            line.decode()
+        except UnicodeDecodeError as undecodable:
+            raise RowError(_why(undecodable)) from None
+        raise RowError(_why(error)) from None
+    if not isinstance(row, dict):
+        raise RowError(_why(None))
+    return row
 
-    def __init__(self, source: str, file: Iterable[bytes]) -> None:
+
+class Lines:
+    """The lines of an open file, and the place ("FILE:LINE") and bytes of the one given last.
+
+    What has arrived is given out before more is waited for; `before_wait` is called each time before that,
+    so that a command which buffers its rows can let them go.
+    """
+
+    def __init__(
+        self, source: str, file: Iterable[bytes], before_wait: Callable[[], None] | None = None
+    ) -> None:
         self.source = "stdin" if source == "-" else source
         self.file = file
-        self.number = 0
-        self.line = b""
+        self.before_wait = before_wait
+        self._before = 0  # lines of earlier blocks
+        self._block: list[bytes] = []
+        self._left: Iterator[bytes] = iter(())
 
     def __iter__(self) -> Iterator[bytes]:
-        for self.number, self.line in enumerate(self.file, start=1):
-            yield self.line
+        for block in self._blocks():
+            self._block, self._left = block, iter(block)
+            yield from self._left  # no bookkeeping per line: the place is worked out when it is asked for
+            self._before += len(block)
+            self._block = []
+
+    @property
+    def number(self) -> int:
+        return self._before + len(self._block) - length_hint(self._left)
+
+    @property
+    def line(self) -> bytes:
+        return self._block[-1 - length_hint(self._left)]
 
     @property
     def place(self) -> str:
         return f"{self.source}:{self.number}"
+
+    def _blocks(self) -> Iterator[list[bytes]]:
+        """Yield the lines, without their newlines, that each read completes."""
+        torn: list[bytes] = []  # parts of the line whose newline has not arrived
+        mark = BOM
+        for data in self._reads():
+            head, newline, rest = data.partition(b"\n")
+            torn.append(head)
+            if newline:
+                first_line = b"".join(torn).removeprefix(mark)
+                mark = b""
+                block = rest.split(b"\n")
+                torn = [block.pop()]
+                yield [first_line, *block]
+        if last := b"".join(torn).removeprefix(mark):
+            yield [last]
+
+    def _reads(self) -> Iterator[bytes]:
+        """Yield what each read gives, without waiting for more than it needs to."""
+        read_some = getattr(self.file, "read1", None)
+        reads = iter(self.file) if read_some is None else iter(lambda: read_some(BLOCK_BYTES), b"")
+        while True:
+            if self.before_wait is not None:
+                self.before_wait()
+            try:
+                data = next(reads, b"")
+            except (OSError, EOFError, zlib.error) as error:  # a directory on stdin; a .gz cut short
+                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                raise UserError(f"{self.source}, after line {self.number:,}: {reason}") from None
+            if not data:
+                return
+            yield data
+
+
+@contextmanager
+def open_lines(
+    source: str, bad: BadRows | None = None, before_wait: Callable[[], None] | None = None
+) -> Iterator[Lines]:
+    """Open `source` for its lines; UsageError if it is also where bad rows go."""
+    if bad is not None and bad.target is not None and _is_same_file(bad.target, source):
+        raise UsageError(f"--errors {bad.target} is the input too; give it another name")
+    with open_input(source) as file:
+        yield Lines(source, file, before_wait)
 
 
 @contextmanager
@@ -146,25 +265,49 @@ def open_input(source: str) -> Iterator[IO[bytes]]:
 class Output:
     """An open place for rows. What `existing` yields was written by an earlier run of the same command."""
 
-    def __init__(self, file: BinaryIO, path: Path | None) -> None:
+    def __init__(self, file: BinaryIO, path: Path | None, draft_of: str | None = None) -> None:
+        """Write to `file`, open on `path` unless it keeps nothing; or to the draft of a whole file."""
         self.path = path
         self.file = file
+        self.draft_of = draft_of
         self.count = 0
         self._synced = time.monotonic()
 
     def write(self, row: Row) -> None:
         """Write one row, at once; at least every few seconds it is also safe on the disk."""
-        self.file.write(to_line(row))
-        self.file.flush()
+        self.write_lines((to_line(row),))
+        self.flush()
         self.count += 1
-        if self.path is not None and time.monotonic() - self._synced > SYNC_INTERVAL_S:
-            os.fsync(self.file.fileno())
-            self._synced = time.monotonic()
+
+    def write_lines(self, lines: Iterable[bytes]) -> None:
+        """Write rows as lines, newlines included; they may wait in the buffer until `flush`."""
+        try:
+            self.file.writelines(lines)
+        except OSError as error:
+            self._fail(error)
+
+    def flush(self) -> None:
+        """Let what is in the buffer go, and every few seconds make it safe on the disk."""
+        try:
+            self.file.flush()
+            if self.path is not None and time.monotonic() - self._synced > SYNC_INTERVAL_S:
+                os.fsync(self.file.fileno())
+                self._synced = time.monotonic()
+        except OSError as error:
+            self._fail(error)
 
     def existing(self) -> Iterator[Row]:
         """Yield the rows that an earlier run left in the file."""
         if self.path is not None and self.path.stat().st_size:
-            yield from read_rows(str(self.path), dict)
+            yield from read_rows(str(self.path), dict, BadRows(remedy=AFRESH))
+
+    def _fail(self, error: OSError) -> NoReturn:
+        if error.errno == errno.EPIPE:  # nobody reads on, as in `| head`: the app ends quietly
+            raise error
+        if self.draft_of is not None:
+            raise UserError(f"{self.draft_of}: {error.strerror}; nothing in it has changed") from None
+        kept = "" if self.path is None else "; the rows so far are kept, the same command continues"
+        raise UserError(f"{self.path or 'output'}: {error.strerror}{kept}") from None
 
 
 @contextmanager
@@ -176,25 +319,76 @@ def open_output(
     A file is continued: a torn last line is cut, and `settings` must equal those that made it, or UserError
     names the one that differs. The file is locked, so that two runs never write it together.
     """
+    _check_target(target, source)
     if target == "-":
-        with _rows_on_stdout() as file:
-            yield Output(file, None)
+        with _rows_on_stdout() as file, _flushed(Output(file, None)) as output:
+            yield output
         return
     path = Path(target)
-    if source != "-" and path.exists() and Path(source).exists() and path.samefile(source):
-        raise UserError(f"{target} is the input too; give -o another name")
-    with _open_write(target, keep=True) as file:
-        meta = path.with_name(path.name + ".meta.json")
-        if path.is_file() and path.stat().st_size and not overwrite:
-            _check_meta(meta, settings, path)
+    with _closing(_open_write(target)) as file:
+        if not path.is_file():  # a named pipe or a device keeps nothing
+            with _flushed(Output(file, None)) as output:
+                yield output
+            return
+        if path.stat().st_size and not overwrite:
+            _check_meta(path, settings)
             _cut_torn_line(path)
-        elif path.is_file():
-            _write_meta(meta, settings)
-            file.truncate(0)
+        else:
+            _empty(file)  # before the new settings are written: these rows are not made with them
+            _write_meta(path, settings)
+        with _flushed(Output(file, path)) as output:
+            yield output
+
+
+@contextmanager
+def open_whole_output(
+    target: str, settings: Row, *, source: str = "-", overwrite: bool = False
+) -> Iterator[Output]:
+    """Open `target` for rows that one run writes from first to last: for what is cheap to make again.
+
+    A file appears, or changes, only when all went well, and is then replaced at one stroke. A file that was
+    made with other settings, or by something else, is refused as in `open_output`; standard output, named
+    pipes and devices are written as they come.
+    """
+    path = Path(os.path.realpath(target))  # replace what a link points to, not the link
+    if target == "-" or (path.exists() and not path.is_file()):
+        with open_output(target, settings, source=source) as output:
+            yield output
+        return
+    _check_target(target, source)
+    if path.exists() and path.stat().st_size and not overwrite:
+        _check_meta(path, settings)
+    draft = path.with_name(f".{path.name}.tmp")  # one name: its lock keeps a second run away
+    with _closing(_open_write(str(draft), named=target)) as file:
         try:
-            yield Output(file, path)
-        except OSError as error:  # a full disk shows when a row is written
-            raise UserError(f"{target}: {error.strerror}; the rows so far are kept") from None
+            _empty(file)
+            with _flushed(Output(file, draft, target)) as output:
+                yield output
+            os.fsync(file.fileno())
+            os.replace(draft, path)
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        _write_meta(path, settings)
+
+
+def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
+    """Make a run directory, or make sure that the one there was made with `settings`; else UserError.
+
+    With `overwrite` an earlier run is deleted; a folder that no run made never is.
+    """
+    meta = _meta_path(directory / "run")
+    try:
+        if overwrite and meta.is_file():
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        empty = not any(directory.iterdir())
+    except OSError as error:
+        raise UserError(f"{directory}: {error.strerror}") from None
+    if empty:
+        _write_meta(directory / "run", settings)
+    else:
+        _check_meta(directory / "run", settings, named=directory)
 
 
 @contextmanager
@@ -208,26 +402,86 @@ def replacing(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _why(error: jsonlines.InvalidLineError) -> str:
-    cause = error.__cause__
+def _why(cause: BaseException | None) -> str:
+    """Return why a line is no row; `cause` is what the parser raised, or None if it raised nothing."""
     if cause is None:
         return "not a JSON object"
-    return "not UTF-8" if isinstance(cause, UnicodeDecodeError) else f"not JSON: {cause}"
+    if isinstance(cause, UnicodeDecodeError):
+        return f"not UTF-8: byte {cause.object[cause.start]:#x} at {cause.start + 1}"
+    if isinstance(cause, orjson.JSONDecodeError):
+        return f"not JSON: {cause.msg} at character {cause.pos + 1}"
+    return f"not JSON: {cause}"
 
 
-def _open_write(target: str, keep: bool = False) -> BinaryIO:
-    """Open a file to append to; it is emptied by `_empty` only once it is ours."""
+def _check_target(target: str, source: str) -> None:
+    """Raise UsageError if `target` cannot be written, whatever is on the disk: no work is lost later."""
+    if target.endswith(".gz"):
+        raise UsageError(f"{target}: rows are written plain, so that they can be continued; gzip them after")
+    if _is_same_file(target, source):
+        name = "stdout" if target == "-" else target
+        raise UsageError(f"{name} is the input too; give -o another name")
+
+
+def _is_same_file(target: str, source: str) -> bool:
+    """Whether both are one regular file, also when the shell has opened it as stdin or stdout."""
     try:
-        file = open(target, "ab")
-    except OSError as error:
-        raise UserError(f"{target}: {error.strerror}") from None
-    try:  # the lock goes with the process, however it ends
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f"{target}: another process is writing it") from None
-    if not keep and os.path.isfile(target):  # not /dev/stderr or a named pipe
+        ours = os.fstat(sys.stdout.fileno()) if target == "-" else os.stat(target)
+        theirs = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source)
+    except (OSError, ValueError, AttributeError):  # not there yet; captured in memory
+        return False
+    return stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, theirs)
+
+
+def _open_write(path: str, named: str | None = None) -> BinaryIO:
+    """Open a file to append to, and lock it; nothing in it changes. Errors call it `named`."""
+    named = named or path
+    while True:
+        try:
+            file = open(path, "ab", buffering=BUFFER_BYTES)
+        except OSError as error:
+            raise UserError(f"{named}: {error.strerror}") from None
+        if not _is_regular(file):
+            return file
+        try:  # the lock goes with the process, however it ends
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UserError(f"{named}: another run, or another flag of this one, writes it too") from None
+        except OSError:
+            return file  # a file system without locks
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()  # another run renamed it between the two calls
+
+
+def _is_regular(file: BinaryIO) -> bool:
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
+def _empty(file: BinaryIO) -> None:
+    if _is_regular(file):  # not /dev/stderr or a named pipe
         file.truncate(0)
-    return file
+
+
+@contextmanager
+def _flushed(output: Output) -> Iterator[Output]:
+    yield output
+    output.flush()
+
+
+@contextmanager
+def _closing(file: BinaryIO) -> Iterator[BinaryIO]:
+    """Close `file` at the end. What fails then has failed in `Output` before, and was told."""
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
+def _meta_path(path: Path) -> Path:
+    return path.with_name(path.name + ".meta.json")
 
 
 def _write_meta(path: Path, settings: Row) -> None:
@@ -237,23 +491,29 @@ def _write_meta(path: Path, settings: Row) -> None:
         "command": shlex.join(["erprm", *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    with replacing(path) as draft:
-        draft.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    try:
+        with replacing(_meta_path(path)) as draft:
+            draft.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    except OSError as error:
+        raise UserError(f"{_meta_path(path)}: {error.strerror}") from None
 
 
-def _check_meta(meta: Path, settings: Row, path: Path) -> None:
-    remedy = "--overwrite starts afresh, another -o keeps both"
+def _check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
+    """Raise UserError unless what is at `path` was made with `settings`; it is called `named`."""
+    named = named or path
+    meta = _meta_path(path)
     try:
         made_with = orjson.loads(meta.read_bytes())["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
+        names = made_with.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{path} has rows, but no readable {meta.name} says how they were made; {remedy}"
+            f"{named} is not empty, and no readable {meta.name} says how it was made; {AFRESH}"
         ) from None
     asked = orjson.loads(orjson.dumps(settings))  # as it would have been read back
-    for name in sorted(made_with.keys() | asked.keys()):
+    for name in sorted(names | asked.keys()):
         before, now = made_with.get(name), asked.get(name)
         if before != now:
-            raise UserError(f"{path} was made with {name} {before}, not {now}; {remedy}")
+            raise UserError(f"{named} was made with {name} {before}, not {now}; {AFRESH}")
 
 
 def _cut_torn_line(path: Path) -> None:
@@ -288,7 +548,7 @@ def _rows_on_stdout() -> Iterator[BinaryIO]:
         return
     os.dup2(sys.stderr.fileno(), 1)
     try:
-        with os.fdopen(kept, "wb", closefd=False) as file:
+        with _closing(os.fdopen(kept, "wb", buffering=BUFFER_BYTES, closefd=False)) as file:
             yield file
     finally:
         sys.stdout.flush()

@@ -26,6 +26,13 @@ class Aggregate(StrEnum):
     max = "max"
 
 
+class Estimator(StrEnum):
+    er = "er"
+    soft = "soft"
+    hard = "hard"
+    min = "min"
+
+
 # Streams
 Source = Annotated[str, typer.Argument(metavar="[INPUT]", help="JSONL to read; - is stdin.")]
 Target = Annotated[
@@ -67,8 +74,14 @@ Seed = Annotated[int, typer.Option(help="Seed of all drawing and shuffling.")]
 
 # Method
 Eta = Annotated[
-    float,
-    typer.Option(help="Entropy regularization: 0 is the mean, inf the maximum, -inf the minimum."),
+    float | None,
+    typer.Option(
+        help="Entropy regularization: 0 is the mean, inf the maximum, -inf the minimum.", show_default="1"
+    ),
+]
+EstimatorOption = Annotated[
+    Estimator,
+    typer.Option("--estimator", help="er takes --eta; soft, hard and min are eta 0, inf and -inf by name."),
 ]
 AggregateOption = Annotated[
     Aggregate, typer.Option("--aggregate", help="How the scores of steps make one of a solution.")

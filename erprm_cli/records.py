@@ -15,14 +15,9 @@ from typing import Any
 from erprm_cli.errors import RowError
 from erprm_cli.jsonl import Row
 
-PROBLEM_NAMES = (
-    "problem",
-    "question",
-    "query",
-    "prompt",
-)  # ours and MATH, GSM8K, MetaMathQA, others
+PROBLEM_NAMES = ("problem", "question", "query", "prompt")  # ours and MATH, GSM8K, MetaMathQA, others
 ID_NAMES = ("id", "unique_id")
-BOXED = re.compile(r"\\boxed\b|\\fbox\b")
+CONCLUSION = re.compile(r"\\boxed\b|\\fbox\b|####|The answer is")
 
 
 def problem(row: Row) -> Row:
@@ -39,17 +34,17 @@ def problem(row: Row) -> Row:
     from erprm_cli.answers import extract  # light, but records must not need it to check a row
 
     row = dict(row)
-    answer = row.get("answer")
-    worked = next((row[name] for name in ("answer", "solution", "response") if _worked(row, name)), None)
+    worked = next((name for name in ("solution", "answer", "response") if _is_worked(row, name)), None)
     if worked is not None:
-        for name in ("answer", "solution", "response"):
-            if row.get(name) == worked:
-                del row[name]
-        row["reference_solution"] = worked
-        answer = answer if answer is not None and answer != worked else extract(worked)
+        row["reference_solution"] = row.pop(worked)
+    answer = row.get("answer")
+    if answer is None and worked is not None:
+        answer = extract(row["reference_solution"])
+    elif _is_worked(row, "answer"):
+        answer = extract(row["answer"])
     row["id"] = str(next((row[name] for name in ID_NAMES if row.get(name) is not None), content_hash(text)))
     row["problem"] = text
-    row["answer"] = None if answer is None else _number_text(answer)
+    row["answer"] = None if answer is None else _answer_text(answer)
     return row
 
 
@@ -83,8 +78,8 @@ def rollouts(row: Row) -> Row:
     lists = need(row, "rollouts", list, "rollout")
     if not lists:
         raise RowError("'rollouts' is empty; it holds one list of rewards per step")
-    if "steps" in row and len(lists) != len(row["steps"]):
-        raise RowError(f"'rollouts' has {len(lists)} lists for {len(row['steps'])} steps")
+    if "steps" in row and len(lists) != len(steps := need(row, "steps", list, "sample")):
+        raise RowError(f"'rollouts' has {_counted(lists, 'list')} for {_counted(steps, 'step')}")
     for number, rewards in enumerate(lists, start=1):
         check_numbers(rewards, f"'rollouts' of step {number}")
     return row
@@ -107,7 +102,8 @@ def need(row: Row, name: str, kind: type, made_by: str) -> Any:
     value = row.get(name)
     if value is None:
         raise RowError(f"no '{name}'; `erprm {made_by}` writes it")
-    if not isinstance(value, kind) or isinstance(value, bool):
+    fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
+    if not fits or (isinstance(value, bool) and kind is not object):
         raise RowError(f"'{name}' is {_kind_name(value)}, not {_KIND_NAMES[kind]}")
     return value
 
@@ -119,7 +115,9 @@ def check_numbers(values: object, name: str, low: float = -math.inf, high: float
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise RowError(f"{name} holds {_kind_name(value)}, not a number")
-        if not low <= value <= high or not math.isfinite(value):
+        if not math.isfinite(value):
+            raise RowError(f"{name} holds {value}, which is not finite")
+        if not low <= value <= high:
             raise RowError(f"{name} holds {value}, outside [{low:g}, {high:g}]")
 
 
@@ -132,25 +130,29 @@ def _kind_name(value: object) -> str:
     return _KIND_NAMES.get(type(value), type(value).__name__)
 
 
+def _counted(values: list[Any], noun: str) -> str:
+    return f"{len(values)} {noun}" + ("" if len(values) == 1 else "s")
+
+
 def _per_step(row: Row, name: str, made_by: str) -> Row:
     values = need(row, name, list, made_by)
     if len(values) != len(row["steps"]):
-        raise RowError(f"'{name}' has {len(values)} numbers for {len(row['steps'])} steps")
+        raise RowError(f"'{name}' has {_counted(values, 'number')} for {_counted(row['steps'], 'step')}")
     check_numbers(values, f"'{name}'", 0.0, 1.0)
     return row
 
 
-def _worked(row: Row, name: str) -> bool:
-    """Whether a field of a data set holds a worked solution, not a final answer."""
+def _is_worked(row: Row, name: str) -> bool:
+    """Whether a field of a problem holds a worked solution, not a final answer."""
     value = row.get(name)
     if not isinstance(value, str):
         return False
-    if name == "answer":
-        return "####" in value
-    return bool(BOXED.search(value)) or "####" in value or "The answer is" in value
+    if name == "solution":
+        return True  # what it concludes or not, the field is to hold what a model writes
+    return "####" in value if name == "answer" else bool(CONCLUSION.search(value))
 
 
-def _number_text(answer: object) -> str:
+def _answer_text(answer: object) -> str:
     if isinstance(answer, str):
         return answer
     if isinstance(answer, bool) or not isinstance(answer, int | float):

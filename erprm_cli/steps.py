@@ -10,8 +10,12 @@ def split_steps(solution: str, step_break: str) -> list[str]:
     >>> split_steps("Step 1: 2 + 3 = 5.\\nThe answer is: 5\\n", r"\\n+")
     ['Step 1: 2 + 3 = 5.', 'The answer is: 5']
     """
-    parts = (part.strip() for part in re.split(step_break, solution))
-    return [part for part in parts if part]
+    parts, begin = [], 0
+    for gap in re.finditer(step_break, solution):  # unlike re.split, it does not mind groups
+        parts.append(solution[begin : gap.start()])
+        begin = gap.end()
+    parts.append(solution[begin:])
+    return [step for part in parts if (step := part.strip())]
 
 
 def step_starts(solution: str, steps: Sequence[str]) -> list[int]:

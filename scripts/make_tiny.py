@@ -16,12 +16,12 @@ from random import Random
 
 import torch
 from tiny_domain import LARGEST_COUNT, Problem, checked_sums, make_problem, write_solution
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-# A word, a digit or a mark, each with the blank before it; the end of a line is one token.
-PIECE = r"\.?\n| ?\p{L}+| ?[0-9]| ?[^\s\p{L}0-9]|\s"
+# The step tag, or a word, a digit or a mark, each with the blank before it; the end of a line is one token.
+PIECE = r" ки|\.?\n| ?\p{L}+| ?[0-9]| ?[^\s\p{L}0-9]|\s"
 PROMPT = "Question: {problem}\nAnswer:\n"  # as templates/policy/tiny.toml has it
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 PRM_TOKENS = (" ки", " +", " -")
@@ -52,6 +52,9 @@ def make_tokenizer(random: Random) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, vocabulary[BOS])]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

@@ -47,10 +47,18 @@ class SamplingParams:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens so far: read as prompts (each prompt of a request once) and generated (useful ones only)."""
+    """Tokens so far: read as prompts (each prompt of a request once) and generated (useful ones only).
+
+    `too_long` counts completions that are empty because the prompt fills the model's context.
+    """
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    too_long: int = 0
+
+    def rate(self, seconds: float) -> str:
+        """Return the generated tokens and their rate, for a summary."""
+        return f"{self.generated_tokens:,} tokens, {self.generated_tokens / max(seconds, 1e-9):,.0f}/s"
 
 
 class Engine(Protocol):
@@ -90,4 +98,4 @@ def open_engine(config: EngineConfig) -> Engine:
     """Load the model behind the engine that `config` names."""
     from erprm_cli.engines.transformers_engine import TransformersEngine
 
-    return TransformersEngine(config)
+    return TransformersEngine.load(config)

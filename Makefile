@@ -1,0 +1,48 @@
+# Every target sets itself up; `make setup` alone makes .venv with the tested versions.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo test check style bench wheel tiny clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[train,dev]'
+	touch $(READY)
+
+demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash templates/pipelines/quickstart.sh runs/quickstart
+
+test: $(READY)
+	$(BIN)/pytest -q
+
+check: $(READY) ## what CI judges: style, types, and the help text in README.md
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cog --check README.md
+
+style: $(READY) ## mend what can be mended, and renew the help text in README.md
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/cog -r README.md
+
+bench: $(READY) ## the figures in README.md, as ratios measured in one run
+	$(BIN)/python benchmarks/bench_label.py
+	$(BIN)/python benchmarks/bench_answers.py
+	$(BIN)/python benchmarks/bench_generate.py
+	$(BIN)/python benchmarks/bench_startup.py
+
+wheel: $(READY) ## build the wheel and try it away from the checkout
+	rm -rf dist build
+	$(BIN)/python -m build -q --wheel
+	bash scripts/smoke_wheel.sh dist/*.whl
+
+tiny: $(READY) ## make the shipped policy again (about an hour)
+	$(BIN)/python scripts/make_tiny.py
+
+clean:
+	rm -rf .venv build dist runs

@@ -1,0 +1,115 @@
+"""Figures of best-of-n for people: a table of plain text and a plot."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from erprm_cli.candidates import BEST, PASS, Figure
+from erprm_cli.errors import UsageError, UserError
+from erprm_cli.jsonl import replacing
+
+TITLES = {PASS: "pass@n (oracle)"}
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """Return the figures as aligned text, in percent: a line per way of choosing, a column per n.
+
+    After ± stands half of the 95 % interval. Differences follow in lines of their own.
+    """
+    values = [figure for figure in figures if figure.minus is None]
+    budgets = sorted({figure.n for figure in values})
+    lines: dict[tuple[str, ...], dict[int, Figure]] = {}
+    for figure in values:
+        lines.setdefault(_names(figure), {})[figure.n] = figure
+    cells = [["", "", "", *(f"n={n}" for n in budgets)]]
+    for names, by_n in lines.items():
+        cells.append([*names, *(_cell(by_n[n]) if n in by_n else "" for n in budgets)])
+    counts = {figure.n: figure.estimate.problems for figure in values if figure.method == PASS}
+    counts.setdefault(1, max(figure.estimate.problems for figure in values))
+    cells.append(["problems", "", "", *(f"{counts[n]:,}" for n in budgets)])
+    text = _aligned(cells, names=3)
+    differences = [figure for figure in figures if figure.minus is not None]
+    if not differences:
+        return text
+    cells = [[f"difference at n={differences[0].n}", "", "", "points", "95 % interval", "p"]]
+    for figure in differences:
+        estimate = figure.estimate
+        interval = f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}"
+        cells.append(
+            [
+                figure.method,
+                f"{figure.prm} - {figure.minus}",
+                figure.aggregate or "",
+                f"{100 * estimate.value:+.1f}",
+                interval,
+                f"{estimate.p:.2g}" if estimate.p is not None else "",
+            ]
+        )
+    return f"{text}\n\n{_aligned(cells, names=3)}"
+
+
+def load_pyplot() -> Any:
+    """Return matplotlib's module for plots without a display; UsageError if it is not installed."""
+    try:
+        return import_module("matplotlib.figure")
+    except ModuleNotFoundError:
+        raise UsageError("--plot needs matplotlib: pip install 'erprm[plot]'") from None
+
+
+def plot(figures: Sequence[Figure], path: str) -> None:
+    """Draw % correct against n, with 95 % intervals, to a .png, .svg or .pdf file."""
+    drawing = load_pyplot().Figure(figsize=(7, 4.5), layout="constrained")
+    axes = drawing.subplots()
+    curves: dict[tuple[str, ...], list[Figure]] = {}
+    for figure in figures:
+        if figure.minus is None and figure.method != "pass@1":
+            curves.setdefault(_names(figure), []).append(figure)
+    for names, points in curves.items():
+        style = "-" if points[0].method == BEST else "--"
+        n = [point.n for point in points]
+        (line,) = axes.plot(
+            n,
+            [100 * point.estimate.value for point in points],
+            style,
+            marker="o",
+            markersize=3,
+            label=", ".join(filter(None, names)),
+        )
+        low = [100 * point.estimate.low for point in points]
+        high = [100 * point.estimate.high for point in points]
+        axes.fill_between(n, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    budgets = sorted({figure.n for figure in figures})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(budgets, [str(n) for n in budgets])
+    axes.set_xlabel("candidates n")
+    axes.set_ylabel("% correct")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    target = Path(path)
+    try:
+        with replacing(target) as draft:
+            drawing.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=150)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # a format that matplotlib does not know
+        raise UsageError(f"{path}: {error}") from None
+
+
+def _names(figure: Figure) -> tuple[str, str, str]:
+    return TITLES.get(figure.method, figure.method), figure.prm or "", figure.aggregate or ""
+
+
+def _cell(figure: Figure) -> str:
+    estimate = figure.estimate
+    return f"{100 * estimate.value:.1f} ±{50 * (estimate.high - estimate.low):.1f}"
+
+
+def _aligned(cells: Sequence[Sequence[str]], names: int) -> str:
+    """Return lines with the first `names` columns flush left and the others flush right; no empty ones."""
+    columns = [
+        [cell.rjust(width) if place >= names else cell.ljust(width) for cell in column]
+        for place, column in enumerate(zip(*cells, strict=True))
+        if (width := max(map(len, column)))
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))

@@ -1,0 +1,175 @@
+"""Rows with rollouts in, the same rows with labels out: (ER) of every step, at the speed of reading.
+
+Only `rollouts` is decoded. The labels are spliced in before the closing brace, so everything else in a line
+stays byte for byte as it came.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from operator import getitem
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from erprm_cli import records
+from erprm_cli.errors import RowError
+from erprm_cli.jsonl import Row, parse_line, to_line
+from erprm_cli.labels import entropy_regularized, estimator_name, eta_in_row
+
+OWN_FIELDS = ("labels", "eta", "estimator")
+MAX_SHAPES = 4096
+MAX_REMEMBERED = 20_000  # labels of steps whose text is at most
+MAX_TEXT_BYTES = 256
+MAX_TABLE_K = 256
+ONES_TO_ZEROS = bytes.maketrans(b"1", b"0")
+
+
+class _Read(msgspec.Struct, gc=False):
+    """What a line is read for; all its other fields are only checked to be JSON."""
+
+    rollouts: Raw
+    steps: list[Raw] | UnsetType = UNSET
+    labels: Raw | UnsetType = UNSET
+    eta: Raw | UnsetType = UNSET
+    estimator: Raw | UnsetType = UNSET
+
+
+class Labeller:
+    """Adds `labels`, `eta` and `estimator` to the lines of one stream, and counts for the summary."""
+
+    def __init__(self, eta: float) -> None:
+        self.eta = eta
+        self.rows = self.steps = self.flat_rows = 0
+        self._labels = _StepLabels(eta)
+        self._decode = msgspec.json.Decoder(_Read).decode
+        fields: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
+        self._tail = b"]," + to_line(fields)[1:]
+
+    def label(self, lines: Iterable[bytes], refuse: Callable[[bytes, str], None]) -> Iterator[bytes]:
+        """Yield each line of a rollouts row as a line with labels, newline included; blank lines are skipped.
+
+        Labels that a row already has are replaced. A line that is no rollouts row goes to `refuse`, with why.
+        """
+        for line in lines:
+            if not line.endswith(b"}"):
+                line = line.strip()
+                if not line:
+                    continue
+            try:
+                row = self._decode(line)
+                labels = self._labels.of_json(bytes(row.rollouts))
+                if row.steps is not UNSET and len(row.steps) != len(labels):
+                    raise ValueError
+                if not line.isascii():
+                    line.decode()  # msgspec does not look into the fields it skips
+                if row.labels is not UNSET or row.eta is not UNSET or row.estimator is not UNSET:
+                    line = _without_own_fields(line)
+            except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
+                try:
+                    labels = self._judge(line)
+                    line = _without_own_fields(line)
+                except RowError as error:
+                    refuse(line, str(error))
+                    continue
+            self.rows += 1
+            self.steps += len(labels)
+            self.flat_rows += labels.count(labels[0]) == len(labels)
+            yield b"".join((line[:-1], b',"labels":[', b",".join(labels), self._tail))
+
+    def summary(self) -> str:
+        """Return what was done, for people.
+
+        K is the number of rollouts of a step (the last step's one outcome does not count); a row whose labels
+        are all equal does not tell one of its steps from another.
+        """
+        few, most = self._labels.fewest or self._labels.most, self._labels.most
+        return (
+            f"{self.rows:,} rows, {self.steps:,} steps, eta {self.eta:g}, "
+            f"K {most if few == most else f'{few} to {most}'}, {self.flat_rows:,} rows with equal labels"
+        )
+
+    def _judge(self, line: bytes) -> list[bytes]:
+        """Return the labels of a line the slow way, which says what is wrong with it if anything is."""
+        row = records.rollouts(parse_line(line))
+        return [self._labels.of(rewards) for rewards in row["rollouts"]]
+
+
+class _StepLabels:
+    """From the rewards of steps to their labels as JSON, by tables wherever rewards are 0.0 and 1.0.
+
+    fewest, most    rollouts of a step so far; a single one is the last step's outcome, and no fewest
+    """
+
+    def __init__(self, eta: float) -> None:
+        self.eta = eta
+        self.fewest = self.most = 0
+        self._by_wins: dict[int, list[bytes]] = {}  # K -> labels of 0 .. K rewards of 1
+        self._by_shape: dict[bytes, list[list[bytes]]] = {}  # `rollouts` of zeros -> what its steps look up
+        self._by_text: dict[bytes, bytes] = {}  # one step's rewards -> its label
+        self._decode = msgspec.json.Decoder(list[float]).decode
+
+    def of_json(self, rollouts: bytes) -> list[bytes]:
+        """Return the labels of all steps; ValueError unless `rollouts` is a JSON list of lists of numbers.
+
+        Where each 1 made a 0 gives nothing but 0.0 in the lists, and no 1 followed a point, all rewards are
+        0.0 or 1.0, and counting the 1s counts the successes.
+        """
+        tables = self._by_shape.get(rollouts.translate(ONES_TO_ZEROS))
+        if tables is None:
+            rollouts = rollouts.replace(b" ", b"")  # what has blanks in more than numbers fails below as ever
+            tables = self._tables(rollouts.translate(ONES_TO_ZEROS))
+        if tables is None or b".1" in rollouts:
+            return [self._of_text(rewards) for rewards in _split_lists(rollouts)]
+        wins = rollouts.translate(None, b"[0.,").split(b"]")  # [[1.0,0.0],[1.0]] -> 1]1]] -> 1, 1, nothing
+        return list(map(getitem, tables, map(len, wins)))
+
+    def of(self, rewards: list[float]) -> bytes:
+        """Return the label of one step; ValueError if (ER) is not defined."""
+        k = len(rewards)
+        if k > 1:
+            self.fewest = min(self.fewest or k, k)
+        self.most = max(self.most, k)
+        # The shortest digits that give the same float, and always a float: 0.0
+        return repr(entropy_regularized(rewards, self.eta)).encode()
+
+    def _of_text(self, text: bytes) -> bytes:
+        label = self._by_text.get(text)
+        if label is None:
+            label = self.of(self._decode(b"[%b]" % text))
+            if len(self._by_text) == MAX_REMEMBERED:
+                self._by_text.clear()
+            if len(text) <= MAX_TEXT_BYTES:
+                self._by_text[text] = label
+        return label
+
+    def _tables(self, shape: bytes) -> list[list[bytes]] | None:
+        """Return for each step the labels by successes, or None if not all of `shape` is 0.0."""
+        if (known := self._by_shape.get(shape)) is not None or len(self._by_shape) == MAX_SHAPES:
+            return known
+        lengths = [text.count(b",") + 1 for text in _split_lists(shape)]
+        if max(lengths) > MAX_TABLE_K or shape != b"[[%b]]" % b"],[".join(
+            b",".join([b"0.0"] * k) for k in lengths
+        ):
+            return None
+        for k in set(lengths) - self._by_wins.keys():
+            self._by_wins[k] = [self.of([1.0] * wins + [0.0] * (k - wins)) for wins in range(k + 1)]
+        tables = self._by_shape[shape] = [self._by_wins[k] for k in lengths]
+        return tables
+
+
+def _split_lists(text: bytes) -> list[bytes]:
+    """Return what stands in each list of the JSON array `text`, if it is one of lists of numbers.
+
+    Anything else gives ValueError, or parts that are no numbers.
+    """
+    if not (text.startswith(b"[[") and text.endswith(b"]]")):
+        raise ValueError
+    return text[2:-2].split(b"],[")
+
+
+def _without_own_fields(line: bytes) -> bytes:
+    """Return an object's line without the fields that `label` writes; the others keep bytes and order."""
+    try:
+        fields = msgspec.json.decode(line, type=dict[str, Raw])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RowError(f"not JSON: {error}") from None
+    return msgspec.json.encode({name: value for name, value in fields.items() if name not in OWN_FIELDS})

@@ -1,0 +1,116 @@
+"""Supervised fine-tuning of a policy on chosen solutions: the last phase of a RAFT iteration.
+
+loss = the mean over the tokens of the solutions of - log p(token | problem, tokens before it); the prompt is
+masked, the end of the solution is learned (unless the solution was cut off by its token limit).
+
+The prompt's ids are exactly those that sampling begins with. Prompt and solution are tokenised together;
+where a token would reach over the border between them, the solution is tokenised alone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from erprm_cli.jsonl import Row
+from erprm_cli.policy_templates import PolicyTemplate
+from erprm_cli.progress import News
+from erprm_cli.prompts import encode_prompt, render_end, render_prompt
+from erprm_cli.training import Data, Example, Log, TrainingConfig, finished, fit, save
+
+HASHED = ("problem", "solution")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyTrainingConfig(TrainingConfig):
+    """How to fine-tune a policy; defaults as in the paper's section 4.3."""
+
+    epochs: float = 2.0
+    batch_size: int = 128
+    max_length: int = 2048
+
+
+class PolicyData(Data):
+    """Solutions as examples: the targets are their tokens, each at the position before it."""
+
+    def __init__(self, template: PolicyTemplate, config: PolicyTrainingConfig) -> None:
+        """Load the tokenizer; UserError if the output folder is taken or the template does not suit."""
+        finished(config, config.settings() | {"template": template.name})
+        super().__init__(config)
+        self.template = template
+        self.end = render_end(template, self.tokenizer)
+
+    def add(self, row: Row) -> None:
+        """Keep one solution, or count it as too long."""
+        ids, begin = self.encode(row["problem"], row["solution"], row.get("finish_reason") != "length")
+        if len(ids) > self.max_tokens:
+            self.too_long += 1
+            return
+        positions = np.arange(begin - 1, len(ids) - 1, dtype=np.int32)
+        example = Example(np.array(ids, np.int32), positions, np.array(ids[begin:], np.int64))
+        self.keep(example, row, HASHED)
+
+    def encode(self, problem: str, solution: str, ended: bool = True) -> tuple[list[int], int]:
+        """Return the ids of prompt, solution and its end, and how many of them are the prompt's."""
+        text = render_prompt(self.template, self.tokenizer, problem)
+        prompt = list(encode_prompt(self.template, self.tokenizer, text))
+        end = self.end if ended else ""
+        whole = list(encode_prompt(self.template, self.tokenizer, text + solution + end))
+        if whole[: len(prompt)] != prompt:
+            whole = prompt + self.tokenizer(solution + end, add_special_tokens=False, verbose=False).input_ids
+        return [int(token) for token in whole], len(prompt)
+
+
+def token_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    """Return the sum of the cross entropies of the tokens, in float32."""
+    return cross_entropy(logits_NV.float(), target_N, reduction="sum")
+
+
+def train_policy(
+    rows: Iterable[Row],
+    template: PolicyTemplate,
+    config: PolicyTrainingConfig,
+    log: Log = lambda row: None,
+    news: News | None = None,
+) -> Row:
+    """Fine-tune on rows with `problem` and `solution`, write config.output, return the last log row."""
+    news = news or News("rlhf")
+    data = PolicyData(template, config)
+    for row in rows:
+        data.add(row)
+    data.check(news)
+    settings = config.settings() | {"template": template.name, "data": data.hash}
+    last = finished(config, settings)
+    if last is not None:
+        log(last)
+        return last
+    model = data.load_model(news)
+    last = fit(model, data, None, token_loss, log)
+    last["model"] = str(config.output)
+    card = {"kind": "policy", "settings": settings, "result": last}
+    save(model, data, card, model_card(card))
+    log(last)
+    return last
+
+
+def model_card(card: Row) -> str:
+    """Return README.md of a fine-tuned policy."""
+    settings, result = card["settings"], card["result"]
+    table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
+    return f"""---
+library_name: transformers
+tags: [erprm]
+---
+# Policy
+
+`{settings["base"]}`, fine-tuned by erprm on {result["rows"]:,} solutions
+({result["left_out"]:,} too long and left out).
+
+| setting | value |
+|---|---|
+{table}
+
+Last logged loss {result["loss"]:.4f} after {result["step"]:,} steps.
+"""

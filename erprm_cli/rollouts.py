@@ -1,0 +1,171 @@
+"""Rollouts: K graded completions after every step of a solution, the estimator's raw material.
+
+A completion continues the exact text of the prefix, within the assistant's own turn. The last step needs
+none: its reward is the outcome.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from erprm_cli import records
+from erprm_cli.answers import Grader
+from erprm_cli.engines import Completion, Engine, Request, derive_seed
+from erprm_cli.jsonl import Row
+from erprm_cli.prompts import encode_prompt, render_prompt
+from erprm_cli.sampling import Drawn, grade
+from erprm_cli.steps import prefixes
+from erprm_cli.policy_templates import PolicyTemplate
+
+MAX_REMEMBERED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
+
+PrefixKey = tuple[str, str]  # a problem's id and the text of a prefix
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the summary tells."""
+
+    completions: int = 0
+    unfinished: int = 0
+    shared_prefixes: int = 0  # prefixes that an earlier solution already had
+
+
+@dataclass(slots=True)
+class _Prefix:
+    """One prefix: its rewards and texts so far, and the solutions that wait for the missing ones."""
+
+    gold: str
+    rewards: list[float]
+    texts: list[str]
+    missing: int
+    waiting: list["_Solution"] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Solution:
+    row: Row
+    prefixes: list[_Prefix]
+    missing: int  # prefixes that are not finished
+
+
+def gradable(row: Row) -> Row:
+    """Check a solution row whose completions can be graded: it has a gold answer and a reward."""
+    records.solution(row)
+    records.need(row, "answer", str, "sample")
+    reward = records.need(row, "reward", object, "sample")
+    records.check_numbers([reward], "'reward'")
+    return row
+
+
+class Roller:
+    """Turns solutions into rollouts rows; each distinct prefix of a problem is completed once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        template: PolicyTemplate,
+        drawn: Drawn,
+        k: int,
+        grader: Grader,
+        keep_text: bool = False,
+    ) -> None:
+        """Complete each prefix `k` times; `keep_text` also keeps the texts, as `completions`."""
+        self.engine, self.template, self.drawn = engine, template, drawn
+        self.k, self.grader, self.keep_text = k, grader, keep_text
+        self.tally = Tally()
+        self._under_way: dict[PrefixKey, _Prefix] = {}
+        self._finished: dict[PrefixKey, _Prefix] = {}
+        self._ready: deque[Row] = deque()
+
+    def roll(self, solutions: Iterable[Row]) -> Iterator[Row]:
+        """Yield each solution row with `rollouts` added, as they finish.
+
+        Completions depend on the seed, the problem's id and the prefix's text alone.
+        """
+        requests = (request for row in solutions for request in self._enter(row))
+        for completion in self.engine.generate(requests, self.drawn.params(self.template)):
+            self._take(completion)
+            while self._ready:
+                yield self._ready.popleft()
+        yield from self._ready
+        self._ready.clear()
+
+    def _enter(self, row: Row) -> Iterator[Request]:
+        """Yield a request for every prefix of `row` that no solution asked for before."""
+        texts = prefixes(row["solution"], row["steps"])
+        solution = _Solution(row, [], 0)
+        new: list[tuple[PrefixKey, int]] = []
+        for index, text in enumerate(texts):
+            key = (row["id"], text)
+            prefix = self._finished.get(key) or self._under_way.get(key)
+            if prefix is None:
+                prefix = _Prefix(row["answer"], [0.0] * self.k, [""] * self.k, self.k)
+                self._under_way[key] = prefix
+                new.append((key, index))
+            else:
+                self.tally.shared_prefixes += 1
+            if prefix.missing:
+                prefix.waiting.append(solution)
+                solution.missing += 1
+            solution.prefixes.append(prefix)
+        if not solution.missing:
+            self._ready.append(self._row(solution))
+        prompts = self._prompts(row, texts) if new else []
+        for key, index in new:
+            yield Request(key, prompts[index], tuple(range(self.k)), derive_seed(self.drawn.seed, *key))
+
+    def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[str | tuple[int, ...]]:
+        """Return the prompt of each prefix: as ids cut from one tokenisation wherever that is exact."""
+        tokenizer = self.engine.tokenizer
+        prompt = render_prompt(self.template, tokenizer, row["problem"])
+        if tokenizer is None:
+            return [prompt + text for text in texts]
+        whole = tokenizer(
+            prompt + row["solution"],
+            add_special_tokens=not self.template.chat,
+            return_offsets_mapping=tokenizer.is_fast,
+        )
+        ids, offsets = whole["input_ids"], whole.get("offset_mapping", [])
+        token_after = {end: index + 1 for index, (begin, end) in enumerate(offsets) if end > begin}
+        cut: list[str | tuple[int, ...]] = []
+        for text in texts:
+            length = token_after.get(len(prompt) + len(text))
+            if length is None:  # a token reaches over the prefix's end
+                cut.append(encode_prompt(self.template, tokenizer, prompt + text))
+            else:
+                cut.append(tuple(ids[:length]))
+        return cut
+
+    def _take(self, completion: Completion) -> None:
+        """Grade one completion, and finish the prefix and the solutions for which it was the last."""
+        key: PrefixKey = completion.key  # type: ignore[assignment]  # as _enter made it
+        prefix = self._under_way[key]
+        _, reward = grade(key[1] + completion.text, completion, prefix.gold, self.template, self.grader)
+        prefix.rewards[completion.index] = reward or 0.0
+        prefix.missing -= 1
+        self.tally.completions += 1
+        self.tally.unfinished += completion.finish_reason != "stop"
+        if self.keep_text:
+            prefix.texts[completion.index] = completion.text
+        if prefix.missing:
+            return
+        del self._under_way[key]
+        self._remember(key, prefix)
+        for solution in prefix.waiting:
+            solution.missing -= 1
+            if not solution.missing:
+                self._ready.append(self._row(solution))
+        prefix.waiting.clear()
+
+    def _row(self, solution: _Solution) -> Row:
+        outcome = solution.row["reward"]
+        added: Row = {"rollouts": [prefix.rewards for prefix in solution.prefixes] + [[outcome]]}
+        if self.keep_text:
+            added["completions"] = [prefix.texts for prefix in solution.prefixes] + [[""]]
+        return solution.row | added
+
+    def _remember(self, key: PrefixKey, prefix: _Prefix) -> None:
+        self._finished[key] = prefix
+        if len(self._finished) > MAX_REMEMBERED:
+            del self._finished[next(iter(self._finished))]

@@ -1,0 +1,71 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import Result
+
+from erprm_cli.errors import UserError
+from tests.tiny_models import save_model, solution_rows
+
+
+@pytest.fixture(scope="module")
+def prm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_model(tmp_path_factory.mktemp("prm"), max_positions=64))
+
+
+def write(path: Path, count: int) -> Path:
+    path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in solution_rows(count)))
+    return path
+
+
+def test_scores_and_prm_are_added_and_nothing_else_changes(
+    erprm: Callable[..., Result], prm: str, tmp_path: Path
+) -> None:
+    source = write(tmp_path / "solutions.jsonl", 6)
+    result = erprm("score", source, "--prm", prm)
+    assert result.exception is None and "no erprm.json" in result.stderr
+    for line, row in zip(result.stdout.splitlines(), solution_rows(6), strict=True):
+        scored = orjson.loads(line)
+        assert all(0.0 <= score <= 1.0 for score in scored["scores"])
+        assert len(scored["scores"]) == len(row["steps"])
+        assert list(scored) == [*row, "scores", "prm"] and scored["prm"] == prm
+        assert {name: scored[name] for name in row} == row
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_file(
+    erprm: Callable[..., Result], prm: str, tmp_path: Path
+) -> None:
+    source, whole, part = write(tmp_path / "in.jsonl", 9), tmp_path / "whole.jsonl", tmp_path / "part.jsonl"
+    erprm("score", source, "--prm", prm, "-o", whole)
+    erprm("score", source, "--prm", prm, "-o", part)
+    complete = part.read_bytes()
+    kept = complete.splitlines(keepends=True)[:4]
+    part.write_bytes(b"".join(kept) + b'{"id": "torn')
+    result = erprm("score", source, "--prm", prm, "-o", part)
+    assert result.exception is None and "5 solutions scored, 4 were there" in result.stderr
+    again = [orjson.loads(line) for line in part.read_bytes().splitlines()]
+    first = [orjson.loads(line) for line in whole.read_bytes().splitlines()]
+    assert [row["id"] for row in again] == [row["id"] for row in first]
+    for ours, theirs in zip(again, first, strict=True):
+        assert ours["scores"] == pytest.approx(theirs["scores"], abs=1e-6)
+
+
+def test_a_solution_that_is_too_long_is_a_bad_row_and_never_cut(
+    erprm: Callable[..., Result], prm: str, tmp_path: Path
+) -> None:
+    rows = solution_rows(3)
+    rows[1]["steps"] = ["Step 1: Tom has 9 is."] * 8
+    rows[1]["solution"] = "\n".join(rows[1]["steps"])
+    text = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    result = erprm("score", "--prm", prm, stdin=text)
+    assert isinstance(result.exception, UserError)
+    assert "stdin:2: " in str(result.exception) and "at most 64 can be read" in str(result.exception)
+    result = erprm("score", "--prm", prm, "--errors", tmp_path / "bad.jsonl", stdin=text)
+    assert len(result.stdout.splitlines()) == 2
+    assert "at most 64" in orjson.loads((tmp_path / "bad.jsonl").read_bytes())["reason"]
+
+
+def test_an_empty_input_needs_no_model(erprm: Callable[..., Result]) -> None:
+    result = erprm("score", "--prm", "nowhere")
+    assert result.exception is None and result.stdout == ""
