@@ -4,7 +4,8 @@ Both read a file, label it and write a file; their outputs are checked equal fir
 and the best of each counts, in CPU seconds (user + system), so that other work on the machine matters little.
 
     python benchmarks/bench_label.py                  # 60,000 rows, under a minute
-    python benchmarks/bench_label.py --rows 200000    # about 200 MB
+    python benchmarks/bench_label.py --rows 230000    # about 200 MB
+    python benchmarks/bench_label.py --full           # with problem and solution in the rows
 """
 
 import argparse
@@ -22,34 +23,35 @@ K = 16
 WORDS = "the of apples has each she buys price total number then we add subtract multiply gives left sold day"
 
 
-def make_rows(path: Path, rows: int, seed: int) -> None:
-    """Write solutions of 2 to 8 steps with K rewards each, about 1 kB a row, as `erprm rollout` does."""
+def make_rows(path: Path, rows: int, seed: int, full: bool) -> None:
+    """Write solutions of 6 to 10 steps with K rewards each: compact rows hold little else, full rows all of it.
+
+    The rate of success wanders from step to step, so the rewards repeat no more than real ones.
+    """
     draw = random.Random(seed)
     words = WORDS.split()
     with path.open("w", encoding="utf-8") as file:
         for number in range(rows):
             steps = [
-                f"Step {step}: {' '.join(draw.choices(words, k=6))} 39 * {draw.randint(1, 99)} = 3{step}."
-                for step in range(1, draw.randint(2, 8) + 1)
+                f"{' '.join(draw.choices(words, k=4))} 39 * {draw.randint(1, 99)} = 3{step}"
+                for step in range(draw.randint(6, 10))
             ]
             rate, rewards = draw.random(), []
             for _ in steps[1:]:
                 rate = min(1.0, max(0.0, rate + draw.gauss(0, 0.2)))
                 rewards.append([float(draw.random() < rate) for _ in range(K)])
             outcome = float(draw.random() < rate)
-            row = {
-                "id": f"p{number // 8:06d}",
-                "problem": " ".join(draw.choices(words, k=20)),
-                "answer": str(draw.randint(1, 999)),
-                "sample": number % 8,
-                "solution": "\n".join(steps),
-                "steps": steps,
-                "prediction": str(draw.randint(1, 999)),
-                "reward": outcome,
-                "finish_reason": "stop",
-                "num_tokens": 20 * len(steps),
-                "rollouts": [*rewards, [outcome]],
-            }
+            row: dict[str, Any] = {"id": f"p{number // 8:06d}", "sample": number % 8, "steps": steps}
+            if full:
+                row |= {
+                    "problem": " ".join(draw.choices(words, k=40)),
+                    "answer": str(draw.randint(1, 999)),
+                    "solution": "\n".join(steps),
+                    "prediction": str(draw.randint(1, 999)),
+                    "finish_reason": "stop",
+                    "num_tokens": 20 * len(steps),
+                }
+            row |= {"reward": outcome, "rollouts": [*rewards, [outcome]]}
             file.write(json.dumps(row, separators=(",", ":")) + "\n")
 
 
@@ -104,6 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--runs", type=int, default=3, help="of each; the best counts")
+    parser.add_argument("--full", action="store_true", help="rows with all fields of a rollouts row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plainly", nargs=2, metavar=("IN", "OUT"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -112,7 +115,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         source, plain, ours = (Path(folder) / name for name in ("rows.jsonl", "plain.jsonl", "ours.jsonl"))
-        make_rows(source, asked.rows, asked.seed)
+        make_rows(source, asked.rows, asked.seed, asked.full)
         commands = {
             "jsonlines + json": [sys.executable, __file__, "--plainly", str(source), str(plain)],
             "erprm label": [sys.executable, "-m", "erprm_cli", "label", str(source), "-o", str(ours)]

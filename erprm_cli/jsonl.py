@@ -203,14 +203,13 @@ class Lines:
         torn: list[bytes] = []  # parts of the line whose newline has not arrived
         mark = BOM
         for data in self._reads():
-            head, newline, rest = data.partition(b"\n")
-            torn.append(head)
-            if newline:
-                first_line = b"".join(torn).removeprefix(mark)
+            block = data.split(b"\n")
+            torn.append(block[0])
+            if len(block) > 1:
+                block[0] = b"".join(torn).removeprefix(mark)
                 mark = b""
-                block = rest.split(b"\n")
                 torn = [block.pop()]
-                yield [first_line, *block]
+                yield block
         if last := b"".join(torn).removeprefix(mark):
             yield [last]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -117,17 +116,20 @@ def grouped_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Return the attention output, [B, 1, H*G, D], reading each key/value head once for its G query heads.
+    """Return the attention output, [B, 1, H*G, D], reading each key and value once for its G query heads.
 
-    transformers' own sdpa copies every key and value G times when there is a mask, at each step of each layer;
-    for a single new token the G heads can as well stand as G queries of one head. Longer queries go the usual way.
+    With a mask, transformers' own sdpa copies every key and value G times at each step of each layer. For one
+    new token the G heads are as well G queries of one head, and two products are faster on a CPU
+    than the fused kernel, which is made for long queries. Those go the usual way.
     """
     num_slots, num_query_heads, num_queries, width = query.shape
-    if num_queries > 1 or kwargs.get("position_bias") is not None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)  # type: ignore[return-value]
-    query_BHGD = query.reshape(num_slots, key.shape[1], -1, width)
-    out_BHGD = scaled_dot_product_attention(query_BHGD, key, value, attn_mask=attention_mask, scale=scaling)
-    return out_BHGD.reshape(num_slots, 1, num_query_heads, -1), None
+    if num_queries > 1 or attention_mask is None or kwargs.get("position_bias") is not None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    scale = width**-0.5 if scaling is None else scaling
+    query_BHGD = (query * scale).reshape(num_slots, key.shape[1], -1, width)
+    score_BHGC = (query_BHGD @ key.transpose(-1, -2)).add_(attention_mask)
+    weight_BHGC = score_BHGC.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return (weight_BHGC @ value).reshape(num_slots, 1, num_query_heads, -1), None
 
 
 def additive_mask(*, q_length: int, dtype: torch.dtype, **kwargs: Any) -> Tensor | None:
