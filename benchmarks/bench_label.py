@@ -24,7 +24,7 @@ WORDS = "the of apples has each she buys price total number then we add subtract
 
 
 def make_rows(path: Path, rows: int, seed: int, full: bool) -> None:
-    """Write solutions of 6 to 10 steps with K rewards each: compact rows hold little else, full rows all of it.
+    """Write solutions of 6 to 10 steps with K rewards each; `full` adds the other fields of such a row.
 
     The rate of success wanders from step to step, so the rewards repeat no more than real ones.
     """

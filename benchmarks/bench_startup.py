@@ -28,7 +28,9 @@ def command{number}({options}) -> None:
 
 def bare_app(num_commands: int, num_options: int) -> str:
     """Return the source of a Typer app whose commands do nothing."""
-    options = ", ".join(f'o{index}: Annotated[int, typer.Option(help="x")] = 0' for index in range(num_options))
+    options = ", ".join(
+        f'o{index}: Annotated[int, typer.Option(help="x")] = 0' for index in range(num_options)
+    )
     commands = "".join(BARE_COMMAND.format(number=n, options=options) for n in range(num_commands))
     return BARE_APP.format(commands=commands)
 
@@ -40,7 +42,9 @@ def seconds(command: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=15)
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:

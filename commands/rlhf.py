@@ -7,12 +7,6 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options, records
-from erprm_cli.engines import EngineConfig
-from erprm_cli.jsonl import bad_rows, check_run_directory, open_output, read_rows
-from erprm_cli.progress import News
-from erprm_cli.raft import Raft, RaftConfig
-from erprm_cli.streams import unique
-from erprm_cli.policy_templates import policy_template
 
 
 def rlhf(
@@ -24,7 +18,8 @@ def rlhf(
     model: options.Model = "tiny",
     template: options.Template = "tiny",
     evaluation: Annotated[
-        str | None, typer.Option("--eval", metavar="FILE", help="Problems for a greedy evaluation each round.")
+        str | None,
+        typer.Option("--eval", metavar="FILE", help="Problems for a greedy evaluation each round."),
     ] = None,
     iterations: Annotated[int, typer.Option(min=1, help="Rounds of sample, score, select, train.")] = 3,
     slice_size: Annotated[int, typer.Option(min=1, help="Problems of a round.")] = 20_000,
@@ -56,6 +51,13 @@ def rlhf(
 
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
+    from erprm_cli.engines import EngineConfig
+    from erprm_cli.jsonl import bad_rows, check_run_directory, open_output, read_rows
+    from erprm_cli.policy_templates import policy_template
+    from erprm_cli.progress import News
+    from erprm_cli.raft import Raft, RaftConfig
+    from erprm_cli.streams import unique
+
     config = RaftConfig(
         policy=model,
         prm=prm,

@@ -7,14 +7,6 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.answers import Grader
-from erprm_cli.engines import EngineConfig, open_engine
-from erprm_cli.jsonl import bad_rows, open_output, read_rows
-from erprm_cli.progress import News
-from erprm_cli.rollouts import Roller, gradable
-from erprm_cli.sampling import Drawn
-from erprm_cli.streams import peek, unique
-from erprm_cli.policy_templates import policy_template
 
 
 def rollout(
@@ -48,6 +40,15 @@ def rollout(
 
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
+    from erprm_cli.answers import Grader
+    from erprm_cli.engines import EngineConfig, open_engine
+    from erprm_cli.jsonl import bad_rows, open_output, read_rows
+    from erprm_cli.policy_templates import policy_template
+    from erprm_cli.progress import News
+    from erprm_cli.rollouts import Roller, gradable
+    from erprm_cli.sampling import Drawn
+    from erprm_cli.streams import peek, unique
+
     recipe = policy_template(template)
     drawn = Drawn(model, revision, temperature, top_p, max_tokens, seed, recipe.name)
     settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, "dtype": dtype.value}
@@ -68,7 +69,7 @@ def rollout(
                 news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
             tally = roller.tally
             news.say(
-                f"{out.count:,} solutions, {tally.completions:,} completions, {tally.unfinished:,} unfinished "
-                f"(counted as wrong), {tally.shared_prefixes:,} prefixes shared, "
-                f"{running.usage.rate(news.seconds)}"
+                f"{out.count:,} solutions, {tally.completions:,} completions, "
+                f"{tally.unfinished:,} unfinished (counted as wrong), "
+                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.rate(news.seconds)}"
             )

@@ -7,13 +7,6 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options, records
-from erprm_cli.answers import Grader
-from erprm_cli.engines import EngineConfig, open_engine
-from erprm_cli.jsonl import bad_rows, open_output, read_rows
-from erprm_cli.progress import News
-from erprm_cli.sampling import Drawn, sample_solutions
-from erprm_cli.streams import peek, unique
-from erprm_cli.policy_templates import policy_template
 
 
 def sample(
@@ -48,6 +41,14 @@ def sample(
 
     Example: erprm sample tiny:train -L 4 -n 2
     """
+    from erprm_cli.answers import Grader
+    from erprm_cli.engines import EngineConfig, open_engine
+    from erprm_cli.jsonl import bad_rows, open_output, read_rows
+    from erprm_cli.policy_templates import policy_template
+    from erprm_cli.progress import News
+    from erprm_cli.sampling import Drawn, sample_solutions
+    from erprm_cli.streams import peek, unique
+
     if greedy:
         n, temperature = 1, 0.0
     recipe = policy_template(template)

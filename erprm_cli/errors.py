@@ -1,4 +1,4 @@
-"""Errors the user can mend: one line on stderr and an exit status. Anything else is a bug and keeps its traceback."""
+"""Errors the user can mend: one line on stderr and an exit status. All else is a bug and a traceback."""
 
 
 class UserError(Exception):

@@ -264,11 +264,12 @@ def open_input(source: str) -> Iterator[IO[bytes]]:
 class Output:
     """An open place for rows. What `existing` yields was written by an earlier run of the same command."""
 
-    def __init__(self, file: BinaryIO, path: Path | None, draft_of: str | None = None) -> None:
-        """Write to `file`, open on `path` unless it keeps nothing; or to the draft of a whole file."""
-        self.path = path
+    def __init__(self, file: BinaryIO, path: Path | None, name: str, if_it_fails: str = "") -> None:
+        """Write to `file`, which is `path` if it keeps its rows; errors say `name` and `if_it_fails`."""
         self.file = file
-        self.draft_of = draft_of
+        self.path = path
+        self.name = name
+        self.if_it_fails = if_it_fails
         self.count = 0
         self._synced = time.monotonic()
 
@@ -303,10 +304,7 @@ class Output:
     def _fail(self, error: OSError) -> NoReturn:
         if error.errno == errno.EPIPE:  # nobody reads on, as in `| head`: the app ends quietly
             raise error
-        if self.draft_of is not None:
-            raise UserError(f"{self.draft_of}: {error.strerror}; nothing in it has changed") from None
-        kept = "" if self.path is None else "; the rows so far are kept, the same command continues"
-        raise UserError(f"{self.path or 'output'}: {error.strerror}{kept}") from None
+        raise UserError(f"{self.name}: {error.strerror}{self.if_it_fails}") from None
 
 
 @contextmanager
@@ -320,13 +318,13 @@ def open_output(
     """
     _check_target(target, source)
     if target == "-":
-        with _rows_on_stdout() as file, _flushed(Output(file, None)) as output:
+        with _rows_on_stdout() as file, _flushed(Output(file, None, "stdout")) as output:
             yield output
         return
     path = Path(target)
     with _closing(_open_write(target)) as file:
         if not path.is_file():  # a named pipe or a device keeps nothing
-            with _flushed(Output(file, None)) as output:
+            with _flushed(Output(file, None, target)) as output:
                 yield output
             return
         if path.stat().st_size and not overwrite:
@@ -335,7 +333,8 @@ def open_output(
         else:
             _empty(file)  # before the new settings are written: these rows are not made with them
             _write_meta(path, settings)
-        with _flushed(Output(file, path)) as output:
+        kept = "; the rows so far are kept, and the same command continues"
+        with _flushed(Output(file, path, target, kept)) as output:
             yield output
 
 
@@ -361,7 +360,7 @@ def open_whole_output(
     with _closing(_open_write(str(draft), named=target)) as file:
         try:
             _empty(file)
-            with _flushed(Output(file, draft, target)) as output:
+            with _flushed(Output(file, draft, target, "; nothing in it has changed")) as output:
                 yield output
             os.fsync(file.fileno())
             os.replace(draft, path)

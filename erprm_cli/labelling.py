@@ -20,7 +20,6 @@ MAX_SHAPES = 4096
 MAX_REMEMBERED = 20_000  # labels of steps whose text is at most
 MAX_TEXT_BYTES = 256
 MAX_TABLE_K = 256
-ONES_TO_ZEROS = bytes.maketrans(b"1", b"0")
 
 
 class _Read(msgspec.Struct, gc=False):
@@ -110,14 +109,14 @@ class _StepLabels:
     def of_json(self, rollouts: bytes) -> list[bytes]:
         """Return the labels of all steps; ValueError unless `rollouts` is a JSON list of lists of numbers.
 
-        Where each 1 made a 0 gives nothing but 0.0 in the lists, and no 1 followed a point, all rewards are
-        0.0 or 1.0, and counting the 1s counts the successes.
+        Where replacing 1.0 by 0.0 leaves nothing but 0.0 in the lists, all rewards are the one or the other,
+        and counting the character 1 counts the successes.
         """
-        tables = self._by_shape.get(rollouts.translate(ONES_TO_ZEROS))
+        tables = self._by_shape.get(rollouts.replace(b"1.0", b"0.0"))
         if tables is None:
             rollouts = rollouts.replace(b" ", b"")  # what has blanks in more than numbers fails below as ever
-            tables = self._tables(rollouts.translate(ONES_TO_ZEROS))
-        if tables is None or b".1" in rollouts:
+            tables = self._tables(rollouts.replace(b"1.0", b"0.0"))
+        if tables is None:
             return [self._of_text(rewards) for rewards in _split_lists(rollouts)]
         wins = rollouts.translate(None, b"[0.,").split(b"]")  # [[1.0,0.0],[1.0]] -> 1]1]] -> 1, 1, nothing
         return list(map(getitem, tables, map(len, wins)))

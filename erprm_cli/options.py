@@ -34,7 +34,7 @@ class Estimator(StrEnum):
 
 
 # Streams
-Source = Annotated[str, typer.Argument(metavar="[INPUT]", help="JSONL to read; - is stdin.")]
+Source = Annotated[str, typer.Argument(metavar="INPUT", help="JSONL to read; - is stdin.")]
 Target = Annotated[
     str,
     typer.Option("--output", "-o", metavar="FILE", help="JSONL to write or continue; - is stdout."),

@@ -13,10 +13,10 @@ from erprm_cli.errors import UsageError
 class PolicyTemplate:
     """How a policy is asked and how its answer is read.
 
-    `prompt` is the text of the prompt, or with `chat` of the user's turn, in which `{problem}` stands for the
-    problem. A chat prompt goes through the model's own chat template, after the `system` turn if there is one.
-    `step_break` is a regular expression; what it matches parts two steps. `answers` names the rules of
-    `answers.extract` in the order in which they are tried. Generation ends before any text of `stop`.
+    `prompt` is the text of the prompt, or with `chat` of the user's turn, in which `{problem}` stands for
+    the problem. A chat prompt goes through the model's own chat template, after the `system` turn if there
+    is one. `step_break` is a regular expression; what it matches parts two steps. `answers` names the rules
+    of `answers.extract` in the order in which they are tried. Generation ends before any text of `stop`.
     """
 
     name: str

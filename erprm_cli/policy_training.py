@@ -55,12 +55,17 @@ class PolicyData(Data):
     def encode(self, problem: str, solution: str, ended: bool = True) -> tuple[list[int], int]:
         """Return the ids of prompt, solution and its end, and how many of them are the prompt's."""
         text = render_prompt(self.template, self.tokenizer, problem)
-        prompt = list(encode_prompt(self.template, self.tokenizer, text))
+        prompt = self._ids(text)
         end = self.end if ended else ""
-        whole = list(encode_prompt(self.template, self.tokenizer, text + solution + end))
+        whole = self._ids(text + solution + end)
         if whole[: len(prompt)] != prompt:
             whole = prompt + self.tokenizer(solution + end, add_special_tokens=False, verbose=False).input_ids
-        return [int(token) for token in whole], len(prompt)
+        return whole, len(prompt)
+
+    def _ids(self, text: str) -> list[int]:
+        ids = encode_prompt(self.template, self.tokenizer, text)
+        assert not isinstance(ids, str)  # there is a tokenizer
+        return list(ids)
 
 
 def token_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:

@@ -194,6 +194,8 @@ class Scorer:
         device = models.pick_device()
         self.name = name
         self.card = read_card(name)  # None: the format is a guess
+        # A model of outcomes learned the last tag alone, and what it says at the others means nothing.
+        self.outcome_only = bool(self.card and self.card.get("settings", {}).get("outcome_only"))
         tokenizer = models.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
         form = prm_format(ER_PRM) if self.card is None else PrmFormat(**self.card["format"])
         self.tagger = Tagger(form, tokenizer)
@@ -220,7 +222,11 @@ class Scorer:
         return self.tagger.encode(row["problem"], row["steps"])
 
     def score(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield each solution row with `scores` (L floats in [0, 1]) and `prm`, in the order given."""
+        """Yield each solution row with `scores` (L floats in [0, 1]) and `prm`, in the order given.
+
+        A model trained with --outcome-only judges a whole solution: every step carries that one score, so
+        that all aggregators but "prod" agree on it.
+        """
         return self.score_encoded((row, self.encode(row)) for row in rows)
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
@@ -236,6 +242,8 @@ class Scorer:
                 for index, values in zip(batch, found, strict=True):
                     scores[index] = values
             for (row, _), values in zip(window, scores, strict=True):
+                if self.outcome_only:
+                    values = values[-1:] * len(values)
                 yield row | {"scores": values, "prm": self.name}
 
     @torch.inference_mode()

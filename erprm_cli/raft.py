@@ -1,9 +1,9 @@
 """RAFT (reward-ranked fine-tuning) with a process reward model, the paper's section 4.3.
 
-Each iteration takes the next slice of the problems and, with the current policy, (1) samples N solutions of
-each, (2) scores their steps, (3) keeps the solution with the best score, (4) fine-tunes the policy on what was
-kept, at the learning rate lr (T - t + 1) / T of iteration t of T. A greedy evaluation stands before the first
-iteration and after each.
+Each iteration takes the next slice of the problems and, with the current policy, (1) samples N solutions
+of each, (2) scores their steps, (3) keeps the solution with the best score, (4) fine-tunes the policy on
+what was kept, at the learning rate lr (T - t + 1) / T of iteration t of T. A greedy evaluation stands
+before the first iteration and after each.
 
 Every phase is a file or a folder in the run directory, written by the same code as its command, so a
 stopped run continues where it was:
@@ -22,10 +22,10 @@ from erprm_cli import records
 from erprm_cli.answers import Grader
 from erprm_cli.engines import EngineConfig, open_engine
 from erprm_cli.jsonl import Row, open_output, open_whole_output, read_rows
+from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.sampling import Drawn, sample_solutions
 from erprm_cli.selection import aggregate
 from erprm_cli.streams import peek, unique
-from erprm_cli.policy_templates import PolicyTemplate
 
 Say = Callable[[str], None]
 

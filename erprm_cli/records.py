@@ -64,7 +64,7 @@ def solution(row: Row) -> Row:
         raise RowError("'steps' is empty; a solution has at least one step")
     position = 0
     for number, step in enumerate(steps):
-        if not isinstance(step, str) or not step:
+        if not isinstance(step, str) or (not step and text.strip()):
             raise RowError(f"'steps' {number + 1} is no text")
         position = text.find(step, position)
         if position < 0:

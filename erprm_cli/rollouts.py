@@ -12,10 +12,10 @@ from erprm_cli import records
 from erprm_cli.answers import Grader
 from erprm_cli.engines import Completion, Engine, Request, derive_seed
 from erprm_cli.jsonl import Row
+from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.prompts import encode_prompt, render_prompt
 from erprm_cli.sampling import Drawn, grade
 from erprm_cli.steps import prefixes
-from erprm_cli.policy_templates import PolicyTemplate
 
 MAX_REMEMBERED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from erprm_cli.answers import Grader, extract
 from erprm_cli.engines import Completion, Engine, Request, SamplingParams, derive_seed
 from erprm_cli.jsonl import Row
+from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.prompts import encode_prompt, render_prompt
 from erprm_cli.steps import split_steps
-from erprm_cli.policy_templates import PolicyTemplate
 
 
 @dataclass(frozen=True, slots=True)

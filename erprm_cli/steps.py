@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 
 def split_steps(solution: str, step_break: str) -> list[str]:
-    """Return what lies between the matches of the regular expression `step_break`, trimmed, never empty.
+    """Return what lies between the matches of the regular expression `step_break`, trimmed.
+
+    No step is empty, except that a solution without any text has one step, the empty one.
 
     >>> split_steps("Step 1: 2 + 3 = 5.\\nThe answer is: 5\\n", r"\\n+")
     ['Step 1: 2 + 3 = 5.', 'The answer is: 5']
@@ -15,7 +17,7 @@ def split_steps(solution: str, step_break: str) -> list[str]:
         parts.append(solution[begin : gap.start()])
         begin = gap.end()
     parts.append(solution[begin:])
-    return [step for part in parts if (step := part.strip())]
+    return [step for part in parts if (step := part.strip())] or [""]
 
 
 def step_starts(solution: str, steps: Sequence[str]) -> list[int]:

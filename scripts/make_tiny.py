@@ -1,6 +1,7 @@
 """Make `tiny`: its problems, its tokenizer and its weights, seeded, on the CPU.
 
-    python scripts/make_tiny.py --minutes 40     # writes templates/tiny/
+    python scripts/make_tiny.py                   # writes templates/tiny/ and says what it scores
+    python scripts/make_tiny.py --only-evaluate   # says what the policy that is there scores
 
 The corpus is endless: fresh problems of `tiny_domain` with one written solution each (misconceptions
 included), and a share of checked sums. Shipped problems never enter it. Only solutions and sums are
@@ -9,16 +10,28 @@ learned, not the wording of problems.
 
 import argparse
 import json
+import re
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import torch
-from tiny_domain import LARGEST_COUNT, Problem, checked_sums, make_problem, write_solution
+from tiny_domain import LARGEST_COUNT, Problem, calculate, checked_sums, make_problem, write_solution
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from erprm_cli import records
+from erprm_cli.answers import Grader
+from erprm_cli.candidates import answer_classes
+from erprm_cli.engines import EngineConfig, open_engine
+from erprm_cli.jsonl import Row, read_rows
+from erprm_cli.policy_templates import policy_template
+from erprm_cli.sampling import Drawn, sample_solutions
+from erprm_cli.selection import votes_at_n
 
 # The step tag, or a word, a digit or a mark, each with the blank before it; the end of a line is one token.
 PIECE = r" ки|\.?\n| ?\p{L}+| ?[0-9]| ?[^\s\p{L}0-9]|\s"
@@ -26,6 +39,7 @@ PROMPT = "Question: {problem}\nAnswer:\n"  # as templates/policy/tiny.toml has i
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 PRM_TOKENS = (" ки", " +", " -")
 NUM_TRAIN, NUM_TEST = 2000, 500
+WARMUP_STEPS = 200
 DRILL_SHARE = 0.25  # of the documents
 
 
@@ -107,7 +121,8 @@ def batches(
     """Yield input_ids, attention_mask and labels, each [B, T], of documents of similar length."""
     while True:
         pool = sorted((next(stream) for _ in range(1024)), key=lambda document: len(document[0]))
-        groups, group = [], []
+        groups: list[list[tuple[list[int], int]]] = []
+        group: list[tuple[list[int], int]] = []
         for document in pool:
             if (len(group) + 1) * len(document[0]) > tokens and group:
                 groups.append(group)
@@ -131,20 +146,19 @@ def batches(
 def train(
     model: LlamaForCausalLM,
     stream: Iterator[tuple[Tensor, Tensor, Tensor]],
-    minutes: float,
+    num_steps: int,
     peak_lr: float,
-    out: Path,
 ) -> int:
-    """Train for `minutes` of wall time, warmed up and then decaying to nothing; return the tokens."""
+    """Train in place, the rate warmed up, then held, then falling to nothing; return the tokens read."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=peak_lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True
     )
     model.train()
-    begin = shown = time.monotonic()
-    tokens = step = 0
-    while (done := (time.monotonic() - begin) / (60 * minutes)) < 1:
+    begin = time.monotonic()
+    tokens = 0
+    for step in range(num_steps):
         input_ids, mask, labels = next(stream)
-        scale = min(1.0, (step + 1) / 200) * min(1.0, 1.25 * (1 - done) + 1e-3)
+        scale = min(1.0, (step + 1) / WARMUP_STEPS, 1.25 * (1 - step / num_steps))
         for group in optimizer.param_groups:
             group["lr"] = peak_lr * scale
         with torch.autocast("cpu", torch.bfloat16):  # padding is on the right, where no token looks
@@ -154,11 +168,43 @@ def train(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         tokens += int(mask.sum())
-        step += 1
-        if time.monotonic() - shown > 20:
-            shown = time.monotonic()
-            print(f"{done:6.1%}  step {step}  tokens {tokens:,}  loss {loss.item():.4f}", flush=True)
+        if (step + 1) % 50 == 0:
+            minutes = (time.monotonic() - begin) / 60
+            print(
+                f"step {step + 1}  {minutes:.1f} min  tokens {tokens:,}  loss {loss.item():.4f}", flush=True
+            )
     return tokens
+
+
+def evaluate(folder: Path, n: int = 16) -> None:
+    """Print how often the policy is right on the test problems: n solutions of each at temperature 1."""
+    template = policy_template("tiny")
+    drawn = Drawn(str(folder), None, 1.0, 1.0, 160, 0, template.name)
+    problems = list(read_rows(str(folder / "test.jsonl"), records.problem))
+    solutions: dict[str, list[Row]] = {problem["id"]: [] for problem in problems}
+    with closing(open_engine(EngineConfig(str(folder)))) as engine, Grader() as grader:
+        for row in sample_solutions(problems, engine, template, drawn, n, grader):
+            solutions[row["id"]].append(row)
+    correct = np.array([[row["reward"] > 0.5 for row in rows] for rows in solutions.values()])
+    draws = np.random.default_rng(0)
+    majority = [
+        votes_at_n(
+            np.ones((1, n)), right, answer_classes([row["prediction"] for row in rows]), [n], draws
+        ).item()
+        for right, rows in zip(correct, solutions.values(), strict=True)
+    ]
+    sums = [slip for rows in solutions.values() for row in rows for slip in slips(row["solution"])]
+    print(
+        f"{len(problems)} test problems, temperature 1: pass@1 {correct.mean():.1%}, majority@{n} "
+        f"{np.mean(majority):.1%}, pass@{n} {correct.any(1).mean():.1%}; "
+        f"{np.mean(sums):.1%} of the calculations are wrong"
+    )
+
+
+def slips(solution: str) -> Iterator[bool]:
+    """Yield for each calculation in a solution whether its result is wrong."""
+    for left, operator, right, result in re.findall(r"(\d+) ([-+*/]) (\d+) = (\d+)", solution):
+        yield (operator, right) == ("/", "0") or calculate(int(left), operator, int(right)) != int(result)
 
 
 def write_problems(problems: list[Problem], path: Path, split: str) -> None:
@@ -176,12 +222,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--minutes", type=float, default=40.0, help="wall time of training")
+    parser.add_argument("--steps", type=int, default=3200, help="optimizer steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "templates" / "tiny")
+    parser.add_argument("--only-evaluate", action="store_true")
     options = parser.parse_args()
+    if options.only_evaluate:
+        evaluate(options.out)
+        return
 
     random = Random(options.seed)
     torch.manual_seed(options.seed)
@@ -195,9 +245,11 @@ def main() -> None:
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens, counts up to {LARGEST_COUNT}")
     shipped = {problem.text for problem in train_problems + test_problems}
     stream = batches(documents(tokenizer, shipped, random), options.batch_tokens, tokenizer.pad_token_id)
-    tokens = train(model, stream, options.minutes, options.lr, options.out)
+    tokens = train(model, stream, options.steps, options.lr)
     model.save_pretrained(options.out)
-    print(f"{tokens:,} tokens in {options.minutes:g} minutes")
+    (options.out / "model.safetensors").chmod(0o644)  # safetensors makes it for the owner alone
+    print(f"{tokens:,} tokens")
+    evaluate(options.out)
 
 
 if __name__ == "__main__":

@@ -163,6 +163,7 @@ def _try_problem(random: Random) -> Problem | None:
 
 
 def _draw(kind: str, count: int, name: str, other: str, item: str, random: Random) -> Event | None:
+    forms: tuple[str, ...]
     if kind == "more":
         a, b = random.randint(2, 40), 0
         forms = (f"{name} gets {a} more.", f"{other} brings {a} more {item}.")
@@ -183,10 +184,8 @@ def _draw(kind: str, count: int, name: str, other: str, item: str, random: Rando
             return None
         share = "half" if kind == "half" else "a third"
         verb = random.choice(("loses", "sells"))
-        left = f"{name} {verb} {share} of the {item}." if kind == "half" else ""
-        if kind == "third":  # a third of them is kept
-            left = f"{name} keeps only {share} of the {item}."
-        forms = (left,)
+        kept = f"{name} keeps only {share} of the {item}."
+        forms = (f"{name} {verb} {share} of the {item}.",) if kind == "half" else (kept,)
     elif kind == "pairs":
         a, b = random.randint(3, 12), 0
         forms = (f"{name} finds {a} pairs of {item}.", f"{other} gives {name} {a} pairs.")

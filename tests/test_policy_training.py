@@ -85,8 +85,8 @@ def test_loss_and_gradients_equal_those_of_transformers(base: str, tmp_path: Pat
     labels = torch.full_like(batch["input_ids"], -100)
     labels.view(-1)[batch["positions"] + 1] = batch["targets"]
     mask = torch.ones_like(batch["input_ids"])
-    for row, example in enumerate(prepared.examples):
-        mask[row, len(example.ids) :] = 0
+    for number, example in enumerate(prepared.examples):
+        mask[number, len(example.ids) :] = 0
     expected = plain(input_ids=batch["input_ids"], attention_mask=mask, labels=labels).loss
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

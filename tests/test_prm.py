@@ -18,7 +18,8 @@ def naive_scores(model: Any, tokenizer: Any, row: dict[str, Any]) -> list[float]
     tag, good, bad = (tokenizer.encode(word)[-1] for word in (" ки", " +", " -"))
     with torch.no_grad():
         logits = model(ids).logits[0]
-    return logits[ids[0] == tag][:, [good, bad]].softmax(-1)[:, 0].tolist()
+    scores: list[float] = logits[ids[0] == tag][:, [good, bad]].softmax(-1)[:, 0].tolist()
+    return scores
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2", "gemma3", "cohere"])

@@ -5,9 +5,9 @@ import pytest
 from erprm_cli.answers import Grader
 from erprm_cli.errors import RowError
 from erprm_cli.jsonl import Row
+from erprm_cli.policy_templates import policy_template
 from erprm_cli.rollouts import Roller, gradable
 from erprm_cli.sampling import Drawn
-from erprm_cli.policy_templates import policy_template
 from tests.scripted import ScriptedEngine
 
 DRAWN = Drawn("scripted", None, 1.0, 1.0, 200, 0, "tiny")

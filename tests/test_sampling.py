@@ -1,6 +1,6 @@
 from erprm_cli.answers import Grader
-from erprm_cli.sampling import Drawn, sample_solutions
 from erprm_cli.policy_templates import policy_template
+from erprm_cli.sampling import Drawn, sample_solutions
 from tests.scripted import ScriptedEngine
 
 DRAWN = Drawn("scripted", None, 1.0, 1.0, 200, 0, "tiny")

@@ -36,8 +36,8 @@ def _shift_right(number: Tensor, bits: int) -> Tensor:
 def draw(logits_BV: Tensor, temperature: float, top_p: float, seed_B: Tensor, position_B: Tensor) -> Tensor:
     """Return one token per row, [B]: the first whose cumulative probability exceeds the row's uniform number.
 
-    Probabilities are softmax(logits / temperature) in float32, kept to the smallest set of most probable tokens
-    whose mass reaches `top_p`. Temperature 0 is the argmax.
+    Probabilities are softmax(logits / temperature) in float32, kept to the smallest set of most probable
+    tokens whose mass reaches `top_p`. Temperature 0 is the argmax.
     """
     if temperature == 0:
         return logits_BV.argmax(-1)

@@ -43,20 +43,20 @@ def move_columns(old: Tensor, shift: int, begin: int, end: int, num_columns: int
 class RollingCache(Cache):
     """A transformers cache of B slots in which attention sees the columns of times first .. now.
 
-    `base` is the time of column 0. `examples` are keys and values of each layer, of any batch and length, which
-    give its heads, widths and number type.
+    `base` is the time of column 0. `examples` are keys and values of each layer, of any batch and length,
+    which give its heads, widths and number type.
     """
 
     def __init__(self, examples: Sequence[KeysValues], num_slots: int, num_columns: int) -> None:
         self.base = self.first = self.now = 0
         self.num_columns = num_columns
-        layers = [_Layer(self, keys, values, num_slots, num_columns) for keys, values in examples]
-        super().__init__(layers=layers)
+        self.states = [_Layer(self, keys, values, num_slots, num_columns) for keys, values in examples]
+        super().__init__(layers=list(self.states))
 
     def rebase(self, base: int, num_columns: int) -> None:
         """Let column 0 stand for time `base`, with room for `num_columns`; times first .. now-1 are kept."""
         begin, end = self.first - self.base, self.now - self.base
-        for layer in self.layers:
+        for layer in self.states:
             layer.keys = move_columns(layer.keys, self.base - base, begin, end, num_columns)
             layer.values = move_columns(layer.values, self.base - base, begin, end, num_columns)
         self.base, self.num_columns = base, num_columns
@@ -64,24 +64,26 @@ class RollingCache(Cache):
     def insert(self, slots: Tensor, prompt: Sequence[KeysValues]) -> None:
         """Write a prompt's keys and values, [H, P, D] per layer, into `slots`, to end just before `now`."""
         end = self.now - self.base
-        for layer, (keys_HPD, values_HPD) in zip(self.layers, prompt, strict=True):
+        for layer, (keys_HPD, values_HPD) in zip(self.states, prompt, strict=True):
             columns = slice(end - keys_HPD.shape[1], end)
             layer.keys[slots, :, columns] = keys_HPD
             layer.values[slots, :, columns] = values_HPD
 
     def select(self, slots: Tensor) -> None:
         """Keep only `slots`, in that order."""
-        for layer in self.layers:
+        for layer in self.states:
             layer.keys, layer.values = layer.keys[slots], layer.values[slots]
 
 
 class _Layer(CacheLayerMixin):
+    keys: Tensor
+    values: Tensor
     is_sliding = False  # every column is kept; the mask of a sliding layer hides the old ones
 
     def __init__(
         self, cache: RollingCache, keys: Tensor, values: Tensor, num_slots: int, num_columns: int
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.cache = cache
         self.keys = keys.new_zeros((num_slots, keys.shape[-3], num_columns, keys.shape[-1]))
         self.values = values.new_zeros((num_slots, values.shape[-3], num_columns, values.shape[-1]))
@@ -137,6 +139,7 @@ def additive_mask(*, q_length: int, dtype: torch.dtype, **kwargs: Any) -> Tensor
     if q_length > 1:
         return sdpa_mask(q_length=q_length, **kwargs)
     visible = sdpa_mask(q_length=q_length, **{**kwargs, "allow_is_causal_skip": False})
+    assert visible is not None
     return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
         ~visible, torch.finfo(dtype).min
     )

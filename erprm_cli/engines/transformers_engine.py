@@ -1,7 +1,7 @@
 """Continuous batching on plain transformers models, for a CPU and for one GPU.
 
-B slots decode together; a finished completion's slot goes to the next at once, so nobody waits for the longest of
-a batch. A prompt is read once for all its completions, and prompts that continue one another once
+B slots decode together; a finished completion's slot goes to the next at once, so nobody waits for the
+longest of a batch. A prompt is read once for all its completions, and prompts that continue one another once
 altogether. See `rolling_cache` for how slots share one cache and `drawing` for why a completion does not
 depend on the others.
 """
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import DynamicCache
@@ -84,8 +84,8 @@ class TransformersEngine:
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
         """Yield one completion per index of each request, in any order, as they finish.
 
-        Equal (seed, index) give an equal completion whatever the batch size, the order and the other requests,
-        but for rounding (see `drawing`).
+        Equal (seed, index) give an equal completion whatever the batch size, the order and the other
+        requests, but for rounding (see `drawing`).
         """
         with _out_of_memory_explained("a smaller --batch-size may help"):
             yield from _Run(self, requests, params)
@@ -119,11 +119,11 @@ class TransformersEngine:
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
         positions = torch.arange(longest, device=self.device)[None]
-        cache = (
-            DynamicCache()
-        )  # without the config: its sliding layers would forget what the padding shifts out
+        cache = DynamicCache()  # told of no config: a sliding layer would forget what padding shifts out
         self.model.base_model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True)
-        return [(layer.keys, layer.values) for layer in cache.layers]
+        return [
+            cast(KeysValues, (layer.keys, layer.values)) for layer in cast(list[DynamicLayer], cache.layers)
+        ]
 
     def num_slots(self, params: SamplingParams) -> int:
         """Return how many completions fly at once: --batch-size, or what half of the free memory holds."""
@@ -201,9 +201,8 @@ class _Run:
         self.steps_per_check = STEPS_PER_CHECK[self.device.type]
         stop_ends = engine.tokens_with({stop[-1] for stop in params.stop}) if params.stop else ()
         self.stop_ends = frozenset(stop_ends)  # tokens that may complete a stop text
-        self.stop_tail = (
-            max((len(stop.encode()) for stop in params.stop), default=0) + 4
-        )  # tokens it may span
+        # The most tokens that a stop text may span.
+        self.stop_tail = max((len(stop.encode()) for stop in params.stop), default=0) + 4
         self.may_end_V = torch.zeros(engine.vocab_size, dtype=torch.bool, device=self.device)
         self.may_end_V[[*engine.eos_ids, *stop_ends]] = True
 

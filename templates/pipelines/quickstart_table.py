@@ -57,14 +57,14 @@ def main() -> None:
 
 
 def verdict(differences: list[Row], n: int) -> str:
-    """Say in one line whether the entropy-regularized model is better than the others, and what that rests on."""
+    """Say in one line whether the entropy-regularized model is better, and what that rests on."""
     told = []
     for row in differences:
         if row["method"].startswith("best of n"):
             word = "above" if row["low"] > 0 else "below" if row["high"] < 0 else "not told apart from"
             told.append(f"{word} {row['minus']}")
     return (
-        f"Best of {n}: the entropy-regularized model is {', '.join(told)} on these problems at the 5 % level. "
+        f"Best of {n}: the entropy-regularized model is {', '.join(told)} here at the 5 % level. "
         "One policy, one seed, one small domain: this shows that the chain works, not which label is better "
         "in general."
     )

@@ -1,0 +1,179 @@
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, open_engine
+from erprm_cli.engines.drawing import draw, uniforms
+from erprm_cli.engines.transformers_engine import TransformersEngine
+from erprm_cli.errors import UserError
+from tests.tiny_models import make_model, make_tokenizer
+
+PROMPTS = [
+    "Tom has 3 apples.",
+    "Question: Tom has 1 2 3 apples. Tom gets 4 more apples. So Tom has",
+    "Step 1: 2 + 3 =",
+    "Tom",
+    "The answer is 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 So Tom gets more",
+]
+
+
+def engine_of(kind: str = "llama", batch_size: int = 0) -> TransformersEngine:
+    tokenizer = make_tokenizer()
+    return TransformersEngine(make_model(kind, len(tokenizer)), tokenizer, batch_size)
+
+
+def run(
+    engine: TransformersEngine, params: SamplingParams, n: int = 1, prompts: list[str] = PROMPTS
+) -> dict[tuple[int, int], Completion]:
+    requests = (Request(key, text, tuple(range(n)), key) for key, text in enumerate(prompts))
+    done = [completion for completion in engine.generate(requests, params)]
+    assert len(done) == n * len(prompts)
+    return {(int(str(completion.key)), completion.index): completion for completion in done}
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2", "gemma3"])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_greedy_completions_equal_those_of_generate(kind: str, batch_size: int) -> None:
+    engine = engine_of(kind, batch_size)
+    found = run(engine, SamplingParams(temperature=0.0, max_tokens=40))
+    for key, prompt in enumerate(PROMPTS):
+        ids = engine.tokenizer(prompt, return_tensors="pt")
+        expected = engine_reference(kind).generate(**ids, max_new_tokens=40, do_sample=False)[0]
+        new = expected[ids.input_ids.shape[1] :]
+        assert found[key, 0].text == engine.tokenizer.decode(new, skip_special_tokens=True)
+        assert found[key, 0].num_tokens == len(new)
+
+
+def engine_reference(kind: str) -> Any:
+    """Return the same random model as `engine_of`, as transformers runs it."""
+    return make_model(kind, len(make_tokenizer()))
+
+
+def test_the_batch_size_does_not_change_a_completion() -> None:
+    params = SamplingParams(temperature=1.0, top_p=0.9, max_tokens=30)
+    alone, few, many = (run(engine_of(batch_size=size), params, n=6) for size in (1, 4, 64))
+    assert alone == few == many
+    assert len({completion.text for completion in alone.values()}) > 15
+
+
+def test_a_completion_does_not_depend_on_the_others_of_its_request() -> None:
+    params = SamplingParams(max_tokens=20)
+    whole = run(engine_of(), params, n=5)
+    request = Request(0, PROMPTS[0], (3, 1), 0)
+    part = {completion.index: completion for completion in engine_of().generate([request], params)}
+    assert part == {index: whole[0, index] for index in (1, 3)}
+
+
+@pytest.mark.parametrize("temperature, top_p", [(1.0, 1.0), (0.5, 1.0), (1.0, 0.6)])
+def test_tokens_are_drawn_with_their_probabilities(temperature: float, top_p: float) -> None:
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, 0.5])
+    expected = (logits / temperature).softmax(-1)
+    if top_p < 1:  # 0.6 of the mass: the first token (0.56) and the second
+        expected = torch.where(torch.tensor([True, True, False, False, False]), expected, 0.0)
+        expected /= expected.sum()
+    size = 40_000
+    drawn = draw(logits.expand(size, -1), temperature, top_p, torch.arange(size), torch.full((size,), 7))
+    observed = torch.bincount(drawn, minlength=5)
+    assert not observed[expected == 0].any()
+    kept = expected > 0
+    chi_square = (((observed - size * expected) ** 2)[kept] / (size * expected[kept])).sum()
+    assert chi_square < 18.5  # the 99.9th percentile at 4 degrees of freedom
+
+
+def test_uniforms_are_those_of_splitmix64() -> None:
+    # The published first outputs of the generator begun at seed 1234567, by their top 52 bits.
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    found = uniforms(torch.full((3,), 1234567), torch.arange(3))
+    assert found.tolist() == [(number >> 12) * 2.0**-52 for number in expected]
+
+
+def test_requests_are_drawn_as_there_is_room() -> None:
+    drawn = 0
+
+    def endless() -> Iterator[Request]:
+        nonlocal drawn
+        for drawn in count(1):
+            yield Request(drawn, PROMPTS[drawn % len(PROMPTS)], (0,), drawn)
+
+    stream = engine_of(batch_size=4).generate(endless(), SamplingParams(max_tokens=10))
+    first = [next(stream) for _ in range(20)]
+    assert len({completion.key for completion in first}) == 20
+    assert drawn < 40
+
+
+def test_a_stop_text_ends_a_completion_and_is_not_in_it() -> None:
+    engine = engine_of()
+    whole = run(engine, SamplingParams(temperature=0.0, max_tokens=40))
+    text = whole[1, 0].text
+    stop = text[10:13]
+    cut = run(engine, SamplingParams(temperature=0.0, max_tokens=40, stop=(stop,)))[1, 0]
+    assert cut.text == text[: text.index(stop)]
+    assert cut.finish_reason == "stop"
+    assert cut.num_tokens < whole[1, 0].num_tokens
+
+
+def test_max_tokens_end_a_completion_as_unfinished() -> None:
+    found = run(engine_of(), SamplingParams(max_tokens=3), n=4)
+    assert {completion.num_tokens for completion in found.values()} <= {1, 2, 3}
+    for completion in found.values():
+        assert (completion.finish_reason == "length") == (completion.num_tokens == 3) or (
+            completion.finish_reason == "stop"
+        )
+
+
+def test_a_prompt_that_fills_the_context_is_counted_and_does_not_stop_the_others() -> None:
+    engine = engine_of()
+    found = run(engine, SamplingParams(max_tokens=5), prompts=["Tom has" * 200, "Tom has"])
+    assert (found[0, 0].text, found[0, 0].num_tokens, found[0, 0].finish_reason) == ("", 0, "length")
+    assert found[1, 0].num_tokens > 0
+    assert engine.usage.too_long == 1
+
+
+def test_token_ids_are_continued_as_they_are() -> None:
+    engine = engine_of()
+    ids = tuple(engine.tokenizer(PROMPTS[1]).input_ids)
+    params = SamplingParams(temperature=0.0, max_tokens=20)
+    (by_ids,) = engine.generate([Request(0, ids, (0,), 0)], params)
+    (by_text,) = engine.generate([Request(0, PROMPTS[1], (0,), 0)], params)
+    assert by_ids == by_text
+
+
+def test_a_completion_keeps_the_blank_before_its_first_word() -> None:
+    words = ["<unk>", "</s>", *(f"▁{letter}" for letter in "abcdefgh")]
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>")
+    model = make_model("llama", len(words))
+    engine = TransformersEngine(model, wrapped)
+    (found,) = engine.generate([Request(0, "a b c", (0,), 0)], SamplingParams(0.0, max_tokens=3))
+    assert found.text.startswith(" ")
+    ids = wrapped("a b c", return_tensors="pt").input_ids
+    whole = wrapped.decode(
+        make_model("llama", len(words)).generate(ids, max_new_tokens=3, do_sample=False)[0]
+    )
+    assert "a b c" + found.text == whole.replace("</s>", "")
+
+
+def test_the_shipped_policy_solves_problems() -> None:
+    engine = open_engine(EngineConfig("tiny"))
+    prompt = "Question: Tom has 12 coins. Tom gets 5 more. How many coins does Tom have now?\nAnswer:\n"
+    found = list(engine.generate([Request(0, prompt, tuple(range(20)), 0)], SamplingParams(max_tokens=80)))
+    engine.close()
+    texts = Counter(completion.text for completion in found)
+    assert texts["Step 1: more, 12 + 5 = 17.\nThe answer is: 17"] >= 15
+    assert all(completion.finish_reason == "stop" for completion in found)
+
+
+def test_a_folder_without_a_model_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot load the folder"):
+        open_engine(EngineConfig(str(tmp_path)))

@@ -1,0 +1,135 @@
+"""What every command owes: help, light start, empty input, errors in one line, exit statuses, quiet pipes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erprm_cli.app import COMMANDS
+
+Run = Callable[..., Any]
+
+HEAVY = {"torch", "vllm", "transformers", "datasets", "accelerate", "rich", "numpy", "math_verify", "sympy"}
+SOLUTION = {
+    "id": "a",
+    "problem": "Tom has 2 coins.",
+    "answer": "5",
+    "sample": 0,
+    "solution": "x",
+    "steps": ["x"],
+    "reward": 1.0,
+    "prediction": "5",
+}
+# A command, what it needs besides its input, and a row that lacks a field, with the field.
+CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
+    "sample": (["-n", "1"], {"answer": "5"}, "problem"),
+    "rollout": ([], SOLUTION | {"steps": None}, "steps"),
+    "label": ([], {"id": "a"}, "rollouts"),
+    "train": (["-o", "{tmp}/prm"], SOLUTION, "labels"),
+    "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
+    "bon": ([], SOLUTION, "scores"),
+    "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
+}
+
+
+def arguments(command: str, tmp_path: Path) -> list[str]:
+    return [command, *(word.replace("{tmp}", str(tmp_path)) for word in CASES[command][0])]
+
+
+def test_the_cases_cover_every_command() -> None:
+    assert set(CASES) == set(COMMANDS)
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = "import sys, erprm_cli.app; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(erprm: Run, command: str) -> None:
+    done = erprm(command, "--help")
+    assert done.exit_code == 0
+    assert f"erprm {command} " in done.stdout.partition("Example: ")[2].partition("Arguments:")[0] + " "
+    assert "- is stdin" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_example_uses_flags_that_exist(erprm: Run, command: str) -> None:
+    text = " ".join(erprm(command, "--help").stdout.split())
+    example = text.partition("Example: ")[2].partition(" Arguments:")[0].partition(" Options:")[0]
+    for part in example.split("|"):
+        name, *words = part.split(">")[0].split()[1:]
+        known = erprm(name, "--help").stdout
+        assert all(word in known for word in words if word.startswith("-") and word != "-")
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "train"])
+def test_empty_input_gives_empty_output(erprm: Run, command: str, tmp_path: Path) -> None:
+    done = erprm(*arguments(command, tmp_path), stdin="")
+    assert (done.exit_code, done.stdout) == (0, "")
+
+
+def test_training_on_nothing_is_an_error(shell: Run, tmp_path: Path) -> None:
+    done = shell(*arguments("train", tmp_path), stdin="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nothing to train on" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_broken_line_is_named(shell: Run, command: str, tmp_path: Path) -> None:
+    done = shell(*arguments(command, tmp_path), stdin='\n{"id": "a", "pro\n')
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("erprm: stdin:2: not JSON")
+    assert "--errors" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_missing_field_is_named(shell: Run, command: str, tmp_path: Path) -> None:
+    _, row, field = CASES[command]
+    done = shell(*arguments(command, tmp_path), stdin=json.dumps(row) + "\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("erprm: stdin:1: ")
+    assert field in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_missing_file_is_named(shell: Run, command: str, tmp_path: Path) -> None:
+    done = shell(*arguments(command, tmp_path), "absent.jsonl")
+    assert done.returncode == 1
+    assert done.stderr == "erprm: absent.jsonl: No such file or directory\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_wrong_flag_is_wrong_usage(shell: Run, command: str) -> None:
+    done = shell(command, "--no-such-flag")
+    assert done.returncode == 2
+    assert "--no-such-flag" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_template_lists_the_known_ones(shell: Run) -> None:
+    done = shell("sample", "--template", "nonsense", "tiny:test")
+    assert done.returncode == 2
+    assert "gsm8k, gsm8k-chat, math, math-chat, tiny" in done.stderr
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    line = '{"rollouts": [[0.0, 1.0], [1.0]]}'
+    command = f"yes '{line}' | head -200000 | {sys.executable} -m erprm_cli label -q | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_templates_are_installed() -> None:
+    shipped = files("erprm_cli.templates")
+    assert shipped.joinpath("tiny", "model.safetensors").is_file()
+    assert shipped.joinpath("policy", "tiny.toml").is_file()
