@@ -45,8 +45,11 @@ def label(
             news.progress(labeller.rows, "rows")
 
         with open_lines(source, bad, before_wait) as lines:
-            rows = lines if limit is None else islice((line for line in lines if line.strip()), limit)
-            out.write_lines(labeller.label(rows, lambda line, reason: bad.add(lines.place, reason, line)))
+            blocks = lines.blocks()
+            if limit is not None:
+                blocks = (iter([line]) for line in islice(filter(bytes.strip, lines), limit))
+            refuse = lambda line, reason: bad.add(lines.place, reason, line)  # noqa: E731
+            out.write_lines(labeller.label(blocks, refuse))
         news.say(f"{labeller.summary()}, {labeller.rows / max(news.seconds, 1e-9):,.0f} rows/s")
 
 

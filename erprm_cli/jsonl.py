@@ -18,7 +18,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from itertools import count
@@ -180,9 +180,14 @@ class Lines:
         self._left: Iterator[bytes] = iter(())
 
     def __iter__(self) -> Iterator[bytes]:
+        for block in self.blocks():
+            yield from block
+
+    def blocks(self) -> Iterator[Iterator[bytes]]:
+        """Yield the lines that each read completes; use them up before the next."""
         for block in self._blocks():
             self._block, self._left = block, iter(block)
-            yield from self._left  # no bookkeeping per line: the place is worked out when it is asked for
+            yield self._left  # no bookkeeping per line: the place is worked out when it is asked for
             self._before += len(block)
             self._block = []
 
@@ -291,10 +296,14 @@ class Output:
         try:
             self.file.flush()
             if self.path is not None and time.monotonic() - self._synced > SYNC_INTERVAL_S:
-                os.fsync(self.file.fileno())
-                self._synced = time.monotonic()
+                self.sync()
         except OSError as error:
             self._fail(error)
+
+    def sync(self) -> None:
+        """Make what has been let go safe on the disk."""
+        os.fsync(self.file.fileno())
+        self._synced = time.monotonic()
 
     def existing(self) -> Iterator[Row]:
         """Yield the rows that an earlier run left in the file."""
@@ -357,12 +366,16 @@ def open_whole_output(
     if path.exists() and path.stat().st_size and not overwrite:
         _check_meta(path, settings)
     draft = path.with_name(f".{path.name}.tmp")  # one name: its lock keeps a second run away
-    with _closing(_open_write(str(draft), named=target)) as file:
+    with ExitStack() as locked:
+        if path.exists():  # nor may a run that appends, or --errors, write it meanwhile
+            locked.enter_context(_closing(_open_write(target)))
+        file = locked.enter_context(_closing(_open_write(str(draft), named=target)))
         try:
             _empty(file)
-            with _flushed(Output(file, draft, target, "; nothing in it has changed")) as output:
-                yield output
-            os.fsync(file.fileno())
+            output = Output(file, None, target, "; nothing in it has changed")
+            yield output
+            output.flush()
+            output.sync()
             os.replace(draft, path)
         except BaseException:
             draft.unlink(missing_ok=True)

@@ -6,17 +6,18 @@ stays byte for byte as it came.
 
 from collections.abc import Callable, Iterable, Iterator
 from operator import getitem
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from erprm_cli import records
-from erprm_cli.errors import RowError
+from erprm_cli.errors import RowError, UserError
 from erprm_cli.jsonl import Row, parse_line, to_line
 from erprm_cli.labels import entropy_regularized, estimator_name, eta_in_row
 
 OWN_FIELDS = ("labels", "eta", "estimator")
-MAX_SHAPES = 4096
+MAX_SHAPE_BYTES = 1 << 21
 MAX_REMEMBERED = 20_000  # labels of steps whose text is at most
 MAX_TEXT_BYTES = 256
 MAX_TABLE_K = 256
@@ -43,19 +44,36 @@ class Labeller:
         fields: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
         self._tail = b"]," + to_line(fields)[1:]
 
-    def label(self, lines: Iterable[bytes], refuse: Callable[[bytes, str], None]) -> Iterator[bytes]:
-        """Yield each line of a rollouts row as a line with labels, newline included; blank lines are skipped.
+    def label(
+        self, blocks: Iterable[Iterable[bytes]], refuse: Callable[[bytes, str], None]
+    ) -> Iterator[bytes]:
+        """Yield the lines of each block with labels, newlines included, in one piece; blank ones are skipped.
 
-        Labels that a row already has are replaced. A line that is no rollouts row goes to `refuse`, with why.
+        Labels that a row already has are replaced. A line that is no rollouts row goes to `refuse`, with why;
+        what it raises comes after the rows before that line.
         """
-        for line in lines:
+        for block in blocks:
+            done: list[bytes] = []
+            try:
+                self._label_block(block, refuse, done)
+            except UserError:
+                yield b"".join(done)
+                raise
+            yield b"".join(done)
+
+    def _label_block(
+        self, block: Iterable[bytes], refuse: Callable[[bytes, str], None], done: list[bytes]
+    ) -> None:
+        """Append the parts of the labelled lines to `done`."""
+        decode, labels_of, tail = self._decode, self._labels.of_json, self._tail
+        for line in block:
             if not line.endswith(b"}"):
                 line = line.strip()
                 if not line:
                     continue
             try:
-                row = self._decode(line)
-                labels = self._labels.of_json(bytes(row.rollouts))
+                row = decode(line)
+                labels = labels_of(bytes(row.rollouts))
                 if row.steps is not UNSET and len(row.steps) != len(labels):
                     raise ValueError
                 if not line.isascii():
@@ -72,7 +90,7 @@ class Labeller:
             self.rows += 1
             self.steps += len(labels)
             self.flat_rows += labels.count(labels[0]) == len(labels)
-            yield b"".join((line[:-1], b',"labels":[', b",".join(labels), self._tail))
+            done += (line[:-1], b',"labels":[', b",".join(labels), tail)
 
     def summary(self) -> str:
         """Return what was done, for people.
@@ -92,6 +110,14 @@ class Labeller:
         return [self._labels.of(rewards) for rewards in row["rollouts"]]
 
 
+class _Shape(NamedTuple):
+    """What `rollouts` of certain lengths look like when all rewards are 0.0 or 1.0."""
+
+    zeros: int  # every second character, where all are 0.0, as one number
+    fixed: int  # the bits of it that no 1.0 changes
+    labels_by_wins: list[list[bytes]]  # of each step
+
+
 class _StepLabels:
     """From the rewards of steps to their labels as JSON, by tables wherever rewards are 0.0 and 1.0.
 
@@ -101,25 +127,29 @@ class _StepLabels:
     def __init__(self, eta: float) -> None:
         self.eta = eta
         self.fewest = self.most = 0
-        self._by_wins: dict[int, list[bytes]] = {}  # K -> labels of 0 .. K rewards of 1
-        self._by_shape: dict[bytes, list[list[bytes]]] = {}  # `rollouts` of zeros -> what its steps look up
+        self._tables: dict[int, list[bytes]] = {}  # K -> labels of 0 .. K rewards of 1
+        self._shapes: dict[bytes, _Shape] = {}
+        self._shape_bytes = 0
         self._by_text: dict[bytes, bytes] = {}  # one step's rewards -> its label
         self._decode = msgspec.json.Decoder(list[float]).decode
 
     def of_json(self, rollouts: bytes) -> list[bytes]:
         """Return the labels of all steps; ValueError unless `rollouts` is a JSON list of lists of numbers.
 
-        Where replacing 1.0 by 0.0 leaves nothing but 0.0 in the lists, all rewards are the one or the other,
-        and counting the character 1 counts the successes.
+        In [[1.0,0.0],[1.0]] every second character is a point, or a bracket or comma by a number, and tells
+        the shape; the others are digits but for a comma between two steps. If they differ from those of
+        [[0.0,0.0],[0.0]] in first digits alone, and there as 1 from 0, counting the 1s counts the successes.
         """
-        tables = self._by_shape.get(rollouts.replace(b"1.0", b"0.0"))
-        if tables is None:
+        shape = self._shapes.get(rollouts[1::2])
+        if shape is None:
             rollouts = rollouts.replace(b" ", b"")  # what has blanks in more than numbers fails below as ever
-            tables = self._tables(rollouts.replace(b"1.0", b"0.0"))
-        if tables is None:
-            return [self._of_text(rewards) for rewards in _split_lists(rollouts)]
-        wins = rollouts.translate(None, b"[0.,").split(b"]")  # [[1.0,0.0],[1.0]] -> 1]1]] -> 1, 1, nothing
-        return list(map(getitem, tables, map(len, wins)))
+            shape = self._shape_of(rollouts)
+        if shape is not None:
+            digits = rollouts[::2]
+            if not (int.from_bytes(digits, "little") ^ shape.zeros) & shape.fixed:
+                wins = digits.translate(None, b"[0]").split(b",")  # [1000,10] -> 1,1
+                return list(map(getitem, shape.labels_by_wins, map(len, wins)))
+        return [self._of_text(rewards) for rewards in _split_lists(rollouts)]
 
     def of(self, rewards: list[float]) -> bytes:
         """Return the label of one step; ValueError if (ER) is not defined."""
@@ -140,19 +170,29 @@ class _StepLabels:
                 self._by_text[text] = label
         return label
 
-    def _tables(self, shape: bytes) -> list[list[bytes]] | None:
-        """Return for each step the labels by successes, or None if not all of `shape` is 0.0."""
-        if (known := self._by_shape.get(shape)) is not None or len(self._by_shape) == MAX_SHAPES:
-            return known
-        lengths = [text.count(b",") + 1 for text in _split_lists(shape)]
-        if max(lengths) > MAX_TABLE_K or shape != b"[[%b]]" % b"],[".join(
-            b",".join([b"0.0"] * k) for k in lengths
-        ):
+    def _shape_of(self, rollouts: bytes) -> _Shape | None:
+        """Return the shape of `rollouts`, or None if rewards of 0.0 and 1.0 would look otherwise."""
+        key = rollouts[1::2]
+        if key in self._shapes:
+            return self._shapes[key]
+        lengths = [text.count(b",") + 1 for text in _split_lists(rollouts)]
+        zeros = _alike(b"0.0", lengths)
+        full = self._shape_bytes + len(zeros) > MAX_SHAPE_BYTES
+        if full or max(lengths) > MAX_TABLE_K or zeros[1::2] != key or len(zeros) != len(rollouts):
             return None
-        for k in set(lengths) - self._by_wins.keys():
-            self._by_wins[k] = [self.of([1.0] * wins + [0.0] * (k - wins)) for wins in range(k + 1)]
-        tables = self._by_shape[shape] = [self._by_wins[k] for k in lengths]
-        return tables
+        for k in set(lengths) - self._tables.keys():
+            self._tables[k] = [self.of([1.0] * wins + [0.0] * (k - wins)) for wins in range(k + 1)]
+        low = int.from_bytes(zeros[::2], "little")
+        changed = low ^ int.from_bytes(_alike(b"1.0", lengths)[::2], "little")
+        fixed = changed ^ ((1 << 4 * len(zeros) + 4) - 1)
+        shape = self._shapes[key] = _Shape(low, fixed, [self._tables[k] for k in lengths])
+        self._shape_bytes += len(zeros)
+        return shape
+
+
+def _alike(reward: bytes, lengths: list[int]) -> bytes:
+    """Return the JSON of `rollouts` in which every reward is the same."""
+    return b"[[%b]]" % b"],[".join(b",".join([reward] * k) for k in lengths)
 
 
 def _split_lists(text: bytes) -> list[bytes]:

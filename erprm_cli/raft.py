@@ -185,6 +185,7 @@ class Raft:
 
 
 def mean_reward(path: Path) -> float | None:
-    """Return the mean reward of the solutions in a file; null when there is none."""
-    rewards = [row["reward"] for row in read_rows(str(path), records.solution)]
+    """Return the mean reward of the graded solutions in a file; null when there is none."""
+    rows = read_rows(str(path), records.solution)
+    rewards = [row["reward"] for row in rows if row["reward"] is not None]
     return sum(rewards) / len(rewards) if rewards else None

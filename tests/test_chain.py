@@ -97,9 +97,9 @@ def test_the_same_commands_again_make_nothing_again(chain: Path, shell: Run) -> 
         ["sample", "tiny:train", "-L", 20, "-n", 4, "--max-tokens", 160, "-o", chain / "solutions.jsonl"],
         ["rollout", chain / "solutions.jsonl", "-k", 4, "--max-tokens", 160, "-o", chain / "rollouts.jsonl"],
     ):
-        before = Path(command[-1]).read_bytes()
+        before = Path(str(command[-1])).read_bytes()
         assert shell(*command).returncode == 0
-        assert Path(command[-1]).read_bytes() == before
+        assert Path(str(command[-1])).read_bytes() == before
 
 
 def test_a_torn_file_is_completed_to_the_same_rows(chain: Path, shell: Run, tmp_path: Path) -> None:

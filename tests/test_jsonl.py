@@ -314,11 +314,21 @@ def test_a_lock_of_another_process_holds(tmp_path: Path) -> None:
             write(path, [])
 
 
-def test_errors_and_output_are_two_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("opener", OPENERS)
+def test_errors_and_output_are_two_files(tmp_path: Path, opener: Any) -> None:
     path = tmp_path / "out.jsonl"
     with pytest.raises(UserError, match="another flag of this one"):
-        with bad_rows(str(path)), open_output(str(path), SETTINGS):
+        with bad_rows(str(path)), opener(str(path), SETTINGS):
             pass
+
+
+def test_a_whole_output_waits_for_no_run_that_appends(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with open_output(str(path), SETTINGS) as output:
+        output.write({"n": 1})
+        with pytest.raises(UserError, match="writes it too"):
+            write(path, [{"n": 2}], open_whole_output)
+    assert numbers(path) == [1]
 
 
 @pytest.mark.parametrize("opener", OPENERS)

@@ -10,8 +10,8 @@ from erprm_cli.errors import RowError
 GSM8K = {
     "question": "The city\u2019s bus system carries 1,200,000 people each day. How many people does the bus "
     "system carry for 13 weeks?",
-    "answer": "13 weeks have 13 * 7 = <<13*7=91>>91 days.\nFor 91 days the bus system carries 1,200,000 * 91 = "
-    "<<1200000*91=109200000>>109,200,000 people.\n#### 109,200,000",
+    "answer": "13 weeks have 13 * 7 = <<13*7=91>>91 days.\nFor 91 days the bus system carries 1,200,000 * 91 "
+    "= <<1200000*91=109200000>>109,200,000 people.\n#### 109,200,000",
 }
 MATH = {
     "problem": "Evaluate $\\log_264$.",

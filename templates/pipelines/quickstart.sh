@@ -33,8 +33,10 @@ by_twos 'outcome_only=""; [ NAME = orm ] && outcome_only=--outcome-only
     erprm train NAME.labels.jsonl --base tiny --epochs 3 --lr 1e-3 $outcome_only \
         -o prm-NAME > prm-NAME.log.jsonl'
 
+# The nucleus leaves out most slips of arithmetic, which a reward model of this size cannot see, and keeps the
+# misconceptions, which it can. It was chosen on training problems that the reward models had not seen.
 step "Candidates: 64 solutions of each of 200 test problems, at the paper's temperature"
-erprm sample tiny:test -L 200 -n 64 --temperature 0.7 --max-tokens 160 -o candidates.jsonl
+erprm sample tiny:test -L 200 -n 64 --temperature 0.7 --top-p 0.9 --max-tokens 160 -o candidates.jsonl
 
 step "Scores, and best-of-n"
 by_twos 'erprm score candidates.jsonl --prm prm-NAME -o NAME.scores.jsonl'

@@ -14,6 +14,8 @@ from erprm_cli.selection import mean_over_problems, paired_difference
 
 Row = dict[str, Any]
 
+METHODS = ("pass@1", "majority vote", "weighted vote", "best of n", "pass@n")
+
 
 def read(path: Path) -> list[Row]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -32,11 +34,11 @@ def main() -> None:
     report, raft = Path(sys.argv[1]), Path(sys.argv[2])
     figures = read(report)
     largest = max(row["n"] for row in figures)
-    values = [row for row in figures if row["minus"] is None and row["n"] in (1, 4, 16, largest)]
+    values = [row for row in figures if row["minus"] is None and shown(row, largest)]
     differences = [row for row in figures if row["minus"] is not None]
 
     print(f"\n{'accuracy on test problems':44} {'%':>5}   {'95 % interval':16}")
-    for row in sorted(values, key=lambda row: (row["method"], row["prm"] or "", row["n"])):
+    for row in sorted(values, key=lambda row: (METHODS.index(row["method"]), row["prm"] or "", row["n"])):
         name = " ".join(str(part) for part in (row["method"], f"n={row['n']}", row["prm"] or "") if part)
         print(line(name, row["value"], row["low"], row["high"]))
     rounds = [rewards(folder / "eval.jsonl") for folder in sorted(raft.glob("iteration-*"))]
@@ -54,6 +56,11 @@ def main() -> None:
     print(line("greedy: after RAFT minus before", gain.value, gain.low, gain.high, f"  {gain.p:.3f}"))
 
     print("\n" + verdict(differences, largest))
+
+
+def shown(figure: Row, largest: int) -> bool:
+    """Whether a figure is in the table: pass@1 once, all else at some n."""
+    return figure["method"] == "pass@1" or figure["n"] in (4, 16, largest)
 
 
 def verdict(differences: list[Row], n: int) -> str:

@@ -130,7 +130,7 @@ def test_max_tokens_end_a_completion_as_unfinished() -> None:
 
 def test_a_prompt_that_fills_the_context_is_counted_and_does_not_stop_the_others() -> None:
     engine = engine_of()
-    found = run(engine, SamplingParams(max_tokens=5), prompts=["Tom has" * 200, "Tom has"])
+    found = run(engine, SamplingParams(max_tokens=5), prompts=[" Tom has" * 200, "Tom has"])
     assert (found[0, 0].text, found[0, 0].num_tokens, found[0, 0].finish_reason) == ("", 0, "length")
     assert found[1, 0].num_tokens > 0
     assert engine.usage.too_long == 1
@@ -158,19 +158,18 @@ def test_a_completion_keeps_the_blank_before_its_first_word() -> None:
     (found,) = engine.generate([Request(0, "a b c", (0,), 0)], SamplingParams(0.0, max_tokens=3))
     assert found.text.startswith(" ")
     ids = wrapped("a b c", return_tensors="pt").input_ids
-    whole = wrapped.decode(
-        make_model("llama", len(words)).generate(ids, max_new_tokens=3, do_sample=False)[0]
-    )
-    assert "a b c" + found.text == whole.replace("</s>", "")
+    reference = make_model("llama", len(words)).generate(ids, max_new_tokens=3, do_sample=False)
+    assert "a b c" + found.text == wrapped.decode(reference[0], skip_special_tokens=True)
 
 
 def test_the_shipped_policy_solves_problems() -> None:
     engine = open_engine(EngineConfig("tiny"))
-    prompt = "Question: Tom has 12 coins. Tom gets 5 more. How many coins does Tom have now?\nAnswer:\n"
+    problem = "Ann has 7 shells. Ida takes 5 of the shells. Ann gets 4 more."
+    prompt = f"Question: {problem} How many shells does Ann have now?\nAnswer:\n"
     found = list(engine.generate([Request(0, prompt, tuple(range(20)), 0)], SamplingParams(max_tokens=80)))
     engine.close()
     texts = Counter(completion.text for completion in found)
-    assert texts["Step 1: more, 12 + 5 = 17.\nThe answer is: 17"] >= 15
+    assert texts["Step 1: less, 7 - 5 = 2.\nStep 2: more, 2 + 4 = 6.\nThe answer is: 6"] >= 15
     assert all(completion.finish_reason == "stop" for completion in found)
 
 
