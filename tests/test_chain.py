@@ -72,7 +72,7 @@ def test_the_reward_model_learned(chain: Path) -> None:
     assert log[-1]["model"] == "prm"
     assert log[-1]["rows"] == 80
     card = json.loads((chain / "prm" / "erprm.json").read_text())
-    assert card["settings"]["eta"] == 2.0
+    assert card["eta"] == 2.0
 
 
 def test_one_candidate_per_problem_is_chosen_by_its_worst_step(chain: Path) -> None:
