@@ -7,7 +7,7 @@ from types import FrameType
 
 import typer
 
-from erprm_cli.errors import Terminated, UserError
+from erprm_cli.errors import Stopped, UserError
 
 # In the order `erprm --help` lists them.
 COMMANDS = ("sample", "rollout", "label", "train", "score", "bon", "rlhf")
@@ -25,7 +25,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command named on the command line and leave with its exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
+    # Typer would end a KeyboardInterrupt without a word.
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except UserError as error:
@@ -34,14 +36,12 @@ def main() -> None:
         if error.name not in MODEL_LIBRARIES:
             raise
         _leave(f"{error.name} is not installed; models need: pip install 'erprm[train]'", 1)
-    except KeyboardInterrupt:
-        _leave("interrupted; with -o, the same command again continues", 130)
-    except Terminated:
-        _leave("terminated; with -o, the same command again continues", 143)
+    except Stopped as stop:
+        _leave("stopped; with -o, the same command again continues", stop.exit_status)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _stop(signal_number: int, _frame: FrameType | None) -> None:
+    raise Stopped(signal_number)
 
 
 def _leave(message: str, status: int) -> None:

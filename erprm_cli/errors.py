@@ -26,5 +26,8 @@ class RowError(Exception):
     """
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt, it is no Exception, so that nothing swallows it."""
+class Stopped(BaseException):
+    """A signal asks the program to end. Like KeyboardInterrupt, it is no Exception: nothing swallows it."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.exit_status = 128 + signal_number  # as a shell reports it

@@ -17,6 +17,7 @@ from erprm_cli.jsonl import Row, parse_line, to_line
 from erprm_cli.labels import entropy_regularized, estimator_name, eta_in_row
 
 OWN_FIELDS = ("labels", "eta", "estimator")
+PARTS = 4  # that make a labelled line
 MAX_SHAPE_BYTES = 1 << 21
 MAX_REMEMBERED = 20_000  # labels of steps whose text is at most
 MAX_TEXT_BYTES = 256
@@ -38,7 +39,7 @@ class Labeller:
 
     def __init__(self, eta: float) -> None:
         self.eta = eta
-        self.rows = self.steps = self.flat_rows = 0
+        self.rows = self.steps = 0
         self._labels = _StepLabels(eta)
         self._decode = msgspec.json.Decoder(_Read).decode
         fields: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
@@ -55,17 +56,19 @@ class Labeller:
         for block in blocks:
             done: list[bytes] = []
             try:
-                self._label_block(block, refuse, done)
+                self.steps += self._label_block(block, refuse, done)
             except UserError:
                 yield b"".join(done)
                 raise
+            self.rows += len(done) // PARTS
             yield b"".join(done)
 
     def _label_block(
         self, block: Iterable[bytes], refuse: Callable[[bytes, str], None], done: list[bytes]
-    ) -> None:
-        """Append the parts of the labelled lines to `done`."""
+    ) -> int:
+        """Append the PARTS of every labelled line to `done`; return the number of steps in them."""
         decode, labels_of, tail = self._decode, self._labels.of_json, self._tail
+        steps = 0
         for line in block:
             if not line.endswith(b"}"):
                 line = line.strip()
@@ -87,22 +90,15 @@ class Labeller:
                 except RowError as error:
                     refuse(line, str(error))
                     continue
-            self.rows += 1
-            self.steps += len(labels)
-            self.flat_rows += labels.count(labels[0]) == len(labels)
+            steps += len(labels)
             done += (line[:-1], b',"labels":[', b",".join(labels), tail)
+        return steps
 
     def summary(self) -> str:
-        """Return what was done, for people.
-
-        K is the number of rollouts of a step (the last step's one outcome does not count); a row whose labels
-        are all equal does not tell one of its steps from another.
-        """
+        """Return what was done, for people. K counts the rollouts of a step but the last, which has none."""
         few, most = self._labels.fewest or self._labels.most, self._labels.most
-        return (
-            f"{self.rows:,} rows, {self.steps:,} steps, eta {self.eta:g}, "
-            f"K {most if few == most else f'{few} to {most}'}, {self.flat_rows:,} rows with equal labels"
-        )
+        k = f"{most}" if few == most else f"{few} to {most}"
+        return f"{self.rows:,} rows, {self.steps:,} steps, eta {self.eta:g}, K {k}"
 
     def _judge(self, line: bytes) -> list[bytes]:
         """Return the labels of a line the slow way, which says what is wrong with it if anything is."""

@@ -1,6 +1,7 @@
 """What every command owes: help, light start, empty input, errors in one line, exit statuses, quiet pipes."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,6 +120,20 @@ def test_an_unknown_template_lists_the_known_ones(shell: Run) -> None:
     done = shell("sample", "--template", "nonsense", "tiny:test")
     assert done.returncode == 2
     assert "gsm8k, gsm8k-chat, math, math-chat, tiny" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_with_its_status_and_a_line(number: int) -> None:
+    command = [sys.executable, "-m", "erprm_cli", "label", "-q"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write('{"rollouts": [[1.0]]}\n')
+        process.stdin.flush()
+        assert "labels" in process.stdout.readline()  # it is at work
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 128 + number
+        assert process.stderr.read() == "erprm: stopped; with -o, the same command again continues\n"
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -51,7 +51,7 @@ def test_the_example_of_the_paper(erprm: Run) -> None:
     row = json.loads(done.stdout)
     assert [round(value, 3) for value in row["labels"][:4]] == [0.0, 0.102, 0.195, 0.279]
     assert (row["eta"], row["estimator"]) == (1.0, "er")
-    assert "1 rows, 17 steps, eta 1, K 16, 0 rows with equal labels" in done.stderr
+    assert "erprm label: 1 rows, 17 steps, eta 1, K 16, " in done.stderr
 
 
 @pytest.mark.parametrize(
