@@ -114,7 +114,8 @@ def test_a_torn_file_is_completed_to_the_same_rows(chain: Path, shell: Run, tmp_
 
 
 def test_other_settings_are_refused_by_name(chain: Path, shell: Run) -> None:
-    done = shell("sample", "tiny:train", "--temperature", 0.9, "-o", chain / "solutions.jsonl")
+    other = ("--temperature", 0.9, "--max-tokens", 160)
+    done = shell("sample", "tiny:train", *other, "-o", chain / "solutions.jsonl")
     assert done.returncode == 1
     assert "temperature 0.7, not 0.9" in done.stderr
     assert "--overwrite" in done.stderr
