@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.answers import Grader
 from erprm_cli.errors import UsageError
 from erprm_cli.jsonl import Row, bad_rows, open_whole_output
 from erprm_cli.progress import News
@@ -55,6 +54,7 @@ def bon(
     Example: erprm score --prm prm solutions.jsonl | erprm bon -o chosen.jsonl
     """
     from erprm_cli import candidates, figures
+    from erprm_cli.answers import Grader
 
     others, budgets = compare or [], _budgets(n)
     if report == "-" and output == "-":

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from erprm_cli import options, records
+from erprm_cli import options
 
 
 def rlhf(
@@ -51,6 +51,7 @@ def rlhf(
 
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
+    from erprm_cli import records
     from erprm_cli.engines import EngineConfig
     from erprm_cli.jsonl import bad_rows, check_run_directory, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
@@ -83,6 +84,6 @@ def rlhf(
             return
         check_run_directory(directory, settings, overwrite=overwrite)
         running = EngineConfig(model, engine.value, dtype.value, 0, None, trust_remote_code)
-        raft = Raft(config, running, recipe, directory, evaluation, news.say)
+        raft = Raft(config, running, recipe, directory, evaluation, news)
         for row in raft.run(problems):
             out.write(row)

@@ -40,6 +40,7 @@ def rollout(
 
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
+    from erprm_cli import records
     from erprm_cli.answers import Grader
     from erprm_cli.engines import EngineConfig, open_engine
     from erprm_cli.jsonl import bad_rows, open_output, read_rows
@@ -56,10 +57,12 @@ def rollout(
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
-        done = {(row["id"], row["sample"]) for row in out.existing()}
+        done = records.keys(out.existing())
         rows = read_rows(source, unique(gradable, "id", "sample"), bad, limit)
         solutions = peek(row for row in rows if (row["id"], row["sample"]) not in done)
         if solutions is None:
+            if done:
+                News("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
         config = EngineConfig(model, engine.value, dtype.value, batch_size, revision, trust_remote_code)
         with closing(open_engine(config)) as running, Grader() as grader, News("rollout", quiet) as news:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from erprm_cli import options, records
+from erprm_cli import options
 
 
 def sample(
@@ -41,12 +41,13 @@ def sample(
 
     Example: erprm sample tiny:train -L 4 -n 2
     """
+    from erprm_cli import records
     from erprm_cli.answers import Grader
     from erprm_cli.engines import EngineConfig, open_engine
     from erprm_cli.jsonl import bad_rows, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
-    from erprm_cli.sampling import Drawn, sample_solutions
+    from erprm_cli.sampling import Drawn, missing_samples, sample_solutions
     from erprm_cli.streams import peek, unique
 
     if greedy:
@@ -58,9 +59,12 @@ def sample(
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
-        done = {(row["id"], row["sample"]) for row in out.existing()}
-        problems = peek(read_rows(source, unique(records.problem, "id"), bad, limit))
+        done = records.keys(out.existing())
+        rows = read_rows(source, unique(records.problem, "id"), bad, limit)
+        problems = peek(problem for problem in rows if missing_samples(problem, n, done))
         if problems is None:
+            if done:
+                News("sample", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
         config = EngineConfig(model, engine.value, dtype.value, batch_size, revision, trust_remote_code)
         with closing(open_engine(config)) as running, Grader() as grader, News("sample", quiet) as news:
@@ -70,8 +74,7 @@ def sample(
                 right += row["reward"] == 1.0
                 unfinished += row["finish_reason"] != "stop"
                 news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
-            share = f"{right / out.count:.1%} right" if out.count else f"{len(done):,} were there"
             news.say(
-                f"{out.count:,} solutions, {share}, {unfinished:,} unfinished, "
+                f"{out.count:,} solutions, {right / out.count:.1%} right, {unfinished:,} unfinished, "
                 f"{running.usage.rate(news.seconds)}"
             )

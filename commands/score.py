@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from erprm_cli import options, records
+from erprm_cli import options
 from erprm_cli.jsonl import Row, bad_rows, open_output, read_rows
 from erprm_cli.progress import News
-from erprm_cli.streams import peek
 
 if TYPE_CHECKING:
     from erprm_cli.prm import Scorer, Tagged
@@ -38,13 +37,16 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
+    from erprm_cli import records
+    from erprm_cli.streams import peek
+
     settings = {"command": "score", "prm": prm, "revision": revision, "dtype": dtype.value}
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
         News("score", quiet) as news,
     ):
-        done = {(row["id"], row["sample"]) for row in out.existing()}
+        done = records.keys(out.existing())
         left_alone = 0
 
         @cache

@@ -13,7 +13,7 @@ stopped run continues where it was:
     ...
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,11 +23,10 @@ from erprm_cli.answers import Grader
 from erprm_cli.engines import EngineConfig, open_engine
 from erprm_cli.jsonl import Row, open_output, open_whole_output, read_rows
 from erprm_cli.policy_templates import PolicyTemplate
-from erprm_cli.sampling import Drawn, sample_solutions
+from erprm_cli.progress import News
+from erprm_cli.sampling import Drawn, missing_samples, sample_solutions
 from erprm_cli.selection import aggregate
 from erprm_cli.streams import peek, unique
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +59,11 @@ class Raft:
         template: PolicyTemplate,
         directory: Path,
         evaluation: str | None,
-        say: Say,
+        news: News,
     ) -> None:
         """Run in `directory`; `evaluation` names the problems of the greedy evaluation, if there is one."""
         self.config, self.engine, self.template = config, engine, template
-        self.directory, self.evaluation, self.say = directory, evaluation, say
+        self.directory, self.evaluation, self.news = directory, evaluation, news
 
     def run(self, problems: list[Row]) -> Iterator[Row]:
         """Yield one log row for the given policy and one per iteration."""
@@ -93,10 +92,10 @@ class Raft:
         """Sample, score and select; return the file with the best solution of each problem."""
         config, folder = self.config, self._folder(iteration)
         samples, scored, selected = (folder / f"{phase}.jsonl" for phase in ("samples", "scored", "selected"))
-        self.say(f"iteration {iteration}: {config.n} solutions of {len(problems):,} problems")
+        self.news.say(f"iteration {iteration}: {config.n} solutions of {len(problems):,} problems")
         drawn = self._drawn(policy, config.temperature, config.top_p, config.seed + iteration)
         self._sample(problems, config.n, drawn, samples)
-        self.say(f"iteration {iteration}: scoring with {config.prm}")
+        self.news.say(f"iteration {iteration}: scoring with {config.prm}")
         self._score(samples, scored)
         self._select(scored, selected)
         return selected
@@ -106,12 +105,8 @@ class Raft:
 
     def _sample(self, problems: Iterable[Row], n: int, drawn: Drawn, path: Path) -> None:
         with open_output(str(path), {"command": "sample", **asdict(drawn)}) as out:
-            done = {(row["id"], row["sample"]) for row in out.existing()}
-            missing = peek(
-                problem
-                for problem in problems
-                if any((problem["id"], sample) not in done for sample in range(n))
-            )
+            done = records.keys(out.existing())
+            missing = peek(problem for problem in problems if missing_samples(problem, n, done))
             if missing is None:
                 return
             engine = replace(self.engine, model=drawn.model)
@@ -123,11 +118,16 @@ class Raft:
         from erprm_cli.prm import Scorer
 
         with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
-            done = {(row["id"], row["sample"]) for row in out.existing()}
+            done = records.keys(out.existing())
             rows = read_rows(str(samples), records.solution)
             missing = peek(row for row in rows if (row["id"], row["sample"]) not in done)
             if missing is not None:
-                for row in Scorer(self.config.prm).score(missing):
+                scorer = Scorer(
+                    self.config.prm,
+                    dtype=self.engine.dtype,
+                    trust_remote_code=self.engine.trust_remote_code,
+                )
+                for row in scorer.score(missing):
                     out.write(row)
 
     def _select(self, scored: Path, selected: Path) -> None:
@@ -150,7 +150,7 @@ class Raft:
         trained = self._folder(iteration) / "policy"
         if trained.exists():  # it gets its name only when it is whole
             return str(trained)
-        self.say(f"iteration {iteration}: fine-tuning {policy}")
+        self.news.say(f"iteration {iteration}: fine-tuning {policy}")
         from erprm_cli.policy_training import PolicyTrainingConfig, train_policy
 
         config = PolicyTrainingConfig(
@@ -160,8 +160,9 @@ class Raft:
             lr=self._lr(iteration),
             batch_size=self.config.batch_size,
             seed=self.config.seed + iteration,
+            trust_remote_code=self.engine.trust_remote_code,
         )
-        train_policy(read_rows(str(selected), records.solution), self.template, config)
+        train_policy(read_rows(str(selected), records.solution), self.template, config, news=self.news)
         return str(trained)
 
     def _evaluate(self, iteration: int, policy: str) -> float | None:
@@ -170,7 +171,7 @@ class Raft:
             return None
         path = self._folder(iteration) / "eval.jsonl"
         problems = read_rows(self.evaluation, unique(records.problem, "id"))
-        self.say(f"iteration {iteration}: greedy evaluation")
+        self.news.say(f"iteration {iteration}: greedy evaluation")
         self._sample(problems, 1, self._drawn(policy, 0.0, 1.0, self.config.seed), path)
         return mean_reward(path)
 

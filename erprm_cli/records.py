@@ -10,6 +10,7 @@ scores    + scores, prm
 import hashlib
 import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from erprm_cli.errors import RowError
@@ -71,6 +72,11 @@ def solution(row: Row) -> Row:
             raise RowError(f"'steps' {number + 1} is not in 'solution' after the step before it")
         position += len(step)
     return row
+
+
+def keys(rows: Iterable[Row]) -> set[tuple[str, int]]:
+    """Return what identifies each solution, (id, sample): of rows that are there, what need not be made."""
+    return {(row["id"], row["sample"]) for row in rows}
 
 
 def rollouts(row: Row) -> Row:

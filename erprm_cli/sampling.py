@@ -48,7 +48,7 @@ def sample_solutions(
     def requests() -> Iterator[Request]:
         for problem in problems:
             identity = problem["id"]
-            missing = tuple(sample for sample in range(n) if (identity, sample) not in done)
+            missing = missing_samples(problem, n, done)
             if not missing:
                 continue
             waiting[identity] = problem
@@ -63,6 +63,11 @@ def sample_solutions(
         open_samples[identity] -= 1
         if not open_samples[identity]:
             del waiting[identity], open_samples[identity]
+
+
+def missing_samples(problem: Row, n: int, done: Container[tuple[str, int]]) -> tuple[int, ...]:
+    """Return those of the samples 0 .. n-1 of a problem that are not `done`."""
+    return tuple(sample for sample in range(n) if (problem["id"], sample) not in done)
 
 
 def solution_row(
@@ -87,8 +92,7 @@ def grade(
 ) -> tuple[str | None, float | None]:
     """Return the final answer of a whole solution and its reward, 1.0 or 0.0 (null without a gold answer).
 
-    A completion that did not finish has no final answer to trust: its reward is 0 (the paper, as
-    its section 4.1 has it).
+    A completion that did not finish counts as wrong, as in the paper's protocol (section 4.1).
     """
     prediction = extract(text, template.answers)
     if gold is None:
