@@ -1,6 +1,6 @@
 """Useful tokens per second of the default engine, against plain `generate`, sampling and rolling out.
 
-    python benchmarks/bench_generate.py [--model tiny] [--problems 48]
+    python benchmarks/bench_generate.py [--model tiny] [--problems 16]
 
 All sides complete the same prompts with the same model in one process, in turn, the best of --runs:
 the engine; `generate` in batches of prompts sorted by length, 512 completions a batch; `generate` one
@@ -71,8 +71,8 @@ def main() -> None:
     )
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--template", default="tiny")
-    parser.add_argument("--problems", type=int, default=48)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--problems", type=int, default=16)
+    parser.add_argument("--runs", type=int, default=2)
     options = parser.parse_args()
     template = policy_template(options.template)
     problems = list(read_rows("tiny:test", records.problem, limit=options.problems))
