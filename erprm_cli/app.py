@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
 
@@ -13,14 +14,21 @@ from erprm_cli.errors import Stopped, UserError
 COMMANDS = ("sample", "rollout", "label", "train", "score", "bon", "rlhf")
 MODEL_LIBRARIES = ("accelerate", "datasets", "torch", "transformers")  # the extra "train"
 
-app = typer.Typer(
-    help="Entropy-regularized process reward models: commands that read and write JSON Lines.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,  # plain help: rich panels would cost 100 ms, and a pipe gets the same text
-    pretty_exceptions_enable=False,  # a bug keeps its ordinary traceback
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+
+def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
+    """Return the program with the commands `names`; a module is loaded for each."""
+    app = typer.Typer(
+        help="Entropy-regularized process reward models: commands that read and write JSON Lines.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,  # plain help: rich panels would cost 100 ms, and a pipe gets the same text
+        pretty_exceptions_enable=False,  # a bug keeps its ordinary traceback
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(root)
+    for name in names:
+        app.command(name)(getattr(import_module(f"erprm_cli.commands.{name}"), name))
+    return app
 
 
 def main() -> None:
@@ -28,8 +36,10 @@ def main() -> None:
     # Typer would end a KeyboardInterrupt without a word.
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+    # Whoever names a command does not wait for the others to load.
+    chosen = [name for name in sys.argv[1:2] if name in COMMANDS]
     try:
-        app()
+        make_app(chosen or COMMANDS)()
     except UserError as error:
         _leave(str(error), error.exit_status)
     except ModuleNotFoundError as error:
@@ -49,7 +59,6 @@ def _leave(message: str, status: int) -> None:
     sys.exit(status)
 
 
-@app.callback(invoke_without_command=True)
 def root(
     version: bool = typer.Option(False, "--version", help="Show the version and exit."),
 ) -> None:
@@ -58,7 +67,3 @@ def root(
 
         print(f"erprm {__version__}")
         raise typer.Exit
-
-
-for name in COMMANDS:
-    app.command(name)(getattr(import_module(f"erprm_cli.commands.{name}"), name))

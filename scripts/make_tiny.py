@@ -61,7 +61,8 @@ def make_tokenizer(random: Random) -> PreTrainedTokenizerFast:
     for _ in range(3000):
         problem = make_problem(random)
         text = PROMPT.replace("{problem}", problem.text) + write_solution(problem, random)[0]
-        pieces.update(piece for piece, _ in split.pre_tokenize_str(text + checked_sums(random, 1)))
+        text += "".join(piece for piece, _ in checked_sums(random, 1))
+        pieces.update(piece for piece, _ in split.pre_tokenize_str(text))
     vocabulary = {token: index for index, token in enumerate((PAD, BOS, EOS, UNK, *sorted(pieces)))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
     tokenizer.pre_tokenizer = split
@@ -96,56 +97,54 @@ def make_model(vocab_size: int, tokenizer: PreTrainedTokenizerFast) -> LlamaForC
     return LlamaForCausalLM(config)
 
 
-def documents(
-    tokenizer: PreTrainedTokenizerFast, shipped: set[str], random: Random
-) -> Iterator[tuple[list[int], int]]:
-    """Yield token ids and how many of them, from the start, are only read and not learned."""
-    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+Document = tuple[list[int], list[bool]]  # token ids, and which of them are learned
+
+
+def documents(tokenizer: PreTrainedTokenizerFast, shipped: set[str], random: Random) -> Iterator[Document]:
+    """Yield solutions of fresh problems, of which the prompt is only read, and checked sums."""
     while True:
         if random.random() < DRILL_SHARE:
-            yield [bos, *tokenizer.encode(checked_sums(random), add_special_tokens=False), eos], 1
+            yield _document(tokenizer, checked_sums(random))
             continue
         problem = make_problem(random)
-        if problem.text in shipped:
-            continue
-        prompt = PROMPT.replace("{problem}", problem.text)
-        prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
-        solution, _ = write_solution(problem, random)
-        solution_ids = tokenizer.encode(solution, add_special_tokens=False)
-        yield [bos, *prompt_ids, *solution_ids, eos], 1 + len(prompt_ids)
+        if problem.text not in shipped:
+            prompt = PROMPT.replace("{problem}", problem.text)
+            solution, _ = write_solution(problem, random)
+            yield _document(tokenizer, [(prompt, False), (solution, True)])
 
 
-def batches(
-    stream: Iterator[tuple[list[int], int]], tokens: int, pad: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield input_ids, attention_mask and labels, each [B, T], of documents of similar length."""
+def _document(tokenizer: PreTrainedTokenizerFast, pieces: list[tuple[str, bool]]) -> Document:
+    ids, learned = [tokenizer.bos_token_id], [False]
+    for text, is_learned in pieces:
+        piece = tokenizer.encode(text, add_special_tokens=False)
+        ids += piece
+        learned += [is_learned] * len(piece)
+    return [*ids, tokenizer.eos_token_id], [*learned, True]
+
+
+def batches(stream: Iterator[Document], tokens: int, pad: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield input_ids and labels, each [B, T], of documents of similar length, padded on the right."""
     while True:
         pool = sorted((next(stream) for _ in range(1024)), key=lambda document: len(document[0]))
-        groups: list[list[tuple[list[int], int]]] = []
-        group: list[tuple[list[int], int]] = []
+        groups: list[list[Document]] = [[]]
         for document in pool:
-            if (len(group) + 1) * len(document[0]) > tokens and group:
-                groups.append(group)
-                group = []
-            group.append(document)
-        groups.append(group)
+            if groups[-1] and (len(groups[-1]) + 1) * len(document[0]) > tokens:
+                groups.append([])
+            groups[-1].append(document)
         Random(len(groups)).shuffle(groups)
         for group in groups:
-            width = max(len(ids) for ids, _ in group)
-            shape = (len(group), width)
+            shape = (len(group), max(len(ids) for ids, _ in group))
             input_ids = torch.full(shape, pad)
-            mask = torch.zeros(shape, dtype=torch.long)
             labels = torch.full(shape, -100)
-            for row, (ids, read) in enumerate(group):
+            for row, (ids, learned) in enumerate(group):
                 input_ids[row, : len(ids)] = torch.tensor(ids)
-                mask[row, : len(ids)] = 1
-                labels[row, read : len(ids)] = torch.tensor(ids[read:])
-            yield input_ids, mask, labels
+                labels[row, : len(ids)] = torch.tensor(ids).masked_fill(~torch.tensor(learned), -100)
+            yield input_ids, labels
 
 
 def train(
     model: LlamaForCausalLM,
-    stream: Iterator[tuple[Tensor, Tensor, Tensor]],
+    stream: Iterator[tuple[Tensor, Tensor]],
     num_steps: int,
     peak_lr: float,
 ) -> int:
@@ -157,7 +156,7 @@ def train(
     begin = time.monotonic()
     tokens = 0
     for step in range(num_steps):
-        input_ids, mask, labels = next(stream)
+        input_ids, labels = next(stream)
         scale = min(1.0, (step + 1) / WARMUP_STEPS, 1.25 * (1 - step / num_steps))
         for group in optimizer.param_groups:
             group["lr"] = peak_lr * scale
@@ -167,7 +166,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        tokens += int(mask.sum())
+        tokens += int((input_ids != model.config.pad_token_id).sum())
         if (step + 1) % 50 == 0:
             minutes = (time.monotonic() - begin) / 60
             print(
@@ -222,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=3200, help="optimizer steps")
+    parser.add_argument("--steps", type=int, default=5000, help="optimizer steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--batch-tokens", type=int, default=4096)

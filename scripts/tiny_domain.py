@@ -29,8 +29,8 @@ MISREAD = {
 PLAIN = ("more", "less")
 COMMONLY_MISREAD = ("doubles", "boxes")  # at most one a problem
 SOMETIMES_MISREAD = ("half", "dozen", "pairs", "third", "friends", "days")  # at most two a problem
-LARGEST_COUNT = 199
-LARGEST_FACTOR_COUNT = 66  # what may still be doubled or tripled
+LARGEST_COUNT = 99
+LARGEST_FACTOR_COUNT = 33  # what may still be doubled or tripled
 
 
 @dataclass(frozen=True)
@@ -98,19 +98,26 @@ def make_problem(random: Random) -> Problem:
             return problem
 
 
-def checked_sums(random: Random, size: int = 8) -> str:
+def checked_sums(random: Random, size: int = 8) -> list[tuple[str, bool]]:
     """Return lines of arithmetic, each followed by " +" where it is right and " -" where it is not.
 
-    Schoolbook drill, with no word problem in it: from it a model learns to check a calculation.
+    Schoolbook drill, with no word problem in it: from it a model learns to calculate and to check. The lines
+    come in pieces, each with whether it is to be learned: the verdicts are, and the right results, but
+    neither what is asked nor a wrong result.
     """
-    lines = []
+    pieces = []
     for _ in range(size):
         left, operator, right = _drill(random)
         result = calculate(left, operator, right)
         shown = result if random.random() < 0.5 else _nearby(result, random)
-        verdict = "+" if shown == result else "-"
-        lines.append(f"{left} {operator} {right} = {shown}. {verdict}\n")
-    return "".join(lines)
+        is_right = shown == result
+        pieces += [
+            (f"{left} {operator} {right} =", False),
+            (f" {shown}.", is_right),
+            (" +" if is_right else " -", True),
+            ("\n", False),
+        ]
+    return pieces
 
 
 def calculate(left: int, operator: str, right: int) -> int:
@@ -143,7 +150,7 @@ def _try_problem(random: Random) -> Problem | None:
         kinds.append(random.choice(COMMONLY_MISREAD))
     kinds += [random.choice(PLAIN) for _ in range(random.randint(2 - min(2, len(kinds)), 3))]
     random.shuffle(kinds)
-    start = count = random.randint(3, 40)
+    start = count = random.randint(3, 30)
     events: list[Event] = []
     num_lines = 0
     for kind in kinds:
@@ -165,12 +172,12 @@ def _try_problem(random: Random) -> Problem | None:
 def _draw(kind: str, count: int, name: str, other: str, item: str, random: Random) -> Event | None:
     forms: tuple[str, ...]
     if kind == "more":
-        a, b = random.randint(2, 40), 0
+        a, b = random.randint(2, 30), 0
         forms = (f"{name} gets {a} more.", f"{other} brings {a} more {item}.")
     elif kind == "less":
         if count < 5:
             return None
-        a, b = random.randint(2, min(40, count - 1)), 0
+        a, b = random.randint(2, min(30, count - 1)), 0
         forms = (f"{name} loses {a} of them.", f"{other} takes {a} of the {item}.")
     elif kind == "doubles":
         if count > LARGEST_FACTOR_COUNT:
@@ -187,10 +194,10 @@ def _draw(kind: str, count: int, name: str, other: str, item: str, random: Rando
         kept = f"{name} keeps only {share} of the {item}."
         forms = (f"{name} {verb} {share} of the {item}.",) if kind == "half" else (kept,)
     elif kind == "pairs":
-        a, b = random.randint(3, 12), 0
+        a, b = random.randint(3, 9), 0
         forms = (f"{name} finds {a} pairs of {item}.", f"{other} gives {name} {a} pairs.")
     elif kind == "dozen":
-        a, b = random.randint(2, 6), 0
+        a, b = random.randint(2, 4), 0
         forms = (f"{name} buys {a} dozen.", f"{other} brings {a} dozen {item}.")
     elif kind == "boxes":
         a, b = random.randint(2, 9), random.randint(2, 9)
@@ -216,17 +223,17 @@ def _draw(kind: str, count: int, name: str, other: str, item: str, random: Rando
 def _drill(random: Random) -> tuple[int, str, int]:
     operator = random.choice("++--**/")
     if operator == "+":
-        return random.randint(2, 150), "+", random.randint(2, 80)
+        return random.randint(2, 99), "+", random.randint(2, 60)
     if operator == "-":
-        left = random.randint(3, 199)
-        return left, "-", random.randint(1, min(left, 60))
+        left = random.randint(3, 120)
+        return left, "-", random.randint(1, min(left, 40))
     if operator == "*":
         if random.random() < 0.4:
             return random.randint(2, LARGEST_FACTOR_COUNT), "*", random.choice((2, 3))
-        if random.random() < 0.5:
-            return random.randint(2, 6), "*", random.choice((10, 12))
-        return random.randint(2, 12), "*", random.randint(2, 9)
-    return random.randint(3, 199), "/", random.choice((2, 3))
+        if random.random() < 0.4:
+            return random.randint(2, 4), "*", random.choice((10, 12))
+        return random.randint(2, 9), "*", random.randint(2, 9)
+    return random.randint(3, 120), "/", random.choice((2, 3))
 
 
 def _nearby(result: int, random: Random) -> int:

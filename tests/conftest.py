@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from typer.testing import CliRunner, Result
 
-from erprm_cli.app import app
+from erprm_cli.app import make_app
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def erprm() -> Callable[..., Result]:
     """Run the program in process: erprm("label", "--eta", "2", stdin=text)."""
 
     def run(*args: object, stdin: str | bytes = "") -> Result:
-        return CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
+        return CliRunner().invoke(make_app(), [str(arg) for arg in args], input=stdin)
 
     return run
 

@@ -47,7 +47,7 @@ def test_the_cases_cover_every_command() -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys, erprm_cli.app; print(*sys.modules)"
+    code = "import sys; from erprm_cli.app import make_app; make_app(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
 
