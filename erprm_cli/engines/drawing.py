@@ -39,7 +39,7 @@ def draw(logits_BV: Tensor, temperature: float, top_p: float, seed_B: Tensor, po
     """Return one token per row, [B]: the first whose cumulative probability exceeds the row's uniform number.
 
     Probabilities are softmax(logits / temperature) in float32, kept to the smallest set of most probable
-    tokens whose mass reaches `top_p`, with those that tie with the least of them. Temperature 0 is the argmax.
+    tokens whose mass reaches `top_p`, ties with the least of them included. Temperature 0 is the argmax.
     """
     if temperature == 0:
         return logits_BV.argmax(-1)
