@@ -14,7 +14,7 @@ BINS = 10
 
 
 class Bin(NamedTuple):
-    """The scores in [low, high) (the last bin holds 1 too): how many, their mean, and that of their targets."""
+    """The scores in [low, high), in the last bin also 1: how many, their mean and that of their targets."""
 
     low: float
     high: float
@@ -38,8 +38,10 @@ def brier(score: ArrayLike, target: ArrayLike) -> float:
 def reliability(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> list[Bin]:
     """Return the bins of equal width, from the lowest score up, that hold any score.
 
-    >>> reliability([0.1, 0.3, 0.9], [0.0, 1.0, 1.0], bins=2)
-    [Bin(low=0.0, high=0.5, count=2, score=0.2, target=0.5), Bin(low=0.5, high=1.0, count=1, score=0.9, target=1.0)]
+    >>> for part in reliability([0.1, 0.3, 0.9], [0.0, 1.0, 1.0], bins=2):
+    ...     print(part)
+    Bin(low=0.0, high=0.5, count=2, score=0.2, target=0.5)
+    Bin(low=0.5, high=1.0, count=1, score=0.9, target=1.0)
     """
     score_N, target_N = _pair(score, target)
     bin_N = np.minimum((score_N * bins).astype(int), bins - 1)
