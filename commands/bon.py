@@ -55,6 +55,8 @@ def bon(
     """
     from erprm_cli import candidates, figures
     from erprm_cli.answers import Grader
+    from erprm_cli.scored_rows import ScoredRows
+    from erprm_cli.streams import unique
 
     others, budgets = compare or [], _budgets(n)
     if report == "-" and output == "-":
@@ -77,7 +79,10 @@ def bon(
                 open_whole_output(report, settings | shown, source=source, overwrite=overwrite)
             )
         pool = candidates.Candidates(source, aggregates)
-        for row in candidates.read_candidates(source, prm, bad, limit):
+        check, check_scored = (
+            unique(check, "id", "sample") for check in (candidates.solution, candidates.scored_solution)
+        )
+        for row in ScoredRows(prm, check, check_scored).read(source, bad, limit):
             pool.add(row)
             news.progress(pool.count, "candidates")
         tables = [candidates.read_scores(other, aggregates, limit) for other in others]

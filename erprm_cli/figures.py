@@ -1,13 +1,17 @@
-"""Figures of best-of-n for people: a table of plain text and a plot."""
+"""Figures for people: tables of plain text and plots."""
 
+import math
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from erprm_cli import processbench
 from erprm_cli.candidates import BEST, PASS, Figure
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.jsonl import replacing
+from erprm_cli.selection import Estimate
+from erprm_cli.terminal import plain
 
 TITLES = {PASS: "pass@n (oracle)"}
 
@@ -47,6 +51,24 @@ def table(figures: Sequence[Figure]) -> str:
             ]
         )
     return f"{text}\n\n{_aligned(cells, names=3)}"
+
+
+def processbench_table(figures: Sequence[processbench.Figure]) -> str:
+    """Return the figures of ProcessBench as aligned text, in percent, with 95 % intervals."""
+    cells = [["", "threshold", "F1", "95 %", "on errors", "95 %", "on correct", "95 %", "rows"]]
+    for figure in figures:
+        at = " ".join([f"{figure.threshold:.3g},"] * (figure.threshold is not None) + [plain(figure.rule)])
+        rows = f"{figure.error_accuracy.problems:,} + {figure.correct_accuracy.problems:,}"
+        estimates = figure.f1, figure.error_accuracy, figure.correct_accuracy
+        values = [text for estimate in estimates for text in _with_interval(estimate)]
+        cells.append([plain(figure.split), at, *values, rows])
+    return _aligned(cells, names=1)
+
+
+def _with_interval(estimate: Estimate) -> tuple[str, str]:
+    if math.isnan(estimate.value):
+        return "-", ""
+    return f"{100 * estimate.value:.1f}", f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
 
 
 def load_pyplot() -> Any:
