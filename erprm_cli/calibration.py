@@ -4,6 +4,8 @@ A score is compared with its target: a rate k/K of right completions, a label, o
 All are [N] arrays of N steps (or solutions).
 """
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 BINS = 10
+RESAMPLES = 400  # of the problems, for an interval
 
 
 class Bin(NamedTuple):
@@ -87,6 +90,39 @@ def auc(score: ArrayLike, is_right: ArrayLike) -> float:
         return float("nan")
     below, not_above = (np.searchsorted(wrong, right, side).sum() for side in ("left", "right"))
     return float((below + not_above) / 2 / (len(right) * len(wrong)))
+
+
+def intervals(
+    score: ArrayLike, target: ArrayLike, problem: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return 95 % intervals of the Brier score and of the AUC, by drawing problems anew (bootstrap).
+
+    `problem` numbers the problem of each, from 0: steps of one problem are not independent, problems are.
+    Right is what has a target above 0. nan where a figure is not defined, or there is one problem alone.
+    """
+    score_N, target_N = _pair(score, target)
+    order = score_N.argsort()
+    score_N, target_N, problem_N = score_N[order], target_N[order], np.asarray(problem)[order]
+    tie = np.flatnonzero(np.concatenate([[True], score_N[1:] != score_N[:-1]]))  # where each value begins
+    error_N, right_N = (score_N - target_N) ** 2, target_N > 0
+    count = int(problem_N.max()) + 1
+    rng = np.random.default_rng(seed)
+    briers, aucs = [], []
+    for _ in range(resamples if count > 1 else 0):
+        weight_N = rng.multinomial(count, np.full(count, 1 / count))[problem_N]
+        briers.append(error_N @ weight_N / max(weight_N.sum(), 1))
+        right = np.add.reduceat(weight_N * right_N, tie)
+        wrong = np.add.reduceat(weight_N * ~right_N, tie)
+        pairs = float(right.sum()) * float(wrong.sum())
+        aucs.append(right @ (wrong.cumsum() - wrong / 2) / pairs if pairs else math.nan)
+    return _middle(briers), _middle(aucs)
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    """Return what holds the middle 95 % of the values, nan left out."""
+    defined = [value for value in values if not math.isnan(value)]
+    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (math.nan, math.nan)
+    return float(low), float(high)
 
 
 def _pair(score: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:

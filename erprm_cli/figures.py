@@ -6,13 +6,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from erprm_cli import processbench
+from erprm_cli import calibrating, processbench
 from erprm_cli.candidates import BEST, PASS, Figure
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.jsonl import replacing
 from erprm_cli.selection import Estimate
 from erprm_cli.terminal import plain
 
+BAR = 41  # characters of a bar from 0 to 1
 TITLES = {PASS: "pass@n (oracle)"}
 
 
@@ -71,6 +72,66 @@ def _with_interval(estimate: Estimate) -> tuple[str, str]:
     return f"{100 * estimate.value:.1f}", f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
 
 
+def calibration_table(figures: Sequence[calibrating.Figure]) -> str:
+    """Return each figure as a line of numbers and a reliability diagram: bars to the target, | the score."""
+    blocks = []
+    for figure in figures:
+        auc = (
+            "-"
+            if math.isnan(figure.auc)
+            else "{:.3f} ({:.3f} to {:.3f})".format(figure.auc, *figure.auc_interval)
+        )
+        lines = [
+            f"{_calibration_title(figure)}: {figure.count:,} of {figure.problems:,} problems",
+            "  Brier {:.4f} ({:.4f} to {:.4f})".format(figure.brier, *figure.brier_interval)
+            + (f", {figure.noise:.4f} of it noise of the rollouts" if figure.noise else "")
+            + f"; calibration error {figure.error:.3f}; AUC {auc}",
+        ]
+        cells = [["  score", figure.of, "mean", figure.against, f"  0{'0.5':^{BAR - 2}}1"]]
+        for part in figure.bins:
+            bar = list(("=" * round(part.target * (BAR - 1))).ljust(BAR))
+            bar[round(part.score * (BAR - 1))] = "|"
+            cells.append(
+                [
+                    f"  {part.low:.1f} to {part.high:.1f}",
+                    f"{part.count:,}",
+                    f"{part.score:.3f}",
+                    f"{part.target:.3f}",
+                    "  " + "".join(bar),
+                ]
+            )
+        blocks.append("\n".join([*lines, _aligned(cells, names=1)]))
+    return "\n\n".join(blocks)
+
+
+def _calibration_title(figure: calibrating.Figure) -> str:
+    at = "" if figure.eta is None else f" at eta {figure.eta:g}"
+    by = "" if figure.aggregate is None else f" by {figure.aggregate}"
+    return f"{figure.of}{by} against {figure.against}{at}"
+
+
+def plot_calibration(figures: Sequence[calibrating.Figure], path: str) -> None:
+    """Draw the reliability diagram: the mean target of each bin against its mean score, to an image file."""
+    drawing = load_pyplot().Figure(figsize=(5.5, 5.5), layout="constrained")
+    axes = drawing.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="perfect")
+    for figure in figures:
+        axes.plot(
+            [part.score for part in figure.bins],
+            [part.target for part in figure.bins],
+            "-" if figure.of == "steps" else "--",
+            marker="o",
+            markersize=4,
+            label=f"{_calibration_title(figure)} (error {figure.error:.3f})",
+        )
+    axes.set_xlabel("mean score")
+    axes.set_ylabel("mean target")
+    axes.set_aspect("equal")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    _save(drawing, path)
+
+
 def load_pyplot() -> Any:
     """Return matplotlib's module for plots without a display; UsageError if it is not installed."""
     try:
@@ -108,6 +169,10 @@ def plot(figures: Sequence[Figure], path: str) -> None:
     axes.set_ylabel("% correct")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+    _save(drawing, path)
+
+
+def _save(drawing: Any, path: str) -> None:
     target = Path(path)
     try:
         with replacing(target) as draft:

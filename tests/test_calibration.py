@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from erprm_cli.calibration import auc, brier, expected_calibration_error, reliability
+from erprm_cli.calibration import auc, brier, expected_calibration_error, intervals, reliability
 
 pairs = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0]), st.booleans()), min_size=1)
 
@@ -27,7 +27,7 @@ def test_reliability_holds_every_score_once_and_the_error_is_its_weighted_gap(
     score, target = zip(*rows, strict=True)
     found = reliability(score, target)
     assert sum(part.count for part in found) == len(rows)
-    assert all(part.low <= part.score <= part.high for part in found)
+    assert all(part.low - 1e-12 <= part.score <= part.high + 1e-12 for part in found)
     gap = 0.0
     for low in range(10):
         inside = [(s, t) for s, t in rows if min(int(s * 10), 9) == low]
@@ -62,3 +62,30 @@ def test_true_probabilities_are_calibrated_and_their_brier_score_is_the_noise_of
 def test_what_cannot_be_compared_is_a_value_error(score: list[float], target: list[float]) -> None:
     with pytest.raises(ValueError):
         brier(score, target)
+
+
+def test_the_interval_of_independent_scores_holds_the_truth_in_95_of_100_experiments() -> None:
+    rng = np.random.default_rng(1)
+    trials, inside = 120, np.zeros(2)
+    for _ in range(trials):
+        right = np.arange(160) % 2 == 0
+        score = np.where(right, rng.beta(2, 1, 160), rng.beta(1, 2, 160))
+        found = intervals(score, right, np.arange(160), resamples=200)
+        # E (s - t)^2 of Beta(1, 2) against 0 is 1/6; P(Beta(2, 1) > Beta(1, 2)) is 5/6
+        inside += [low <= truth <= high for (low, high), truth in zip(found, (1 / 6, 5 / 6), strict=True)]
+    assert (inside / trials >= 0.88).all() and (inside / trials <= 0.99).all()
+
+
+def test_steps_of_one_problem_are_not_taken_for_independent() -> None:
+    rng = np.random.default_rng(2)
+    right = rng.random(40) < 0.5
+    score = np.clip(right * 0.5 + rng.random(40) * 0.5, 0, 1)
+    once = intervals(score, right, np.arange(40))
+    tenfold = intervals(np.repeat(score, 10), np.repeat(right, 10), np.repeat(np.arange(40), 10))
+    assert np.array(tenfold) == pytest.approx(np.array(once))
+    falsely = intervals(np.repeat(score, 10), np.repeat(right, 10), np.arange(400))
+    assert falsely[0][1] - falsely[0][0] < 0.5 * (once[0][1] - once[0][0])
+
+
+def test_one_problem_has_no_interval() -> None:
+    assert all(math.isnan(end) for ends in intervals([0.1, 0.9], [0, 1], [0, 0]) for end in ends)

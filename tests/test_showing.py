@@ -104,7 +104,7 @@ def test_text_of_a_model_cannot_reach_the_terminal() -> None:
     assert "abc [b]x[/b]" in shown
 
 
-@pytest.mark.parametrize("width", [30, 60, 100])
+@pytest.mark.parametrize("width", [40, 60, 100])
 def test_long_steps_are_wrapped_under_their_beginning(width: int) -> None:
     step = "word " * 60 + "\n  - item one\n  - item two"
     row = PROBLEM | {"sample": 0, "solution": step, "steps": [step], "scores": [0.9]}
