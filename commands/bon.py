@@ -35,7 +35,8 @@ def bon(
     ] = None,
     report: Annotated[str | None, typer.Option(metavar="FILE", help="Write one JSON row per figure.")] = None,
     plot: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Draw the figures against n (.png, .svg, .pdf).")
+        str | None,
+        typer.Option(metavar="FILE", help="Draw the figures against n (.png, .svg, .pdf; - is in letters)."),
     ] = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
@@ -53,7 +54,7 @@ def bon(
 
     Example: erprm score --prm prm solutions.jsonl | erprm bon -o chosen.jsonl
     """
-    from erprm_cli import candidates, figures
+    from erprm_cli import candidates, figures, plots
     from erprm_cli.answers import Grader
     from erprm_cli.scored_rows import ScoredRows
     from erprm_cli.streams import unique
@@ -61,8 +62,8 @@ def bon(
     others, budgets = compare or [], _budgets(n)
     if report == "-" and output == "-":
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
-    if plot is not None:
-        figures.load_pyplot()
+    if plot not in (None, "-"):
+        plots.load_pyplot()
     aggregates = [aggregate.value, *(other.value for other in options.Aggregate if other != aggregate)]
     aggregates = aggregates if all_aggregates else aggregates[:1]
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
@@ -116,8 +117,10 @@ def bon(
         if figure_rows is not None:
             for figure in found:
                 figure_rows.write(figure.row())
-        if plot is not None:
-            figures.plot(found, plot)
+        if plot == "-":
+            print(f"\n{plots.text_accuracy(found)}", file=sys.stderr)
+        elif plot is not None:
+            plots.plot_accuracy(found, plot)
 
 
 def _budgets(text: str | None) -> list[int]:

@@ -64,7 +64,7 @@ def calibrate(
 
     Example: erprm score labels.jsonl --prm prm | erprm calibrate --plot fit.png
     """
-    from erprm_cli import calibrating, figures
+    from erprm_cli import calibrating, figures, plots
     from erprm_cli.scored_rows import ScoredRows
     from erprm_cli.streams import unique
     from erprm_cli.terminal import plain
@@ -72,7 +72,7 @@ def calibrate(
     if against == Against.rates and eta is not None and isinf(eta):
         raise UsageError("a label at an infinite eta does not tell the rate; give --against labels")
     if plot is not None:
-        figures.load_pyplot()
+        plots.load_pyplot()
     aggregates = [aggregate.value, *(other.value for other in options.Aggregate if other != aggregate)]
     settings: Row = {"command": "calibrate", "against": against, "eta": eta, "prm": prm, "seed": seed}
     settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}
@@ -96,4 +96,4 @@ def calibrate(
         if not quiet:
             print(figures.calibration_table(judged), file=sys.stderr)
         if plot is not None:
-            figures.plot_calibration(judged, plot)
+            plots.plot_calibration(judged, plot)

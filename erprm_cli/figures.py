@@ -1,15 +1,10 @@
-"""Figures for people: tables of plain text and plots."""
+"""Figures for people, as tables of plain text; `plots` draws them."""
 
 import math
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 from erprm_cli import calibrating, processbench
-from erprm_cli.candidates import BEST, PASS, Figure
-from erprm_cli.errors import UsageError, UserError
-from erprm_cli.jsonl import replacing
+from erprm_cli.candidates import PASS, Figure
 from erprm_cli.selection import Estimate
 from erprm_cli.terminal import plain
 
@@ -26,7 +21,7 @@ def table(figures: Sequence[Figure]) -> str:
     budgets = sorted({figure.n for figure in values})
     lines: dict[tuple[str, ...], dict[int, Figure]] = {}
     for figure in values:
-        lines.setdefault(_names(figure), {})[figure.n] = figure
+        lines.setdefault(names_of(figure), {})[figure.n] = figure
     cells = [["", "", "", *(f"n={n}" for n in budgets)]]
     for names, by_n in lines.items():
         cells.append([*names, *(_cell(by_n[n]) if n in by_n else "" for n in budgets)])
@@ -82,7 +77,7 @@ def calibration_table(figures: Sequence[calibrating.Figure]) -> str:
             else "{:.3f} ({:.3f} to {:.3f})".format(figure.auc, *figure.auc_interval)
         )
         lines = [
-            f"{_calibration_title(figure)}: {figure.count:,} of {figure.problems:,} problems",
+            f"{calibration_title(figure)}: {figure.count:,} of {figure.problems:,} problems",
             "  Brier {:.4f} ({:.4f} to {:.4f})".format(figure.brier, *figure.brier_interval)
             + (f", {figure.noise:.4f} of it noise of the rollouts" if figure.noise else "")
             + f"; calibration error {figure.error:.3f}; AUC {auc}",
@@ -104,86 +99,15 @@ def calibration_table(figures: Sequence[calibrating.Figure]) -> str:
     return "\n\n".join(blocks)
 
 
-def _calibration_title(figure: calibrating.Figure) -> str:
+def calibration_title(figure: calibrating.Figure) -> str:
+    """Return what is compared with what."""
     at = "" if figure.eta is None else f" at eta {figure.eta:g}"
     by = "" if figure.aggregate is None else f" by {figure.aggregate}"
     return f"{figure.of}{by} against {figure.against}{at}"
 
 
-def plot_calibration(figures: Sequence[calibrating.Figure], path: str) -> None:
-    """Draw the reliability diagram: the mean target of each bin against its mean score, to an image file."""
-    drawing = load_pyplot().Figure(figsize=(5.5, 5.5), layout="constrained")
-    axes = drawing.subplots()
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="perfect")
-    for figure in figures:
-        axes.plot(
-            [part.score for part in figure.bins],
-            [part.target for part in figure.bins],
-            "-" if figure.of == "steps" else "--",
-            marker="o",
-            markersize=4,
-            label=f"{_calibration_title(figure)} (error {figure.error:.3f})",
-        )
-    axes.set_xlabel("mean score")
-    axes.set_ylabel("mean target")
-    axes.set_aspect("equal")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    _save(drawing, path)
-
-
-def load_pyplot() -> Any:
-    """Return matplotlib's module for plots without a display; UsageError if it is not installed."""
-    try:
-        return import_module("matplotlib.figure")
-    except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib: pip install 'erprm[plot]'") from None
-
-
-def plot(figures: Sequence[Figure], path: str) -> None:
-    """Draw % correct against n, with 95 % intervals, to a .png, .svg or .pdf file."""
-    drawing = load_pyplot().Figure(figsize=(7, 4.5), layout="constrained")
-    axes = drawing.subplots()
-    curves: dict[tuple[str, ...], list[Figure]] = {}
-    for figure in figures:
-        if figure.minus is None and figure.method != "pass@1":
-            curves.setdefault(_names(figure), []).append(figure)
-    for names, points in curves.items():
-        style = "-" if points[0].method == BEST else "--"
-        n = [point.n for point in points]
-        (line,) = axes.plot(
-            n,
-            [100 * point.estimate.value for point in points],
-            style,
-            marker="o",
-            markersize=3,
-            label=", ".join(filter(None, names)),
-        )
-        low = [100 * point.estimate.low for point in points]
-        high = [100 * point.estimate.high for point in points]
-        axes.fill_between(n, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    budgets = sorted({figure.n for figure in figures})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(budgets, [str(n) for n in budgets])
-    axes.set_xlabel("candidates n")
-    axes.set_ylabel("% correct")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    _save(drawing, path)
-
-
-def _save(drawing: Any, path: str) -> None:
-    target = Path(path)
-    try:
-        with replacing(target) as draft:
-            drawing.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=150)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # a format that matplotlib does not know
-        raise UsageError(f"{path}: {error}") from None
-
-
-def _names(figure: Figure) -> tuple[str, str, str]:
+def names_of(figure: Figure) -> tuple[str, str, str]:
+    """Return the method, the PRM and the aggregate, for people."""
     return TITLES.get(figure.method, figure.method), figure.prm or "", figure.aggregate or ""
 
 
