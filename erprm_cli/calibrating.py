@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -54,7 +54,7 @@ class Figure:
             "auc": self.auc,
             "auc_low": self.auc_interval[0],
             "auc_high": self.auc_interval[1],
-            "bins": [part._asdict() for part in self.bins],
+            "bins": [asdict(part) for part in self.bins],
         }
 
 

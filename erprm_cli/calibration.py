@@ -6,7 +6,7 @@ All are [N] arrays of N steps (or solutions).
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +16,8 @@ BINS = 10
 RESAMPLES = 400  # of the problems, for an interval
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bin:
     """The scores in [low, high), in the last bin also 1: how many, their mean and that of their targets."""
 
     low: float
@@ -110,11 +111,11 @@ def intervals(
     briers, aucs = [], []
     for _ in range(resamples if count > 1 else 0):
         weight_N = rng.multinomial(count, np.full(count, 1 / count))[problem_N]
-        briers.append(error_N @ weight_N / max(weight_N.sum(), 1))
+        briers.append(float(error_N @ weight_N) / int(weight_N.sum()))
         right = np.add.reduceat(weight_N * right_N, tie)
         wrong = np.add.reduceat(weight_N * ~right_N, tie)
         pairs = float(right.sum()) * float(wrong.sum())
-        aucs.append(right @ (wrong.cumsum() - wrong / 2) / pairs if pairs else math.nan)
+        aucs.append(float(right @ (wrong.cumsum() - wrong / 2)) / pairs if pairs else math.nan)
     return _middle(briers), _middle(aucs)
 
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from erprm_cli.jsonl import BadRows, Row, read_rows
 from erprm_cli.streams import peek
 
 if TYPE_CHECKING:
-    from erprm_cli.prm import Scorer
+    from erprm_cli.prm import Scorer, Tagged
 
 NO_SCORES = "no 'scores'; `erprm score` writes them, or --prm MODEL makes them here"
 
@@ -33,17 +33,17 @@ class ScoredRows:
         source: str,
         bad: BadRows,
         limit: int | None = None,
-        read: Callable[..., Iterator[object]] = read_rows,
+        read: Callable[..., Iterator[Any]] = read_rows,
     ) -> Iterator[Row]:
         """Yield the rows of `source`, which `read` reads, with `scores`."""
         if self.prm is None:
-            yield from read(source, self.check_scored, bad, limit)  # type: ignore[misc]
+            yield from read(source, self.check_scored, bad, limit)
             return
         encoded = peek(read(source, self._encoded, bad, limit))
         if encoded is not None:
-            yield from self._scorer().score_encoded(encoded)  # type: ignore[arg-type]
+            yield from self._scorer().score_encoded(encoded)
 
-    def _encoded(self, row: Row) -> tuple[Row, object]:
+    def _encoded(self, row: Row) -> "tuple[Row, Tagged]":
         row = self.check(row)
         return row, self._scorer().encode(row)
 

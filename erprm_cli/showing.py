@@ -77,7 +77,7 @@ def marks(row: Row) -> dict[int, str]:
     >>> marks({"steps": ["a", "b"], "rollouts": [[0.0, 1.0], [0.0]], "scores": [0.2, 0.1]})
     {0: '?', 1: '✗'}
     """
-    found = {}
+    found: dict[int, str] = {}
     label = row.get("label")
     for column in columns(row):
         if column.name == "score":
