@@ -101,9 +101,12 @@ def calibration_table(figures: Sequence[calibrating.Figure]) -> str:
 
 def calibration_title(figure: calibrating.Figure) -> str:
     """Return what is compared with what."""
-    at = "" if figure.eta is None else f" at eta {figure.eta:g}"
     by = "" if figure.aggregate is None else f" by {figure.aggregate}"
-    return f"{figure.of}{by} against {figure.against}{at}"
+    if figure.eta is None:
+        return f"{figure.of}{by} against {figure.against}"
+    if figure.against == calibrating.RATES:
+        return f"{figure.of}, scores turned into rates from eta {figure.eta:g}, against rates"
+    return f"{figure.of} against {figure.against} at eta {figure.eta:g}"
 
 
 def names_of(figure: Figure) -> tuple[str, str, str]:
