@@ -1,6 +1,7 @@
 """erprm processbench: scored rows of ProcessBench -> how often a PRM finds the first wrong step."""
 
 import sys
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -32,6 +33,10 @@ def processbench(
     oracle: Annotated[
         bool, typer.Option("--oracle", help="Take the best threshold of each split: an upper bound.")
     ] = False,
+    scored: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the rows with their scores too, to be judged again."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", "-L", min=0, help="Read at most this many rows of each INPUT.")
     ] = None,
@@ -56,20 +61,30 @@ def processbench(
     from erprm_cli.scored_rows import ScoredRows
     from erprm_cli.terminal import plain
 
+    if scored == "-" and output == "-":
+        raise UsageError("figures and --scored cannot share stdout; give -o FILE or --scored FILE")
     sources = sources or ["-"]
     at = benchmark.THRESHOLD if threshold is None else threshold
     settings: Row = {"command": "processbench", "inputs": sources, "prm": prm, "limit": limit}
-    settings |= {"threshold": at, "tune_on": tune_on, "oracle": oracle}
+    rule: Row = {"threshold": at, "tune_on": tune_on, "oracle": oracle}
     with (
         bad_rows(errors, max_errors) as bad,
-        open_whole_output(output, settings, source=sources[0], overwrite=overwrite) as out,
+        open_whole_output(output, settings | rule, source=sources[0], overwrite=overwrite) as out,
+        ExitStack() as stack,
         News("processbench", quiet) as news,
     ):
+        rows = None
+        if scored is not None:
+            rows = stack.enter_context(
+                open_whole_output(scored, settings, source=sources[0], overwrite=overwrite)
+            )
         reader = ScoredRows(prm, benchmark.solution, benchmark.scored_solution)
         splits = benchmark.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit, read_rows_or_array):
-                splits.add(row, source)
+                split = splits.add(row, source)
+                if rows is not None:
+                    rows.write(row | {"split": split})
                 news.progress(splits.count, "rows")
         if not splits.count:
             return

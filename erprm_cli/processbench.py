@@ -216,13 +216,14 @@ class Splits:
         self.count = 0
         self._by_name: dict[str, Split] = {}
 
-    def add(self, row: Row, source: str) -> None:
-        """Add a scored row of the file `source`."""
+    def add(self, row: Row, source: str) -> str:
+        """Add a scored row of the file `source`, and return the name of its split."""
         name = split_name(row, source)
         self._by_name.setdefault(name, Split(name)).add(row)
         self.count += 1
         if self.prm is None and isinstance(row.get("prm"), str):
             self.prm = row["prm"]
+        return name
 
     def all(self) -> list[Split]:
         return list(self._by_name.values())

@@ -73,6 +73,16 @@ def test_a_model_scores_on_the_way_what_score_scores(erprm: Erprm, tmp_path: Pat
     assert rows_of(result.stdout)[0]["prm"] == "tiny"
 
 
+def test_the_scored_rows_can_be_judged_again(erprm: Erprm, tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{name}.json", scored(REAL, 0.9, 0.1), array=True) for name in "ab"]
+    first = erprm("processbench", *files, "--scored", tmp_path / "scored.jsonl")
+    rows = rows_of((tmp_path / "scored.jsonl").read_text())
+    assert [row.pop("split") for row in rows] == ["a"] * len(REAL) + ["b"] * len(REAL)
+    assert rows == scored(REAL, 0.9, 0.1) * 2
+    assert erprm("processbench", tmp_path / "scored.jsonl").stdout == first.stdout
+    assert isinstance(erprm("processbench", *files, "--scored", "-").exception, UsageError)
+
+
 def test_a_split_without_errors_has_no_f1_and_a_warning(erprm: Erprm) -> None:
     row = {"id": "a", "problem": "p", "steps": ["x"], "label": -1, "scores": [0.7]}
     result = erprm("processbench", "-q", stdin=json.dumps(row))
