@@ -29,7 +29,7 @@ def calibrate(
         Against | None,
         typer.Option(
             help="What a step's score should be: its label, or the rate k/K of right rollouts.",
-            show_default="labels if rows have them",
+            show_default="labels if rows have them or --eta makes them",
         ),
     ] = None,
     eta: Annotated[
@@ -89,6 +89,12 @@ def calibrate(
             news.progress(found.count, "solutions")
         if not found.count:
             return
+        at = calibrating.trained_at(found.prm)
+        if at is not None and at != (targets.eta or 0.0):  # plain rates are labels at eta 0
+            news.warn(
+                f"{plain(found.prm or '')} was trained at eta {at:g}, so its scores mean other labels than "
+                f"these at {targets.eta or 0.0:g}; --eta {at:g} compares like with like"
+            )
         judged = found.figures(seed)
         for figure in judged:
             out.write(figure.row(found.prm))

@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+import orjson
 
 from erprm_cli import records
 from erprm_cli.calibration import Bin, auc, brier, expected_calibration_error, intervals, reliability
@@ -66,7 +68,7 @@ class Targets:
     """
 
     def __init__(self, against: str | None = None, eta: float | None = None) -> None:
-        """Compare with labels or rates; None: with labels if the first row has them."""
+        """Compare with labels or rates; None: with labels if the first row has them or `eta` makes them."""
         self.against = against
         self.given = eta
         self.eta = eta
@@ -75,7 +77,8 @@ class Targets:
         """Check a solution row for its targets; RowError if it has none, or other ones than those before."""
         records.solution(row)
         if self.against is None:
-            self.against = LABELS if row.get("labels") is not None else RATES
+            made = self.given is not None or row.get("labels") is not None
+            self.against = LABELS if made else RATES
         if self.against == RATES or self.given is not None:
             return records.rollouts(row)
         records.labels(row)
@@ -180,6 +183,15 @@ class Calibration:
             if pairs.score:
                 found.append(pairs.figure("solutions", REWARD, name, None, None, seed))
         return found
+
+
+def trained_at(prm: str | None) -> float | None:
+    """Return the eta of the labels that the PRM in folder `prm` was trained on, or None if unknown."""
+    try:
+        card = orjson.loads((Path(prm or "") / "erprm.json").read_bytes())  # prm.CARD; prm loads torch
+        return eta_of_row(card["eta"], card["estimator"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @lru_cache(100_000)

@@ -53,7 +53,7 @@ def test_labels_come_from_the_row_or_anew_from_its_rollouts() -> None:
     with_labels = [labelled(some, 2.0) for some in ROWS]
     as_they_are, anew = figures(with_labels), figures(ROWS, against="labels", eta=2.0)
     assert (as_they_are[0].against, as_they_are[0].eta) == ("labels", 2.0)
-    assert anew == as_they_are
+    assert anew == as_they_are == figures(ROWS, eta=2.0)
     assert as_they_are[0].brier == pytest.approx(
         ((0.8 - label_of_rate(0.5, 2)) ** 2 + 0.4**2 + 0.1**2 + 0.1**2) / 5
     )
