@@ -82,9 +82,9 @@ def processbench(
         splits = benchmark.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit, read_rows_or_array):
-                split = splits.add(row, source)
+                name = splits.add(row, source)
                 if rows is not None:
-                    rows.write(row | {"split": split})
+                    rows.write(row | {"split": name})
                 news.progress(splits.count, "rows")
         if not splits.count:
             return

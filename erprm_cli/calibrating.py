@@ -34,7 +34,7 @@ class Figure:
     brier_interval: tuple[float, float]
     noise: float | None
     error: float
-    auc: float
+    auc: float | None
     auc_interval: tuple[float, float]
     bins: list[Bin]
 

@@ -74,10 +74,10 @@ def expected_calibration_error(score: ArrayLike, target: ArrayLike, bins: int = 
     return sum(part.count * abs(part.score - part.target) for part in found) / count
 
 
-def auc(score: ArrayLike, is_right: ArrayLike) -> float:
+def auc(score: ArrayLike, is_right: ArrayLike) -> float | None:
     """Return how often a right one has a higher score than a wrong one; a tie counts half.
 
-    1 separates them, 0.5 is chance, nan means that all are right or all are wrong.
+    1 separates them, 0.5 is chance; None if all are right or all are wrong.
 
     >>> auc([0.1, 0.5, 0.5, 0.9], [False, False, True, True])
     0.875
@@ -88,7 +88,7 @@ def auc(score: ArrayLike, is_right: ArrayLike) -> float:
     wrong = np.sort(score_N[~right_N])
     right = score_N[right_N]
     if not len(wrong) or not len(right):
-        return float("nan")
+        return None
     below, not_above = (np.searchsorted(wrong, right, side).sum() for side in ("left", "right"))
     return float((below + not_above) / 2 / (len(right) * len(wrong)))
 

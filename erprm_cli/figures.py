@@ -71,14 +71,10 @@ def calibration_table(figures: Sequence[calibrating.Figure]) -> str:
     """Return each figure as a line of numbers and a reliability diagram: bars to the target, | the score."""
     blocks = []
     for figure in figures:
-        auc = (
-            "-"
-            if math.isnan(figure.auc)
-            else "{:.3f} ({:.3f} to {:.3f})".format(figure.auc, *figure.auc_interval)
-        )
+        auc = "-" if figure.auc is None else f"{figure.auc:.3f}{_around(figure.auc_interval, 3)}"
         lines = [
             f"{calibration_title(figure)}: {figure.count:,} of {figure.problems:,} problems",
-            "  Brier {:.4f} ({:.4f} to {:.4f})".format(figure.brier, *figure.brier_interval)
+            f"  Brier {figure.brier:.4f}{_around(figure.brier_interval, 4)}"
             + (f", {figure.noise:.4f} of it noise of the rollouts" if figure.noise else "")
             + f"; calibration error {figure.error:.3f}; AUC {auc}",
         ]
@@ -97,6 +93,11 @@ def calibration_table(figures: Sequence[calibrating.Figure]) -> str:
             )
         blocks.append("\n".join([*lines, _aligned(cells, names=1)]))
     return "\n\n".join(blocks)
+
+
+def _around(interval: tuple[float, float], digits: int) -> str:
+    low, high = interval
+    return "" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def calibration_title(figure: calibrating.Figure) -> str:
