@@ -57,7 +57,6 @@ def bon(
     from erprm_cli import candidates, figures, plots
     from erprm_cli.answers import Grader
     from erprm_cli.scored_rows import ScoredRows
-    from erprm_cli.streams import unique
 
     others, budgets = compare or [], _budgets(n)
     if report == "-" and output == "-":
@@ -80,10 +79,8 @@ def bon(
                 open_whole_output(report, settings | shown, source=source, overwrite=overwrite)
             )
         pool = candidates.Candidates(source, aggregates)
-        check, check_scored = (
-            unique(check, "id", "sample") for check in (candidates.solution, candidates.scored_solution)
-        )
-        for row in ScoredRows(prm, check, check_scored).read(source, bad, limit):
+        rows = ScoredRows(prm, candidates.solution, candidates.scored_solution, "id", "sample")
+        for row in rows.read(source, bad, limit):
             pool.add(row)
             news.progress(pool.count, "candidates")
         tables = [candidates.read_scores(other, aggregates, limit) for other in others]

@@ -2,7 +2,7 @@
 
 import sys
 from enum import StrEnum
-from math import isinf
+from math import isinf, isnan
 from typing import Annotated
 
 import typer
@@ -66,9 +66,10 @@ def calibrate(
     """
     from erprm_cli import calibrating, figures, plots
     from erprm_cli.scored_rows import ScoredRows
-    from erprm_cli.streams import unique
     from erprm_cli.terminal import plain
 
+    if eta is not None and isnan(eta):
+        raise UsageError("--eta is not a number")
     if against == Against.rates and eta is not None and isinf(eta):
         raise UsageError("a label at an infinite eta does not tell the rate; give --against labels")
     if plot is not None:
@@ -83,8 +84,8 @@ def calibrate(
     ):
         targets = calibrating.Targets(against, eta)
         found = calibrating.Calibration(targets, aggregates if all_aggregates else aggregates[:1])
-        checks = (unique(check, "id", "sample") for check in (targets.check, targets.check_scored))
-        for row in ScoredRows(prm, *checks).read(source, bad, limit):
+        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample")
+        for row in rows.read(source, bad, limit):
             found.add(row)
             news.progress(found.count, "solutions")
         if not found.count:

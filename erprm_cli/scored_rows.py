@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from erprm_cli.jsonl import BadRows, Row, read_rows
-from erprm_cli.streams import peek
+from erprm_cli.streams import peek, unique
 
 if TYPE_CHECKING:
     from erprm_cli.prm import Scorer, Tagged
@@ -18,14 +18,15 @@ Check = Callable[[Row], Row]
 class ScoredRows:
     """Reads the rows of one file or of several; the PRM is loaded once there is a row for it."""
 
-    def __init__(self, prm: str | None, check: Check, check_scored: Check) -> None:
+    def __init__(self, prm: str | None, check: Check, check_scored: Check, *key: str) -> None:
         """Take scores from the rows, which `check_scored` checks, or from the model `prm` if one is named.
 
-        With `prm`, scores that are there are replaced, and `check` checks the rows.
+        With `prm`, scores that are there are replaced, and `check` checks the rows. No two rows may have the
+        same fields `key`, if any are named.
         """
         self.prm = prm
-        self.check = check
-        self.check_scored = check_scored
+        self.check = unique(check, *key) if key else check
+        self.check_scored = unique(check_scored, *key) if key else check_scored
         self._scorer = cache(lambda: _load(prm or ""))
 
     def read(
