@@ -75,7 +75,8 @@ def calibrate(
     if plot is not None:
         plots.load_pyplot()
     aggregates = [aggregate.value, *(other.value for other in options.Aggregate if other != aggregate)]
-    settings: Row = {"command": "calibrate", "against": against, "eta": eta, "prm": prm, "seed": seed}
+    settings: Row = {"command": "calibrate", "against": against, "prm": prm, "seed": seed}
+    settings["eta"] = None if eta is None else f"{eta:g}"  # JSON has no inf
     settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}
     with (
         bad_rows(errors, max_errors) as bad,
