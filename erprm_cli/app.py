@@ -11,7 +11,18 @@ import typer
 from erprm_cli.errors import Stopped, UserError
 
 # In the order `erprm --help` lists them.
-COMMANDS = ("sample", "rollout", "label", "train", "score", "bon", "rlhf")
+COMMANDS = (
+    "sample",
+    "rollout",
+    "label",
+    "train",
+    "score",
+    "bon",
+    "processbench",
+    "calibrate",
+    "show",
+    "rlhf",
+)
 MODEL_LIBRARIES = ("accelerate", "datasets", "torch", "transformers")  # the extra "train"
 
 
