@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
+from erprm_cli.engines import EngineConfig
 
 
+@options.group("engine")
 def rollout(
     source: options.Source = "-",
     output: options.Target = "-",
-    model: options.Model = "tiny",
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Completions after each step.")] = 16,
     template: options.Template = "tiny",
     temperature: options.Temperature = 1.0,
@@ -22,11 +23,8 @@ def rollout(
         bool, typer.Option("--keep-text", help="Keep the completions too, as `completions`.")
     ] = False,
     seed: options.Seed = 0,
-    engine: options.Engine = options.EngineName.auto,
-    dtype: options.DtypeOption = options.Dtype.auto,
-    batch_size: options.BatchSize = 0,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
+    *,
+    engine: EngineConfig,
     limit: options.Limit = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
@@ -42,7 +40,7 @@ def rollout(
     """
     from erprm_cli import records
     from erprm_cli.answers import Grader
-    from erprm_cli.engines import EngineConfig, open_engine
+    from erprm_cli.engines import open_engine
     from erprm_cli.jsonl import bad_rows, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
@@ -51,8 +49,8 @@ def rollout(
     from erprm_cli.streams import peek, unique
 
     recipe = policy_template(template)
-    drawn = Drawn(model, revision, temperature, top_p, max_tokens, seed, recipe.name)
-    settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, "dtype": dtype.value}
+    drawn = Drawn(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
+    settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, **engine.settings()}
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
@@ -64,8 +62,7 @@ def rollout(
             if done:
                 News("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
-        config = EngineConfig(model, engine.value, dtype.value, batch_size, revision, trust_remote_code)
-        with closing(open_engine(config)) as running, Grader() as grader, News("rollout", quiet) as news:
+        with closing(open_engine(engine)) as running, Grader() as grader, News("rollout", quiet) as news:
             roller = Roller(running, recipe, drawn, k, grader, keep_text)
             for row in roller.roll(solutions):
                 out.write(row)
@@ -74,5 +71,5 @@ def rollout(
             news.say(
                 f"{out.count:,} solutions, {tally.completions:,} completions, "
                 f"{tally.unfinished:,} unfinished (counted as wrong), "
-                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.rate(news.seconds)}"
+                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(news.seconds)}"
             )

@@ -7,7 +7,11 @@ at once, and yields each completion when it is done.
 import hashlib
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
+
+from erprm_cli import options
+from erprm_cli.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +54,24 @@ class Usage:
     """Tokens so far: read as prompts (each prompt of a request once) and generated (useful ones only).
 
     `too_long` counts completions that are empty because the prompt fills the model's context.
+    `prefix_cache_hit_rate` is the share of prompt tokens that the engine had read before, by its own count;
+    null where it does not count.
     """
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
     too_long: int = 0
+    prefix_cache_hit_rate: float | None = None
 
     def rate(self, seconds: float) -> str:
-        """Return the generated tokens and their rate, for a summary."""
+        """Return the generated tokens and their rate, for a progress line."""
         return f"{self.generated_tokens:,} tokens, {self.generated_tokens / max(seconds, 1e-9):,.0f}/s"
+
+    def summary(self, seconds: float) -> str:
+        """Return all that is known, for the last line."""
+        hits = self.prefix_cache_hit_rate
+        cached = "" if hits is None else f" (prefix cache {hits:.1%})"
+        return f"{self.prompt_tokens:,} prompt tokens{cached}, generated {self.rate(seconds)}"
 
 
 class Engine(Protocol):
@@ -84,18 +97,58 @@ def derive_seed(*parts: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Which model, where and how: the flags that all engines share."""
+    """Which model, where and how: the flags that `sample`, `rollout` and `rlhf` share.
 
-    model: str
-    engine: str = "auto"  # auto, transformers
-    dtype: str = "auto"
-    batch_size: int = 0  # completions in flight; 0 lets the engine choose
-    revision: str | None = None
-    trust_remote_code: bool = False
+    Each field is a flag (see `options.group`); a new one needs no other place but the engine that reads it.
+    """
+
+    model: options.Model = "tiny"
+    engine: options.Engine = options.EngineName.auto
+    dtype: options.DtypeOption = options.Dtype.auto
+    batch_size: options.BatchSize = 0
+    revision: options.Revision = None
+    trust_remote_code: options.TrustRemoteCode = False
+    tensor_parallel_size: options.TensorParallelSize = 1
+    data_parallel_size: options.DataParallelSize = 1
+    max_model_len: options.MaxModelLen = None
+    gpu_memory_utilization: options.GpuMemoryUtilization = None
+    enforce_eager: options.EnforceEager = False
+    quantization: options.Quantization = None
+    engine_args: options.EngineArgs = None
+    base_url: options.BaseUrl = None
+    concurrency: options.Concurrency = 64
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the header of an output says: what changes the completions or is a risk."""
+        unusual = {"quantization": self.quantization, "trust_remote_code": self.trust_remote_code}
+        return {"dtype": self.dtype.value} | {name: value for name, value in unusual.items() if value}
 
 
 def open_engine(config: EngineConfig) -> Engine:
-    """Load the model behind the engine that `config` names."""
+    """Load the model behind the engine that `config` names; UsageError if flags contradict."""
+    chosen = config.engine
+    if chosen == "auto":
+        chosen = options.EngineName.server if config.base_url else _local_engine()
+    if (chosen == "server") != (config.base_url is not None):
+        raise UsageError("--engine server and --base-url URL go together: one says what, the other where")
+    if chosen == "server":
+        from erprm_cli.engines.server_engine import ServerEngine
+
+        return ServerEngine.open(config)
+    if chosen == "vllm":
+        from erprm_cli.engines.vllm_engine import VllmEngine
+
+        return VllmEngine.load(config)
     from erprm_cli.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(config)
+
+
+def _local_engine() -> options.EngineName:
+    """Return vllm where it is installed and a GPU is there, else transformers."""
+    if find_spec("vllm") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return options.EngineName.vllm
+    return options.EngineName.transformers
