@@ -62,7 +62,11 @@ def rollout(
             if done:
                 News("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
-        with closing(open_engine(engine)) as running, Grader() as grader, News("rollout", quiet) as news:
+        with (
+            closing(open_engine(engine, News("rollout", quiet))) as running,
+            Grader() as grader,
+            News("rollout", quiet) as news,
+        ):
             roller = Roller(running, recipe, drawn, k, grader, keep_text)
             for row in roller.roll(solutions):
                 out.write(row)

@@ -64,7 +64,11 @@ def sample(
             if done:
                 News("sample", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
-        with closing(open_engine(engine)) as running, Grader() as grader, News("sample", quiet) as news:
+        with (
+            closing(open_engine(engine, News("sample", quiet))) as running,
+            Grader() as grader,
+            News("sample", quiet) as news,
+        ):
             right = unfinished = 0
             for row in sample_solutions(problems, running, recipe, drawn, n, grader, done):
                 out.write(row)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from erprm_cli import records
 from erprm_cli.answers import Grader
-from erprm_cli.engines import Completion, Engine, Request, derive_seed
+from erprm_cli.engines import Completion, Engine, Prompt, Request, derive_seed
 from erprm_cli.jsonl import Row
 from erprm_cli.policy_templates import PolicyTemplate
-from erprm_cli.prompts import encode_prompt, render_prompt
+from erprm_cli.prompts import encode_prompt, make_prompt, render_prompt
 from erprm_cli.sampling import Drawn, grade
 from erprm_cli.steps import prefixes
 
@@ -115,12 +115,12 @@ class Roller:
         for key, index in new:
             yield Request(key, prompts[index], tuple(range(self.k)), derive_seed(self.drawn.seed, *key))
 
-    def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[str | tuple[int, ...]]:
+    def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[Prompt]:
         """Return the prompt of each prefix: as ids cut from one tokenisation wherever that is exact."""
         tokenizer = self.engine.tokenizer
-        prompt = render_prompt(self.template, tokenizer, row["problem"])
         if tokenizer is None:
-            return [prompt + text for text in texts]
+            return [make_prompt(self.template, None, row["problem"], text) for text in texts]
+        prompt = render_prompt(self.template, tokenizer, row["problem"])
         whole = tokenizer(
             prompt + row["solution"],
             add_special_tokens=not self.template.chat,
@@ -128,7 +128,7 @@ class Roller:
         )
         ids, offsets = whole["input_ids"], whole.get("offset_mapping", [])
         token_after = {end: index + 1 for index, (begin, end) in enumerate(offsets) if end > begin}
-        cut: list[str | tuple[int, ...]] = []
+        cut: list[Prompt] = []
         for text in texts:
             length = token_after.get(len(prompt) + len(text))
             if length is None:  # a token reaches over the prefix's end

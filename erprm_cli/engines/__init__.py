@@ -12,6 +12,21 @@ from typing import Any, Protocol
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
+from erprm_cli.progress import News
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A prompt that a server writes out with its model's chat template.
+
+    `turns` are (role, content); `begun` is what the assistant has said of its turn so far, to be continued.
+    """
+
+    turns: tuple[tuple[str, str], ...]
+    begun: str = ""
+
+
+Prompt = str | tuple[int, ...] | Chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +34,12 @@ class Request:
     """Completions wanted of one prompt.
 
     `indices` says which of the prompt's completions: 0 .. n-1, or what is missing of them. `prompt` is text,
-    or token ids that the model continues as they are. Equal (seed, index) give an equal completion.
+    or token ids that the model continues as they are, or for an engine without a tokenizer a chat. Equal
+    (seed, index) give an equal completion.
     """
 
     key: Hashable
-    prompt: str | tuple[int, ...]
+    prompt: Prompt
     indices: tuple[int, ...]
     seed: int
 
@@ -77,7 +93,7 @@ class Usage:
 class Engine(Protocol):
     """A model that completes prompts."""
 
-    tokenizer: Any  # transformers' tokenizer of the model
+    tokenizer: Any  # transformers' tokenizer of the model; None if only a server has it
     usage: Usage
 
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
@@ -116,7 +132,7 @@ class EngineConfig:
     quantization: options.Quantization = None
     engine_args: options.EngineArgs = None
     base_url: options.BaseUrl = None
-    concurrency: options.Concurrency = 64
+    concurrency: options.Concurrency = 256
 
     def settings(self) -> dict[str, Any]:
         """Return what the header of an output says: what changes the completions or is a risk."""
@@ -124,7 +140,7 @@ class EngineConfig:
         return {"dtype": self.dtype.value} | {name: value for name, value in unusual.items() if value}
 
 
-def open_engine(config: EngineConfig) -> Engine:
+def open_engine(config: EngineConfig, news: News | None = None) -> Engine:
     """Load the model behind the engine that `config` names; UsageError if flags contradict."""
     chosen = config.engine
     if chosen == "auto":
@@ -134,7 +150,7 @@ def open_engine(config: EngineConfig) -> Engine:
     if chosen == "server":
         from erprm_cli.engines.server_engine import ServerEngine
 
-        return ServerEngine.open(config)
+        return ServerEngine.open(config, news)
     if chosen == "vllm":
         from erprm_cli.engines.vllm_engine import VllmEngine
 

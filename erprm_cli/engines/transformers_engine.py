@@ -19,7 +19,16 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed
+from erprm_cli.engines import (
+    Chat,
+    Completion,
+    EngineConfig,
+    Prompt,
+    Request,
+    SamplingParams,
+    Usage,
+    derive_seed,
+)
 from erprm_cli.engines.drawing import draw
 from erprm_cli.engines.rolling_cache import GROUPED, KeysValues, RollingCache, move_columns
 from erprm_cli.errors import EngineError, UsageError
@@ -97,8 +106,9 @@ class TransformersEngine:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def encode(self, prompt: str | tuple[int, ...]) -> list[int]:
+    def encode(self, prompt: Prompt) -> list[int]:
         """Return token ids: of text with the special tokens that the tokenizer adds, BOS never twice."""
+        assert not isinstance(prompt, Chat)  # only what has no tokenizer is given one
         if not isinstance(prompt, str):
             return list(prompt)
         begun = bool(self.tokenizer.bos_token) and prompt.startswith(self.tokenizer.bos_token)
