@@ -26,6 +26,7 @@ def rollout(
     *,
     engine: EngineConfig,
     limit: options.Limit = None,
+    shard: options.Shard = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
     overwrite: options.Overwrite = False,
@@ -46,18 +47,21 @@ def rollout(
     from erprm_cli.progress import News
     from erprm_cli.rollouts import Roller, gradable
     from erprm_cli.sampling import Drawn
+    from erprm_cli.sharding import choose_shard
     from erprm_cli.streams import peek, unique
 
     recipe = policy_template(template)
     drawn = Drawn(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
     settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, **engine.settings()}
+    share = choose_shard(shard, News("rollout", quiet))
+    settings |= share.settings()
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
         done = records.keys(out.existing())
         rows = read_rows(source, unique(gradable, "id", "sample"), bad, limit)
-        solutions = peek(row for row in rows if (row["id"], row["sample"]) not in done)
+        solutions = peek(row for row in rows if row["id"] in share and (row["id"], row["sample"]) not in done)
         if solutions is None:
             if done:
                 News("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")

@@ -26,6 +26,7 @@ def sample(
     *,
     engine: EngineConfig,
     limit: options.Limit = None,
+    shard: options.Shard = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
     overwrite: options.Overwrite = False,
@@ -46,6 +47,7 @@ def sample(
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
     from erprm_cli.sampling import Drawn, missing_samples, sample_solutions
+    from erprm_cli.sharding import choose_shard
     from erprm_cli.streams import peek, unique
 
     if greedy:
@@ -53,13 +55,17 @@ def sample(
     recipe = policy_template(template)
     drawn = Drawn(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
     settings = {"command": "sample", **asdict(drawn), **engine.settings()}
+    share = choose_shard(shard, News("sample", quiet))
+    settings |= share.settings()
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
         done = records.keys(out.existing())
         rows = read_rows(source, unique(records.problem, "id"), bad, limit)
-        problems = peek(problem for problem in rows if missing_samples(problem, n, done))
+        problems = peek(
+            problem for problem in rows if problem["id"] in share and missing_samples(problem, n, done)
+        )
         if problems is None:
             if done:
                 News("sample", quiet).say(f"nothing is missing: {len(done):,} solutions were there")

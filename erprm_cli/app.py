@@ -1,5 +1,6 @@
 """The `erprm` program: one Typer app, one module per command, errors as one line."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from types import FrameType
 
 import typer
 
-from erprm_cli.errors import Stopped, UserError
+from erprm_cli.errors import EngineError, Stopped, UserError
 
 # In the order `erprm --help` lists them.
 COMMANDS = ("sample", "rollout", "label", "train", "score", "bon", "rlhf")
@@ -40,6 +41,9 @@ def main() -> None:
     chosen = [name for name in sys.argv[1:2] if name in COMMANDS]
     try:
         make_app(chosen or COMMANDS)()
+    except EngineError as error:
+        again = shlex.join(["erprm", *sys.argv[1:]])
+        _leave(f"{error}; with -o the rows so far are kept, and this continues: {again}", error.exit_status)
     except UserError as error:
         _leave(str(error), error.exit_status)
     except ModuleNotFoundError as error:

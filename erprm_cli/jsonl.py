@@ -457,7 +457,10 @@ def _open_write(path: str, named: str | None = None) -> BinaryIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise UserError(f"{named}: another run, or another flag of this one, writes it too") from None
+            array = "; put $SLURM_ARRAY_TASK_ID into its name" if "SLURM_ARRAY_TASK_ID" in os.environ else ""
+            raise UserError(
+                f"{named}: another run, or another flag of this one, writes it too{array}"
+            ) from None
         except OSError:
             return file  # a file system without locks
         with suppress(FileNotFoundError):
@@ -523,6 +526,11 @@ def _check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
     asked = orjson.loads(orjson.dumps(settings))  # as it would have been read back
     for name in sorted(names | asked.keys()):
         before, now = made_with.get(name), asked.get(name)
+        if before != now and name == "shard":
+            raise UserError(
+                f"{named} was made with {name} {before}, not {now}; each needs a file of its own, as with "
+                "$SLURM_ARRAY_TASK_ID in the name"
+            )
         if before != now:
             raise UserError(f"{named} was made with {name} {before}, not {now}; {AFRESH}")
 

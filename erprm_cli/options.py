@@ -51,6 +51,14 @@ Errors = Annotated[
 ]
 MaxErrors = Annotated[int | None, typer.Option(min=0, help="Stop after more bad rows than this.")]
 Limit = Annotated[int | None, typer.Option("--limit", "-L", min=0, help="Read at most this many rows.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Do this share of the ids: I is 0 to N-1, or 1 to N.",
+        show_default="of a SLURM array, the task's",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 
 # Models

@@ -280,7 +280,8 @@ class ServerEngine:
             raise UserError(explained.format("it opens a new turn"))
 
     def _probe(self, **fields: Any) -> dict[str, Any]:
-        return {"max_tokens": 1, "temperature": 1.0, "seed": 0, "return_token_ids": True, **fields}
+        body = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "return_token_ids": True, **PLAIN_SAMPLING}
+        return body | fields
 
     def _learn(self, answer: _Answer) -> None:
         """See from an answer for which n was 2 whether n will do, and whether tokens can be counted."""
