@@ -233,9 +233,9 @@ class ServerEngine:
             self.completes = False
             self.tokenizer = None  # the chat endpoint takes no ids
             return
-        self._learn(answer)
         if self.tokenizer is not None:
             await self._try_ids(answer.usage)
+        self._learn(answer)
 
     async def _try_ids(self, usage: _Usage | None) -> None:
         """Keep the tokenizer if the server takes ids and seems to have the same one."""

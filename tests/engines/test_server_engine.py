@@ -6,11 +6,14 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from erprm_cli.answers import Grader
+from erprm_cli.app import main, make_app
 from erprm_cli.engines import (
     Chat,
     Completion,
@@ -22,6 +25,7 @@ from erprm_cli.engines import (
 )
 from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.policy_templates import policy_template
+from erprm_cli.prompts import make_prompt
 from erprm_cli.rollouts import Roller
 from erprm_cli.sampling import Drawn, sample_solutions
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
@@ -355,6 +359,91 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are() -> None:
     with serving(lambda _, fields: completed(fields)) as server:
         with pytest.raises(UserError, match="serves m, not other"):
             open_engine(EngineConfig(model="other", base_url=server.url))
+
+
+# Tokenizers
+
+
+def asked_with_tokenizer(monkeypatch: pytest.MonkeyPatch, say: Any) -> tuple[list[Fields], list[Completion]]:
+    """Return what a server that serves "m" is asked if tiny's tokenizer is found here for it."""
+    from erprm_cli import models
+
+    tokenizer = AutoTokenizer.from_pretrained(models.resolve("tiny"))
+    monkeypatch.setattr(models, "load_tokenizer", lambda *_, **__: tokenizer)
+    recipe = policy_template("tiny")
+    prompt = make_prompt(recipe, tokenizer, "Tom has 2 + 3 coins.")
+    with serving(say) as server, closing(open_engine(config(server))) as engine:
+        text = prompt if engine.tokenizer else make_prompt(recipe, None, "Tom has 2 + 3 coins.")
+        completions = list(engine.generate([Request("a", text, (0, 1), 0)], PARAMS))
+        return server.work, completions
+
+
+def counting(fields: Fields, extra: int = 0) -> Reply:
+    """Answer as a server with tiny's tokenizer, but for `extra` tokens, and without token ids."""
+    from erprm_cli.models import resolve
+
+    prompt = fields["prompt"]
+    tokenizer = AutoTokenizer.from_pretrained(resolve("tiny"))
+    size = len(tokenizer(prompt).input_ids) if isinstance(prompt, str) else len(prompt)
+    return completed(fields | {"return_token_ids": False}, prompt_tokens=size + extra)
+
+
+def test_a_tokenizer_that_is_the_servers_makes_prompts_of_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    (asked,), completions = asked_with_tokenizer(monkeypatch, lambda _, fields: counting(fields))
+    assert all(isinstance(token, int) for token in asked["prompt"])
+    assert asked["n"] == 2
+    assert [one.num_tokens for one in completions] == [len("The answer is : 5 </s>".split())] * 2
+
+
+def test_another_tokenizer_than_the_servers_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked, _ = asked_with_tokenizer(monkeypatch, lambda _, fields: counting(fields, extra=1))
+    assert {fields["prompt"] for fields in asked} == {"Question: Tom has 2 + 3 coins.\nAnswer:\n"}
+    assert "as text" in capsys.readouterr().err
+
+
+def test_a_server_that_takes_no_ids_gets_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def say(_: str, fields: Fields) -> Reply:
+        ids = isinstance(fields["prompt"], list)
+        return refusal("prompt must be a string") if ids else counting(fields)
+
+    asked, completions = asked_with_tokenizer(monkeypatch, say)
+    assert len(asked) == len(completions) == 2
+
+
+# The command
+
+
+def test_a_run_whose_server_fails_is_continued_by_the_same_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    target = tmp_path / "out.jsonl"
+    left = count(5, -1)
+
+    def say(_: str, fields: Fields) -> Reply:
+        if fields["max_tokens"] > 1 and next(left) <= 0:
+            return refusal(f"out of order, {KEY}", 500)
+        return completed(fields)
+
+    with serving(say) as server:
+        words = ["sample", "tiny:test", "-L", "20", "-n", "1", "-m", "m", "-o", str(target)]
+        monkeypatch.setattr("sys.argv", ["erprm", *words, "--base-url", server.url, "--concurrency", "2"])
+        with pytest.raises(SystemExit) as left_with:
+            main()
+        assert left_with.value.code == 4
+        stdout, stderr = capsys.readouterr()
+        assert stdout == ""
+        assert f"this continues: erprm {' '.join(words)} --base-url {server.url}" in stderr.splitlines()[-1]
+        kept = target.read_bytes()
+        assert kept.count(b"\n") == 5
+        server.say = lambda _, fields: completed(fields)
+        make_app()(standalone_mode=False)
+    assert target.read_bytes().startswith(kept)
+    assert target.read_bytes().count(b"\n") == 20
+    assert not any(KEY in path.read_text() for path in tmp_path.iterdir())
+    assert KEY not in stderr
 
 
 # Chats
