@@ -256,7 +256,7 @@ class ServerEngine:
         as many tokens with them as without.
         """
         user = {"role": "user", "content": "Count from 1 to 9."}
-        begun = {"role": "assistant", "content": "1, 2, 3, 4,"}
+        begun = {"role": "assistant", "content": "1, 2, 3, 4"}
         if not continued:
             self._learn(await self._ask("/chat/completions", self._probe(messages=[user], n=2)))
             return
@@ -278,6 +278,13 @@ class ServerEngine:
             raise UserError(explained.format("it counts no prompt tokens, which would show that it can"))
         if sizes[0] >= sizes[1]:  # type: ignore[operator]
             raise UserError(explained.format("it opens a new turn"))
+        messages[-1] = begun | {"content": begun["content"] + "\n\n"}
+        longer = await self._ask("/chat/completions", self._probe(messages=messages, **CONTINUE))
+        if longer.usage and longer.usage.prompt_tokens == sizes[0]:
+            self.news.warn(
+                "the server's chat template strips a prefix's last line break, so completions may begin with "
+                "one; a tokenizer that can be loaded here (-m) makes them exact"
+            )
 
     def _probe(self, **fields: Any) -> dict[str, Any]:
         body = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "return_token_ids": True, **PLAIN_SAMPLING}

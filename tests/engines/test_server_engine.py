@@ -1,6 +1,9 @@
 """The server engine against scripted servers on loopback; test_vllm_server.py has it meet a real one."""
 
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -446,10 +449,33 @@ def test_a_run_whose_server_fails_is_continued_by_the_same_command(
     assert KEY not in stderr
 
 
+def test_a_signal_breaks_off_what_is_under_way(tmp_path: Path) -> None:
+    released = threading.Event()
+
+    def say(_: str, fields: Fields) -> Reply:
+        if fields["max_tokens"] > 1:
+            released.wait(60)
+        return completed(fields)
+
+    with serving(say) as server:
+        words = ["sample", "tiny:test", "-L", "20", "-m", "m", "--base-url", server.url]
+        pipe = subprocess.PIPE
+        command = [sys.executable, "-m", "erprm_cli", *words]
+        with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+            while not server.work:
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=20)
+        released.set()
+    assert (process.returncode, stdout) == (130, "")
+    assert "stopped" in stderr and "Traceback" not in stderr
+
+
 # Chats
 
 
-def chatting(continues: bool, refuses: bool = False) -> Any:
+def chatting(continues: bool, refuses: bool = False, strips: bool = False) -> Any:
     """Return what a server says that chats only, and continues an assistant's turn, or ignores the wish."""
 
     def say(path: str, fields: Fields) -> Reply:
@@ -458,6 +484,7 @@ def chatting(continues: bool, refuses: bool = False) -> Any:
         if refuses and "continue_final_message" in fields:
             return refusal("Unrecognized request argument supplied: continue_final_message")
         size = 5 * len(fields["messages"]) + 3 - 2 * (continues and "continue_final_message" in fields)
+        size += not strips and fields["messages"][-1]["content"].endswith("\n")
         return completed(fields, prompt_tokens=size)
 
     return say
@@ -482,9 +509,11 @@ def test_a_chat_is_sampled_by_the_chat_endpoint() -> None:
     assert asked["messages"][-1] == {"role": "user", "content": recipe.fill("p")}
 
 
-def test_a_server_that_continues_a_turn_rolls_out() -> None:
-    with serving(chatting(continues=True)) as server:
+@pytest.mark.parametrize("strips", [False, True])
+def test_a_server_that_continues_a_turn_rolls_out(strips: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(chatting(continues=True, strips=strips)) as server:
         (row,) = rolled(server)
+    assert ("strips a prefix's last line break" in capsys.readouterr().err) == strips
     assert row["rollouts"] == [[1.0, 1.0], [1.0]]
     (asked,) = server.work
     assert asked["messages"][-1] == {"role": "assistant", "content": "one\n"}
