@@ -84,6 +84,6 @@ def rlhf(
             return
         check_run_directory(directory, settings, overwrite=overwrite)
         running = EngineConfig(model, engine.value, dtype.value, 0, None, trust_remote_code)
-        raft = Raft(config, running, recipe, directory, evaluation, news)
+        raft = Raft(config, running, recipe, directory, evaluation, news, bad.note)
         for row in raft.run(problems):
             out.write(row)

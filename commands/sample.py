@@ -43,7 +43,7 @@ def sample(
     """
     from erprm_cli import records
     from erprm_cli.answers import Grader
-    from erprm_cli.engines import EngineConfig, open_engine
+    from erprm_cli.engines import EngineConfig, made_with, open_engine
     from erprm_cli.jsonl import bad_rows, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
@@ -67,7 +67,12 @@ def sample(
                 News("sample", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
         config = EngineConfig(model, engine.value, dtype.value, batch_size, revision, trust_remote_code)
-        with closing(open_engine(config)) as running, Grader() as grader, News("sample", quiet) as news:
+        with (
+            closing(open_engine(config)) as running,
+            Grader(bad.note) as grader,
+            News("sample", quiet) as news,
+        ):
+            out.made_with(made_with(running, type(running).__name__))
             right = unfinished = 0
             for row in sample_solutions(problems, running, recipe, drawn, n, grader, done):
                 out.write(row)
@@ -76,5 +81,5 @@ def sample(
                 news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
             news.say(
                 f"{out.count:,} solutions, {right / out.count:.1%} right, {unfinished:,} unfinished, "
-                f"{running.usage.rate(news.seconds)}"
+                f"{running.usage.rate(news.seconds)}{grader.summary()}"
             )

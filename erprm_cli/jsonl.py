@@ -4,13 +4,15 @@ Reading: `read_rows` streams; a bad line names its place and stops the command, 
 .gz and .zst are packed and unpacked by their suffix; parquet files and hf:// datasets are read as lines.
 Writing: `open_output` appends to what an unbroken run of the same command would have written;
 `open_whole_output` replaces a file by one that a whole run made. The settings that made a file lie beside it
-in FILE.meta.json, and a run with other settings is refused.
+in FILE.meta.json, and a run with other settings is refused. `open_journal` keeps, beside an output, what is
+finished of rows that are not.
 """
 
 import errno
 import fcntl
 import io
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -23,7 +25,7 @@ from importlib.resources import files
 from itertools import count
 from operator import length_hint
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NoReturn, TypeVar, cast
+from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 
 import orjson
 
@@ -42,12 +44,23 @@ SYNC_INTERVAL_S = 3.0
 BOM = b"\xef\xbb\xbf"
 DUMPS_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 PACK_BYTES = 1 << 20  # of rows in one packed member
+SECRET = re.compile(r"token(?!s\b|izer)|secret|password|api-?key", re.IGNORECASE)
 AFRESH = "--overwrite starts afresh, another -o keeps both"
 
 
 def to_line(row: Row) -> bytes:
     """Return `row` as one line of JSON in UTF-8, newline included."""
     return orjson.dumps(row, option=DUMPS_OPTIONS)
+
+
+def _to_safe_line(row: Row) -> bytes:
+    """As `to_line`, and what UTF-8 cannot say (lone surrogates of file names) as escapes."""
+    try:
+        return to_line(row)
+    except TypeError:
+        return to_line(
+            {name: str(text).encode("utf-8", "backslashreplace").decode() for name, text in row.items()}
+        )
 
 
 class BadRows:
@@ -66,6 +79,7 @@ class BadRows:
         if target is not None and packing(target) is not None:
             raise UsageError(f"--errors {target}: bad rows are written plain; give it another name")
         self.count = 0
+        self._begun = False
         self.target = target
         self.limit = limit
         self.remedy = remedy
@@ -75,25 +89,36 @@ class BadRows:
         """Record a bad row, or raise UserError when there is nowhere to record it."""
         if self._file is None:
             raise UserError(f"{place}: {reason}. {self.remedy}")
-        if not self.count:
-            _empty(self._file)
         self.count += 1
-        text = line if isinstance(line, str) else line.decode("utf-8", "backslashreplace")
-        try:
-            self._file.write(to_line({"place": place, "reason": reason, "line": text.rstrip("\r\n")}))
-            self._file.flush()
-        except OSError as error:
-            raise UserError(f"{self.target}: {error.strerror}") from None
+        self._write(place, reason, line)
         if self.limit is not None and self.count > self.limit:
             raise UserError(
                 f"more than {self.limit} bad rows, see {self.target}; the last: {place}: {reason}"
             )
 
+    def note(self, place: str, reason: str, line: str) -> None:
+        """Record what a person should look at though no row is bad, if there is where; it does not count."""
+        if self._file is not None:
+            self._write(place, reason, line)
+
+    def _write(self, place: str, reason: str, line: bytes | str) -> None:
+        assert self._file is not None
+        if not self._begun:
+            _empty(self._file)
+            self._begun = True
+        text = line if isinstance(line, str) else line.decode("utf-8", "backslashreplace")
+        row = {"place": place, "reason": reason, "line": text.rstrip("\r\n")}
+        try:
+            self._file.write(_to_safe_line(row))
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"{self.target}: {error.strerror}") from None
+
     def close(self) -> None:
         """Close the file; raise UserError if any row was bad, so that the exit status tells."""
         if self._file is None:
             return
-        if not self.count:
+        if not self._begun:
             _empty(self._file)  # of what an earlier run left
         self.abandon()
         if self.count:
@@ -300,6 +325,7 @@ class Output:
         self.name = name
         self.if_it_fails = if_it_fails
         self.form = form
+        self.continued = False  # holds, or may hold, rows of an earlier run
         self.count = 0
         self._to_pack: list[bytes] = []
         self._bytes_to_pack = 0
@@ -344,6 +370,26 @@ class Output:
         except OSError as error:
             self._fail(error)
 
+    def made_with(self, facts: Row) -> None:
+        """Add what this run is made with (versions, the model's commit) to FILE.meta.json.
+
+        UserError if an earlier run used another commit of the model: a branch has moved on the Hub.
+        """
+        if self.path is None:
+            return
+        meta = _read_meta(self.path)
+        runs = meta.setdefault("runs", [])
+        if self.continued:
+            runs.append(_this_run())
+        for run in runs[:-1]:
+            before, now = run.get("commit"), facts.get("commit")
+            if before and now and before != now:
+                raise UserError(
+                    f"{self.path} was made with commit {before} of the model, not {now}; {AFRESH}"
+                )
+        runs[-1] |= facts
+        _replace_meta(self.path, meta)
+
     def existing(self) -> Iterator[Row]:
         """Yield the rows that an earlier run left in the file."""
         if self.path is not None and self.path.stat().st_size:
@@ -378,12 +424,37 @@ def open_output(
         if path.stat().st_size and not overwrite:
             _check_meta(path, settings)
             _cut_torn_line(path)
+            continued = True
         else:
+            continued = False
             _empty(file)  # before the new settings are written: these rows are not made with them
             _write_meta(path, settings)
         kept = "; the rows so far are kept, and the same command continues"
         with _flushed(Output(file, path, target, kept, form)) as output:
+            output.continued = continued
             yield output
+
+
+@contextmanager
+def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iterator[Output | None]:
+    """Open a file beside `out` for what is finished though no row is: a kill does not lose it.
+
+    Its rows count only with `settings`; made with others, or with `overwrite`, it starts empty. It is
+    deleted when all went well. None where `out` keeps nothing.
+    """
+    if out.path is None:
+        yield None
+        return
+    path = out.path.with_name(out.path.name + ".journal")
+    stale = True
+    with suppress(UserError, FileNotFoundError):
+        _check_meta(path, settings)
+        stale = False
+    with open_output(str(path), settings, overwrite=overwrite or stale) as journal:
+        yield journal
+        out.finish(sync=True)  # before the journal goes
+        path.unlink(missing_ok=True)
+        _meta_path(path).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -538,13 +609,36 @@ def _meta_path(path: Path) -> Path:
     return path.with_name(path.name + ".meta.json")
 
 
-def _write_meta(path: Path, settings: Row) -> None:
-    meta = {
-        "settings": settings,
-        "erprm": __version__,
-        "command": shlex.join(["erprm", *sys.argv[1:]]),
+def command_line() -> str:
+    """Return the command as one may type it again, without what would start afresh and without secrets."""
+    words, hidden = [], False
+    for word in sys.argv[1:]:
+        name = word.partition("=")[0]
+        secret = name.startswith("-") and bool(SECRET.search(name))
+        if word != "--overwrite":
+            words.append("..." if hidden else f"{name}=..." if secret and "=" in word else word)
+        hidden = secret and "=" not in word
+    return shlex.join(["erprm", *words])
+
+
+def _this_run() -> Row:
+    return {
+        "command": command_line(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "erprm": __version__,
     }
+
+
+def _write_meta(path: Path, settings: Row) -> None:
+    _replace_meta(path, {"settings": settings, "runs": [_this_run()]})
+
+
+def _read_meta(path: Path) -> Row:
+    meta: Row = orjson.loads(_meta_path(path).read_bytes())
+    return meta
+
+
+def _replace_meta(path: Path, meta: Row) -> None:
     try:
         with replacing(_meta_path(path)) as draft:
             draft.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -44,7 +44,7 @@ def packing(path: str) -> Packing | None:
 def unpacked(file: IO[bytes], form: Packing) -> Iterator[bytes]:
     """Yield the content of a packed file; EOFError if it is torn or of another format."""
     whole = read = 0
-    for data, whole, read in _members(file, form):
+    for data, whole, read in _members(file, form):  # noqa: B007
         if data:
             yield data
     if whole < read:

@@ -5,6 +5,7 @@ at once, and yields each completion when it is done.
 """
 
 import hashlib
+import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -80,6 +81,14 @@ def derive_seed(*parts: object) -> int:
     """Return a 63-bit seed that depends on every part and on nothing else (not on Python's hash seed)."""
     text = "\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+def made_with(model: Any, name: str) -> dict[str, Any]:
+    """Return what a sidecar tells of an engine, or scorer, called `name`: versions and the model's commit."""
+    libraries = ("torch", "transformers", "vllm")
+    versions = {library: sys.modules[library].__version__ for library in libraries if library in sys.modules}
+    commit = getattr(getattr(getattr(model, "model", None), "config", None), "_commit_hash", None)
+    return {"engine": name, "commit": commit, **versions}
 
 
 @dataclass(frozen=True, slots=True)
