@@ -83,6 +83,6 @@ def rlhf(
         if not problems:
             return
         check_run_directory(directory, settings, overwrite=overwrite)
-        raft = Raft(config, engine, recipe, directory, evaluation, news)
+        raft = Raft(config, engine, recipe, directory, evaluation, news, bad.note)
         for row in raft.run(problems):
             out.write(row)

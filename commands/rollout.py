@@ -39,13 +39,12 @@ def rollout(
 
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
-    from erprm_cli import records
     from erprm_cli.answers import Grader
-    from erprm_cli.engines import open_engine
-    from erprm_cli.jsonl import bad_rows, open_output, read_rows
+    from erprm_cli.engines import made_with, open_engine
+    from erprm_cli.jsonl import bad_rows, open_journal, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
-    from erprm_cli.rollouts import Roller, gradable
+    from erprm_cli.rollouts import FinishedPrefixes, Roller, gradable
     from erprm_cli.sampling import Drawn
     from erprm_cli.sharding import choose_shard
     from erprm_cli.streams import peek, unique
@@ -59,7 +58,8 @@ def rollout(
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
-        done = records.keys(out.existing())
+        finished = FinishedPrefixes(k, keep_text)
+        done = {(row["id"], row["sample"]) for row in map(finished.add_row, out.existing())}
         rows = read_rows(source, unique(gradable, "id", "sample"), bad, limit)
         solutions = peek(row for row in rows if row["id"] in share and (row["id"], row["sample"]) not in done)
         if solutions is None:
@@ -67,11 +67,14 @@ def rollout(
                 News("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
         with (
+            open_journal(out, settings, overwrite=overwrite) as journal,
             closing(open_engine(engine, News("rollout", quiet))) as running,
-            Grader() as grader,
+            Grader(bad.note) as grader,
             News("rollout", quiet) as news,
         ):
-            roller = Roller(running, recipe, drawn, k, grader, keep_text)
+            out.made_with(made_with(running, type(running).__name__))
+            finished.add_journal(journal)
+            roller = Roller(running, recipe, drawn, k, grader, keep_text, finished, journal)
             for row in roller.roll(solutions):
                 out.write(row)
                 news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
@@ -80,4 +83,5 @@ def rollout(
                 f"{out.count:,} solutions, {tally.completions:,} completions, "
                 f"{tally.unfinished:,} unfinished (counted as wrong), "
                 f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(news.seconds)}"
+                f"{grader.summary()}"
             )

@@ -42,7 +42,7 @@ def sample(
     """
     from erprm_cli import records
     from erprm_cli.answers import Grader
-    from erprm_cli.engines import open_engine
+    from erprm_cli.engines import made_with, open_engine
     from erprm_cli.jsonl import bad_rows, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
@@ -72,9 +72,10 @@ def sample(
             return
         with (
             closing(open_engine(engine, News("sample", quiet))) as running,
-            Grader() as grader,
+            Grader(bad.note) as grader,
             News("sample", quiet) as news,
         ):
+            out.made_with(made_with(running, type(running).__name__))
             right = unfinished = 0
             for row in sample_solutions(problems, running, recipe, drawn, n, grader, done):
                 out.write(row)
@@ -83,5 +84,5 @@ def sample(
                 news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
             news.say(
                 f"{out.count:,} solutions, {right / out.count:.1%} right, {unfinished:,} unfinished, "
-                f"{running.usage.summary(news.seconds)}"
+                f"{running.usage.summary(news.seconds)}{grader.summary()}"
             )

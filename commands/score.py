@@ -55,6 +55,7 @@ def score(
 
         @cache
         def scorer() -> "Scorer":
+            from erprm_cli.engines import made_with
             from erprm_cli.prm import Scorer
 
             loaded = Scorer(
@@ -64,6 +65,7 @@ def score(
                 revision=revision,
                 trust_remote_code=trust_remote_code,
             )
+            out.made_with(made_with(loaded, "transformers"))
             if loaded.card is None:
                 news.warn(f"{prm} has no erprm.json; it is read as a PRM of the format er-prm")
             return loaded

@@ -5,6 +5,7 @@ at once, and yields each completion when it is done.
 """
 
 import hashlib
+import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -122,6 +123,14 @@ def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
         return ids
     beginnings = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)  # a model needs something to go on
     return [next(index for index in beginnings if index is not None)]
+
+
+def made_with(model: Any, name: str) -> dict[str, Any]:
+    """Return what a sidecar tells of an engine, or scorer, called `name`: versions and the model's commit."""
+    libraries = ("torch", "transformers", "vllm")
+    versions = {library: sys.modules[library].__version__ for library in libraries if library in sys.modules}
+    commit = getattr(getattr(getattr(model, "model", None), "config", None), "_commit_hash", None)
+    return {"engine": name, "commit": commit, **versions}
 
 
 @dataclass(frozen=True, slots=True)

@@ -438,7 +438,7 @@ def test_a_run_whose_server_fails_is_continued_by_the_same_command(
         assert left_with.value.code == 4
         stdout, stderr = capsys.readouterr()
         assert stdout == ""
-        assert f"this continues: erprm {' '.join(words)} --base-url {server.url}" in stderr.splitlines()[-1]
+        assert f"to continue: erprm {' '.join(words)} --base-url {server.url}" in stderr.splitlines()[-1]
         kept = target.read_bytes()
         assert kept.count(b"\n") == 5
         server.say = lambda _, fields: completed(fields)

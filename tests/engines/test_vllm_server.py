@@ -199,7 +199,7 @@ def test_a_run_whose_server_dies_is_continued_by_the_command_it_names(
         server.kill()
         stdout, stderr = begun.communicate(timeout=200)
     assert (begun.returncode, stdout) == (4, "")
-    assert stderr.endswith(f"this continues: erprm {' '.join([*command, *limited])}\n")
+    assert stderr.endswith(f"to continue: erprm {' '.join([*command, *limited])}\n")
     kept = target.read_bytes()
     assert 0 < kept.count(b"\n") < 480
 
