@@ -24,6 +24,7 @@ def score(
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     limit: options.Limit = None,
+    shard: options.Shard = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
     overwrite: options.Overwrite = False,
@@ -38,9 +39,12 @@ def score(
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
     from erprm_cli import records
+    from erprm_cli.sharding import choose_shard
     from erprm_cli.streams import peek
 
+    share = choose_shard(shard, News("score", quiet))
     settings = {"command": "score", "prm": prm, "revision": revision, "dtype": dtype.value}
+    settings |= share.settings()
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
@@ -51,6 +55,7 @@ def score(
 
         @cache
         def scorer() -> "Scorer":
+            from erprm_cli.engines import made_with
             from erprm_cli.prm import Scorer
 
             loaded = Scorer(
@@ -60,6 +65,7 @@ def score(
                 revision=revision,
                 trust_remote_code=trust_remote_code,
             )
+            out.made_with(made_with(loaded, "transformers"))
             if loaded.card is None:
                 news.warn(f"{prm} has no erprm.json; it is read as a PRM of the format er-prm")
             return loaded
@@ -67,6 +73,8 @@ def score(
         def encoded(row: Row) -> "tuple[Row, Tagged] | None":
             nonlocal left_alone
             records.solution(row)
+            if row["id"] not in share:
+                return None
             if (row["id"], row["sample"]) in done:
                 left_alone += 1
                 return None

@@ -19,7 +19,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed
+from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed, encode
 from erprm_cli.engines.drawing import draw
 from erprm_cli.engines.rolling_cache import GROUPED, KeysValues, RollingCache, move_columns
 from erprm_cli.errors import EngineError, UsageError
@@ -96,14 +96,6 @@ class TransformersEngine:
         self.cache_examples = []
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    def encode(self, prompt: str | tuple[int, ...]) -> list[int]:
-        """Return token ids: of text with the special tokens that the tokenizer adds, BOS never twice."""
-        if not isinstance(prompt, str):
-            return list(prompt)
-        begun = bool(self.tokenizer.bos_token) and prompt.startswith(self.tokenizer.bos_token)
-        ids: list[int] = self.tokenizer(prompt, add_special_tokens=not begun).input_ids
-        return ids or _ids(self.tokenizer.bos_token_id) or _ids(self.tokenizer.eos_token_id)[:1] or [0]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, without special tokens and otherwise as it is."""
@@ -243,7 +235,7 @@ class _Run:
             if request is None:
                 self.exhausted = True
                 break
-            ids = engine.encode(request.prompt)
+            ids = encode(engine.tokenizer, request.prompt)
             limit = min(self.params.max_tokens, (engine.max_length or NEVER) - len(ids))
             if limit < 1:
                 engine.usage.too_long += len(request.indices)
