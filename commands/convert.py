@@ -50,7 +50,13 @@ def convert(
     for flag, name, names in (("--from", from_format, readable), ("--to", to_format, writable)):
         if name is not None and name not in names:
             raise UsageError(f"{flag} {name}: there are {', '.join(names)}")
-    settings = {"command": "convert", "from": from_format, "to": to_format, "threshold": threshold, "keep": keep}
+    settings = {
+        "command": "convert",
+        "from": from_format,
+        "to": to_format,
+        "threshold": threshold,
+        "keep": keep,
+    }
     with (
         News("convert", quiet) as news,
         bad_rows(errors, max_errors) as bad,

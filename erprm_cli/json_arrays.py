@@ -9,7 +9,7 @@ OUTSIDE = re.compile(rb'["{}\[\],\n]')
 
 
 def array_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield bytes that hold each element of the array in `blocks` as a line; what is no array passes as it is.
+    """Yield bytes with each element of the array in `blocks` as a line; what is no array passes as it is.
 
     An element moves to the line on which it begins, so that a line number is that of the file, unless several
     elements share a line: these count as one each.

@@ -35,6 +35,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "bon": ([], SOLUTION, "scores"),
     "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
+    "convert": (["--to", "trl"], SOLUTION, "labels"),
 }
 
 

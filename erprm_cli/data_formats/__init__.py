@@ -15,6 +15,7 @@ from erprm_cli.data_formats.readers import Known, Reader
 from erprm_cli.data_formats.writers import Writer
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.jsonl import Row
+from erprm_cli.progress import News
 
 ERPRM, PROBLEM = "erprm", "problem"
 UNKNOWN = ("prediction", "reward", "finish_reason", "num_tokens", "sampling")  # null where no one tells
@@ -181,8 +182,19 @@ class ForeignRows:
         return rows
 
     def summary(self) -> str:
-        """Return which formats were read, or nothing."""
+        """Return how many rows of which formats were read."""
         return ", ".join(f"{count:,} rows of {name}" for name, count in self.read.items())
+
+    def tell(self, news: News) -> None:
+        """Say which formats were read, and what was done with them that a person should know."""
+        if self.read:
+            news.say(f"read {self.summary()}")
+        for line in self.notes():
+            news.warn(line)
+
+    def notes(self) -> list[str]:
+        """Return what a person should know of what was read, a line each."""
+        return [f"{count:,} {what}" for what, count in self.known.notes.items() if count]
 
     def _completed(self, found: Row, rest: Row) -> Row:
         """Return the row with every field of its kind; what `rest` has of ours goes in if we wrote it."""
@@ -257,7 +269,9 @@ class Converter:
             return self.foreign.of_format(row, form)
         if any(name in row for name in records.PROBLEM_NAMES):
             return (records.problem(row),)
-        raise RowError(f"no known format has just these fields: {', '.join(row)}; --from FORMAT says which it is")
+        raise RowError(
+            f"no known format has just these fields: {', '.join(row)}; --from FORMAT says which it is"
+        )
 
     def __call__(self, row: Row) -> Row:
         """Return a row of ours as one of the target."""
@@ -271,8 +285,7 @@ class Converter:
 
     def report(self) -> list[str]:
         """Return what a person should know of the conversion, a line each."""
-        notes = self.foreign.known.notes
-        lines = [f"{count:,} {what}" for what, count in notes.items() if count]
+        lines = self.foreign.notes()
         if self.rounded:
             lines.append(
                 f"{self.rounded:,} labels in {self.rounded_rows:,} rows were rounded at {self.threshold:g}"
@@ -282,7 +295,9 @@ class Converter:
         for what, count in self.lost.items():
             by_count.setdefault(count, []).append(what)
         remedy = "" if self.keep else "; --keep writes what is ours beside its own"
-        lines += [f"{name} cannot carry {', '.join(what)} ({n:,} rows){remedy}" for n, what in by_count.items()]
+        lines += [
+            f"{name} cannot carry {', '.join(what)} ({n:,} rows){remedy}" for n, what in by_count.items()
+        ]
         return lines
 
     def _rounded(self, labels: list[float]) -> list[float]:

@@ -26,7 +26,7 @@ PARAGRAPHS, LINES = r"\n\s*\n", r"\n+"
 
 @dataclass
 class Known:
-    """What reading goes by besides the row: problems that texts may begin with; it counts what is worth telling."""
+    """What reading goes by besides the row: problems that texts may begin with. `notes` counts what to tell."""
 
     problems: Collection[str] = ()
     notes: Counter[str] = field(default_factory=Counter)
@@ -62,14 +62,18 @@ def trl(row: Row, _: Known) -> list[Row]:
 def rlhflow(row: Row, known: Known) -> list[Row]:
     turns = need(row, "conversations", list)
     if not turns or len(turns) % 2:
-        raise RowError(f"'conversations' has {len(turns)} turns, not a user's and an assistant's for each step")
+        raise RowError(
+            f"'conversations' has {len(turns)} turns, not a user's and an assistant's for each step"
+        )
     for number, turn in enumerate(turns):
         if (
             not isinstance(turn, dict)
             or turn.get("role") != ("user", "assistant")[number % 2]
             or not isinstance(turn.get("content"), str)
         ):
-            raise RowError(f"'conversations' {number + 1} is no turn of the {('user', 'assistant')[number % 2]}")
+            raise RowError(
+                f"'conversations' {number + 1} is no turn of the {('user', 'assistant')[number % 2]}"
+            )
     texts = [turn["content"] for turn in turns]
     end = problem_end(texts[0], row.get("problem"), known.problems)
     found = _joined(texts[0][:end], [texts[0][end + 1 :], *texts[2::2]], "\n")
