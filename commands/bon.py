@@ -47,9 +47,10 @@ def bon(
     """Choose the best of N candidates and judge the choice.
 
     Writes one row per problem: the solution with the highest score (of equal ones the first), with score, n,
-    aggregate and correct (reward above 0.5; null without reward). INPUT holds scored solutions in any order, or
-    dumps of whole solutions with rewards as `erprm convert` reads them. On stderr: pass@1, votes, best-of-n and pass@n for every n over all subsets of the candidates (votes: over
-    random ones), with 95 % intervals over problems; with --compare also paired differences.
+    aggregate and correct (reward above 0.5; null without reward). INPUT holds scored solutions in any order,
+    or solutions with one reward each in a format that `erprm convert` reads. On stderr: pass@1, votes,
+    best-of-n and pass@n for every n over all subsets of the candidates (votes: over random ones), with 95 %
+    intervals over problems; with --compare also paired differences.
 
     Example: erprm score --prm prm solutions.jsonl | erprm bon -o chosen.jsonl
     """

@@ -31,9 +31,9 @@ def score(
 ) -> None:
     """Score the steps of solutions with a reward model.
 
-    Adds scores (one float in [0, 1] per step) and prm. INPUT holds solutions as `erprm sample` writes them, or
-    in a format that `erprm convert` reads. A solution that cannot be scored, as one longer than the model can read, is a bad row. With -o, a
-    repeated run scores what is missing.
+    Adds scores (one float in [0, 1] per step) and prm. INPUT holds solutions as `erprm sample` writes them,
+    or in a format that `erprm convert` reads. A solution that cannot be scored, as one longer than the model
+    can read, is a bad row. With -o, a repeated run scores what is missing.
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """

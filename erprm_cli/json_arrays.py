@@ -20,6 +20,7 @@ def array_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     depth, in_string, escaped, begun = 0, False, False, False
     held = b""  # newlines inside an element, which follow it
     comma = False  # seen between two elements, and no newline since
+    blocks = iter(blocks)
     for block in blocks:
         if not begun:
             if not (stripped := block.removeprefix(b"\xef\xbb\xbf").lstrip()):

@@ -54,7 +54,11 @@ ROWS: dict[str, tuple[Row, Row]] = {
         {"steps": OURS["steps"], "labels": [1.0, 0.0]},
     ),
     "rlhflow-test": (
-        {"prompt": "Tom has 2.", "answers": ["Step 1: 2+3 ки\nThe answer is: 5 ки", "So\n\n6"], "label": [1, 0]},
+        {
+            "prompt": "Tom has 2.",
+            "answers": ["Step 1: 2+3 ки\nThe answer is: 5 ки", "So\n\n6"],
+            "label": [1, 0],
+        },
         {"steps": ["Step 1: 2+3", "The answer is: 5"], "reward": 1.0, "prediction": "5"},
     ),
     "openr": (
@@ -73,7 +77,12 @@ ROWS: dict[str, tuple[Row, Row]] = {
             "idx": "circular_1",
             "classification": "circular",
         },
-        {"id": "circular_1", "labels": [1.0, 0.0, 1.0], "classification": "circular", "original_process": ["1. x"]},
+        {
+            "id": "circular_1",
+            "labels": [1.0, 0.0, 1.0],
+            "classification": "circular",
+            "original_process": ["1. x"],
+        },
     ),
     "math-aps-tree": (
         {
@@ -94,7 +103,13 @@ ROWS: dict[str, tuple[Row, Row]] = {
                 ],
             },
         },
-        {"answer": "5", "steps": ["He gets 3.", "So 5."], "labels": [0.75, 1.0], "eta": 0.0, "estimator": "soft"},
+        {
+            "answer": "5",
+            "steps": ["He gets 3.", "So 5."],
+            "labels": [0.75, 1.0],
+            "eta": 0.0,
+            "estimator": "soft",
+        },
     ),
     "math-aps-node": (
         {
@@ -114,7 +129,12 @@ ROWS: dict[str, tuple[Row, Row]] = {
     ),
     "dump": (
         {"input": "Tom has 2.", "output": "He gets 3.\n\nThe answer is: 5", "reward": -2},
-        {"steps": ["He gets 3.", "The answer is: 5"], "model_reward": -2.0, "reward": None, "prediction": "5"},
+        {
+            "steps": ["He gets 3.", "The answer is: 5"],
+            "model_reward": -2.0,
+            "reward": None,
+            "prediction": "5",
+        },
     ),
     "dump-list": (
         {"prompt": "Tom has 2.", "responses": ["a\nb", "c"], "rewards": [0.5, 2.5], "tag": 1},
@@ -126,7 +146,10 @@ ROWS: dict[str, tuple[Row, Row]] = {
     ),
     "math-shepherd": (SAMPLES["math_shepherd"][0], {"labels": [1.0] * 4 + [0.0], "estimator": "hard"}),
     "prm800k": (SAMPLES["prm800k"][0], {"answer": "29", "labels": [1.0, 0.0]}),
-    "processbench": (SAMPLES["processbench"][0], {"id": "gsm8k-0", "labels": [1.0, 0.0, 0.0, 0.0], "label": 1}),
+    "processbench": (
+        SAMPLES["processbench"][0],
+        {"id": "gsm8k-0", "labels": [1.0, 0.0, 0.0, 0.0], "label": 1},
+    ),
     "math-aps": (SAMPLES["math_aps"][0], {"estimator": "soft", "eta": 0.0}),
 }
 
@@ -233,7 +256,10 @@ def test_processbench_labels_the_steps_from_the_first_wrong_one(label: int, labe
         ({"text": "T. Step 1: x ки ки", "value": [1, 1]}, "step 2 is empty"),
         ({"text": TEXT, "value": [1, 1], "problem": "Ann has 2."}, "does not begin with 'problem'"),
         ({"input": "T. Step 1: x ки", "label": "T. Step 1: x *"}, "'label' has '*' as label 1, not + or -"),
-        ({"input": "T. Step 1: x ки", "label": "T. Step 1: y +"}, "'label' differs from 'input' before label 1"),
+        (
+            {"input": "T. Step 1: x ки", "label": "T. Step 1: y +"},
+            "'label' differs from 'input' before label 1",
+        ),
         ({"input": "T. Step 1: x ки", "label": "T. Step 1: x"}, "'label' differs from 'input'"),
         ({"input": "T. Step 1: x ки", "label": "T. Step 1: x ++"}, "differs from 'input' after the last"),
         ({"input": TEXT, "value": ["+", 1]}, "'value' has 1 as label 2, not + or -"),

@@ -26,7 +26,7 @@ PARAGRAPHS, LINES = r"\n\s*\n", r"\n+"
 
 @dataclass
 class Known:
-    """What reading goes by besides the row: problems that texts may begin with. `notes` counts what to tell."""
+    """What reading goes by besides the row: problems that texts may begin with. `notes` counts what to say."""
 
     problems: Collection[str] = ()
     notes: Counter[str] = field(default_factory=Counter)
