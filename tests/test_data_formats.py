@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erprm_cli import records
-from erprm_cli.data_formats import BY_NAME, FORMATS, WRITTEN, Converter, ForeignRows, format_of
+from erprm_cli.data_formats import BY_NAME, FORMATS, WRITTEN, Converter, ForeignRows, format_of, table
 from erprm_cli.data_formats.texts import TAG, split_tagged, tagged
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.jsonl import Row, read_rows
@@ -430,5 +430,7 @@ def test_a_field_that_another_format_calls_the_same_is_told() -> None:
 
 def test_names_are_unique_and_each_format_says_what_it_lacks() -> None:
     assert len(BY_NAME) == len(FORMATS)
-    assert all(form.lacks() for form in FORMATS)
+    lines = table().splitlines()
+    assert len(lines) == 2 + len(FORMATS) and all(line.count("|") == 6 for line in lines)
+    assert "labels between 0 and 1" in BY_NAME["trl"].lacks() and "labels" not in BY_NAME["er-prm"].lacks()
     assert WRITTEN == ("er-prm", "math-shepherd", "trl", "rlhflow")

@@ -47,7 +47,7 @@ class Format:
     def lacks(self) -> str:
         """Return what the format cannot carry, for people."""
         if self.write is None:
-            return "read only"
+            return "not written"
         parts = ["labels between 0 and 1"] * self.yes_or_no
         parts += ["what stands between two steps"] * (not self.gaps)
         parts += ["where the problem ends, unless step 1 begins with 'Step 1:'"] * (not self.tells_problem)
@@ -144,6 +144,19 @@ KEPT = {"processbench": ("label",)}  # taken up, and a field in its own right al
 def format_of(row: Row) -> Format | None:
     """Return the foreign format that a row has the fields of, or None."""
     return next((form for form in FORMATS if form.recognises(row)), None)
+
+
+def table() -> str:
+    """Return a Markdown table of the formats, for the README."""
+    lines = [
+        "| format | `--from`, `--to` | recognised by | written | cannot carry |",
+        "|---|---|---|---|---|",
+    ]
+    for form in FORMATS:
+        fields = ", ".join(f"`{name}`" for name in form.fields)
+        written = "yes" if form.write else "no"
+        lines.append(f"| {form.title} | `{form.name}` | {fields} | {written} | {form.lacks()} |")
+    return "\n".join(lines)
 
 
 class ForeignRows:

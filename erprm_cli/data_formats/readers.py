@@ -26,7 +26,7 @@ PARAGRAPHS, LINES = r"\n\s*\n", r"\n+"
 
 @dataclass
 class Known:
-    """What reading goes by besides the row: problems that texts may begin with. `notes` counts what to say."""
+    """What reading goes by besides the row: problems that texts may begin with. It counts what to say."""
 
     problems: Collection[str] = ()
     notes: Counter[str] = field(default_factory=Counter)
@@ -262,7 +262,8 @@ def dump(row: Row, _: Known) -> list[Row]:
     for solution, reward in zip(solutions, rewards, strict=True):
         steps = split_steps(solution, PARAGRAPHS)
         steps = steps if len(steps) > 1 else split_steps(solution, LINES)
-        found = {"problem": problem, "solution": solution, "steps": steps, "prediction": extract(solution)}
+        found: Row = {"problem": problem, "solution": solution, "steps": steps}
+        found["prediction"] = extract(solution)
         if reward is not None:
             check_numbers([reward], "the reward")
             found["model_reward"] = float(reward)
