@@ -117,7 +117,7 @@ ROWS: dict[str, tuple[Row, Row]] = {
             "mc_value": 0.5,
             "children": [{"text": "So 5.", "mc_value": 1.0, "children": []}],
         },
-        {"problem": "Tom has 2.", "steps": ["So 5."], "labels": [1.0]},
+        {"problem": "Tom has 2.", "steps": ["So 5."], "labels": [1.0], "mc_value": 0.5},
     ),
     "distilabel": (
         {
@@ -145,12 +145,19 @@ ROWS: dict[str, tuple[Row, Row]] = {
         {"problem": "Tom has 2.", "solution": "5", "steps": ["5"]},
     ),
     "math-shepherd": (SAMPLES["math_shepherd"][0], {"labels": [1.0] * 4 + [0.0], "estimator": "hard"}),
-    "prm800k": (SAMPLES["prm800k"][0], {"answer": "29", "labels": [1.0, 0.0]}),
+    "prm800k": (
+        SAMPLES["prm800k"][0],
+        {
+            "answer": "29",
+            "labels": [1.0, 0.0],
+            "prm800k": {"total_time": 293250, "finish_reason": "solution"},
+        },
+    ),
     "processbench": (
         SAMPLES["processbench"][0],
         {"id": "gsm8k-0", "labels": [1.0, 0.0, 0.0, 0.0], "label": 1},
     ),
-    "math-aps": (SAMPLES["math_aps"][0], {"estimator": "soft", "eta": 0.0}),
+    "math-aps": (SAMPLES["math_aps"][0], {"estimator": "soft", "eta": 0.0, "mc_value": 0.1875}),
 }
 
 

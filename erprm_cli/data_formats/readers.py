@@ -101,13 +101,15 @@ def rlhflow_test(row: Row, _: Known) -> list[Row]:
 def prm800k(row: Row, known: Known) -> list[Row]:
     """The chosen path, and each other rated completion after the path up to it (as TRL's conversion does).
 
-    Rating 0 counts as good, and so does a step that the labeler wrote.
+    Rating 0 counts as good, and so does a step that the labeler wrote. What else the question and the label
+    hold is kept as `prm800k`.
     """
     question, label = need(row, "question", dict), need(row, "label", dict)
     problem = need(question, "problem", str)
-    about = {"answer": question.get("ground_truth_answer")}
-    if question.get("ground_truth_solution") is not None:
-        about["reference_solution"] = question["ground_truth_solution"]
+    taken = ("problem", "ground_truth_answer", "ground_truth_solution", "steps")
+    rest = {name: value for name, value in (question | label).items() if name not in taken}
+    about: Row = {"answer": question.get("ground_truth_answer"), "prm800k": rest}
+    about["reference_solution"] = question.get("ground_truth_solution")
     path: list[str] = []
     labels: list[float] = []
     rows: list[Row] = []
@@ -174,6 +176,7 @@ def math_aps(row: Row, known: Known) -> list[Row]:
     """Each prefix that no other one continues; its steps end where the prefixes that it continues end.
 
     A label is the share of right completions: eta 0. Of a prefix judged more than once, it is the mean.
+    That of the question alone is kept as `mc_value`.
     """
     problem, states = need(row, "question", str), need(row, "reasoning_steps", list)
     values: dict[str, list[float]] = {}
@@ -183,10 +186,12 @@ def math_aps(row: Row, known: Known) -> list[Row]:
         prefix = need(state, "solution_prefix", str)
         if not prefix.startswith(problem):
             raise RowError(f"'solution_prefix' {number} does not begin with 'question'")
-        if prefix[len(problem) :].strip():
-            values.setdefault(prefix[len(problem) :], []).append(_rate(state))
+        at_root = not prefix[len(problem) :].strip()
+        values.setdefault("" if at_root else prefix[len(problem) :], []).append(_rate(state))
+    root = values.pop("", None)
     if not values:
         raise RowError("'reasoning_steps' holds no step after the question")
+    about = {"answer": row.get("final_answer"), "mc_value": math.fsum(root) / len(root) if root else None}
     repeated = sum(len(rates) > 1 for rates in values.values())
     known.notes["prefixes of math-aps judged more than once got the mean"] += repeated
     rows = []
@@ -197,7 +202,7 @@ def math_aps(row: Row, known: Known) -> list[Row]:
         labels = [math.fsum(values[prefix]) / len(values[prefix]) for prefix in ends]
         kept = [index for index, step in enumerate(steps) if step]  # a prefix that only adds blanks
         found = {"problem": problem, "solution": whole.strip(), "steps": [steps[index] for index in kept]}
-        rows.append(found | _soft([labels[index] for index in kept]) | {"answer": row.get("final_answer")})
+        rows.append(found | _soft([labels[index] for index in kept]) | about)
     return rows
 
 
@@ -208,7 +213,7 @@ def math_aps_tree(row: Row, _: Known) -> list[Row]:
     rows = [
         _joined(problem, [text for text, _ in path], "\n\n")
         | _soft([rate for _, rate in path])
-        | {"answer": row.get("final_answer")}
+        | {"answer": row.get("final_answer"), "mc_value": root.get("mc_value")}
         for child in need(root, "children", list)
         for path in _paths(child)
     ]
