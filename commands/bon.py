@@ -48,14 +48,16 @@ def bon(
     """Choose the best of N candidates and judge the choice.
 
     Writes one row per problem: the solution with the highest score (of equal ones the first), with score, n,
-    aggregate and correct (reward above 0.5; null without reward). INPUT holds scored solutions in any order.
-    On stderr: pass@1, votes, best-of-n and pass@n for every n over all subsets of the candidates (votes: over
-    random ones), with 95 % intervals over problems; with --compare also paired differences.
+    aggregate and correct (reward above 0.5; null without reward). INPUT holds scored solutions in any order,
+    or solutions with one reward each in a format that `erprm convert` reads. On stderr: pass@1, votes,
+    best-of-n and pass@n for every n over all subsets of the candidates (votes: over random ones), with 95 %
+    intervals over problems; with --compare also paired differences.
 
     Example: erprm score --prm prm solutions.jsonl | erprm bon -o chosen.jsonl
     """
     from erprm_cli import candidates, figures, plots
     from erprm_cli.answers import Grader
+    from erprm_cli.data_formats import ForeignRows
     from erprm_cli.scored_rows import ScoredRows
 
     others, budgets = compare or [], _budgets(n)
@@ -79,10 +81,12 @@ def bon(
                 open_whole_output(report, settings | shown, source=source, overwrite=overwrite)
             )
         pool = candidates.Candidates(source, aggregates)
+        foreign = ForeignRows()
         rows = ScoredRows(prm, candidates.solution, candidates.scored_solution, "id", "sample")
-        for row in rows.read(source, bad, limit):
+        for row in rows.read(source, bad, limit, foreign):
             pool.add(row)
             news.progress(pool.count, "candidates")
+        foreign.tell(news)
         tables = [candidates.read_scores(other, aggregates, limit) for other in others]
         for table in tables:
             pool.table.check_same(table)

@@ -24,8 +24,8 @@ def label(
     """Label every step by its entropy-regularized reward.
 
     Adds labels (one float per step), eta and estimator (er; soft, hard and min at eta 0, inf and -inf, where
-    an infinite eta is null). INPUT holds rollouts as `erprm rollout` writes them, with rewards of any size.
-    Labels that are there are replaced.
+    an infinite eta is null). INPUT holds rollouts as `erprm rollout` writes them, with rewards of any size,
+    or the success rates of MATH-APS (mc_value). Labels that are there are replaced.
 
     Example: erprm label --eta 2 rollouts.jsonl | erprm train -o prm
     """
@@ -50,6 +50,8 @@ def label(
                 blocks = (iter([line]) for line in islice(filter(bytes.strip, lines), limit))
             refuse = lambda line, reason: bad.add(lines.place, reason, line)  # noqa: E731
             out.write_lines(labeller.label(blocks, refuse))
+        if labeller.foreign is not None:
+            labeller.foreign.tell(news)
         news.say(f"{labeller.summary()}, {labeller.rows / max(news.seconds, 1e-9):,.0f} rows/s")
 
 

@@ -57,7 +57,6 @@ def processbench(
         raise UsageError("--threshold, --tune-on and --oracle exclude each other")
     from erprm_cli import figures
     from erprm_cli import processbench as benchmark
-    from erprm_cli.json_arrays import read_rows_or_array
     from erprm_cli.scored_rows import ScoredRows
     from erprm_cli.terminal import plain
 
@@ -81,7 +80,7 @@ def processbench(
         reader = ScoredRows(prm, benchmark.solution, benchmark.scored_solution)
         splits = benchmark.Splits()
         for source in sources:
-            for row in reader.read(source, bad, limit, read_rows_or_array):
+            for row in reader.read(source, bad, limit):
                 name = splits.add(row, source)
                 if rows is not None:
                     rows.write(row | {"split": name})

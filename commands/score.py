@@ -32,13 +32,14 @@ def score(
 ) -> None:
     """Score the steps of solutions with a reward model.
 
-    Adds scores (one float in [0, 1] per step) and prm. INPUT holds solutions as `erprm sample` writes them.
-    A solution that cannot be scored, as one longer than the model can read, is a bad row. With -o, a
-    repeated run scores what is missing.
+    Adds scores (one float in [0, 1] per step) and prm. INPUT holds solutions as `erprm sample` writes them,
+    or in a format that `erprm convert` reads. A solution that cannot be scored, as one longer than the model
+    can read, is a bad row. With -o, a repeated run scores what is missing.
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
     from erprm_cli import records
+    from erprm_cli.data_formats import ForeignRows
     from erprm_cli.sharding import choose_shard
     from erprm_cli.streams import peek
 
@@ -81,9 +82,11 @@ def score(
             return row, scorer().encode(row)
 
         # The model is loaded with the first row that needs it, and not for an empty input.
-        missing = peek(filter(None, read_rows(source, encoded, bad, limit)))
+        foreign = ForeignRows()
+        missing = peek(filter(None, read_rows(source, encoded, bad, limit, foreign)))
         for row in scorer().score_encoded(missing) if missing else ():
             out.write(row)
             news.progress(out.count, "solutions", note=f"{scorer().num_tokens / news.seconds:,.0f} tokens/s")
+        foreign.tell(news)
         there = f", {left_alone:,} were there" if left_alone else ""
         news.say(f"{out.count:,} solutions scored{there}, {news.seconds:.1f} s")

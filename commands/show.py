@@ -5,7 +5,7 @@ import shutil
 import sys
 
 from erprm_cli import options
-from erprm_cli.jsonl import bad_rows
+from erprm_cli.jsonl import bad_rows, read_rows
 
 
 def show(
@@ -23,11 +23,10 @@ def show(
     Example: erprm show -L 20 chosen.jsonl
     """
     from erprm_cli import showing
-    from erprm_cli.json_arrays import read_rows_or_array
 
     on_terminal = sys.stdout.isatty()
     colour = on_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     look = showing.Look(shutil.get_terminal_size((100, 24)).columns, colour)
     with bad_rows(errors, max_errors) as bad:
-        texts = (look.show(row) for row in read_rows_or_array(source, showing.check, bad, limit))
+        texts = (look.show(row) for row in read_rows(source, showing.check, bad, limit))
         (showing.page if on_terminal else showing.print_all)(texts)

@@ -55,10 +55,10 @@ def train(
 ) -> None:
     """Train a process reward model on labelled solutions.
 
-    INPUT holds solutions with labels, as `erprm label` writes them. DIR gets a model that transformers
-    loads, its tokenizer, erprm.json and a model card. Log rows (step, epoch, loss, lr, grad_norm) go to
-    stdout; the last one adds rows, left_out, seconds, tokens_per_s and model. The defaults are the paper's
-    for a base of 8 billion parameters; tiny needs --lr 1e-3.
+    INPUT holds solutions with labels, as `erprm label` writes them or in a format that `erprm convert` reads.
+    DIR gets a model that transformers loads, its tokenizer, erprm.json and a model card. Log rows (step,
+    epoch, loss, lr, grad_norm) go to stdout; the last one adds rows, left_out, seconds, tokens_per_s and
+    model. The defaults are the paper's for a base of 8 billion parameters; tiny needs --lr 1e-3.
 
     Example: erprm train labels.jsonl -o prm --epochs 3 --lr 1e-3
     """
@@ -67,6 +67,7 @@ def train(
         open_output("-", {}) as out,
         News("train", quiet) as news,
     ):
+        from erprm_cli.data_formats import ForeignRows
         from erprm_cli.prm_training import PrmData, PrmTrainingConfig, fit_prm
 
         config = PrmTrainingConfig(
@@ -88,8 +89,10 @@ def train(
             overwrite=overwrite,
         )
         data = PrmData(config)
-        for _ in read_rows(source, data.add, bad, limit):
+        foreign = ForeignRows()
+        for _ in read_rows(source, data.add, bad, limit, foreign):
             news.progress(len(data.examples), "solutions read")
+        foreign.tell(news)
         last = fit_prm(data, config, out.write, news)
         news.say(
             f"{output}: {last['rows']:,} solutions, {last['step']:,} steps, loss {last['loss']:.4f}, "

@@ -12,6 +12,7 @@ from erprm_cli.terminal import visible
 
 # In the order `erprm --help` lists them.
 COMMANDS = (
+    "convert",
     "sample",
     "rollout",
     "label",

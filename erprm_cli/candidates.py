@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from erprm_cli import records
 from erprm_cli.answers import Grader, group
+from erprm_cli.data_formats import ForeignRows
 from erprm_cli.engines import derive_seed
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.jsonl import BadRows, Row, read_rows
@@ -46,7 +47,10 @@ def solution(row: Row) -> Row:
 
 
 def scored_solution(row: Row) -> Row:
-    """Check a candidate that has its scores."""
+    """Check a candidate that has its scores, or the one score of a model that judges whole solutions."""
+    if row.get("scores") is None and row.get("model_reward") is not None:
+        records.check_numbers([row["model_reward"]], "'model_reward'")
+        return solution(row)
     if row.get("scores") is None:
         raise RowError(NO_SCORES)
     return records.scores(solution(row))
@@ -56,7 +60,7 @@ def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None
     """Return the scores in `source`, for a comparison; any bad row is an error."""
     table = ScoreTable(source, aggregates)
     bad = BadRows(remedy="A comparison needs every row")
-    for row in read_rows(source, unique(scored_solution, "id", "sample"), bad, limit):
+    for row in read_rows(source, unique(scored_solution, "id", "sample"), bad, limit, ForeignRows()):
         table.add(row)
     return table
 
@@ -75,7 +79,9 @@ class ScoreTable:
         """Add a scored row and return its score by the first aggregate."""
         if self.prm is None and isinstance(row.get("prm"), str):
             self.prm = row["prm"]
-        values = tuple(aggregate(row["scores"], name) for name in self.aggregates)
+        # What a model says of a whole solution is the same however the scores of steps are made one.
+        score_L = [row["model_reward"]] if row.get("scores") is None else row["scores"]
+        values = tuple(aggregate(score_L, name) for name in self.aggregates)
         self.scores.setdefault(row["id"], {})[row["sample"]] = values
         return values[0]
 
@@ -247,7 +253,9 @@ def judge(
             estimate = mean_over_problems(value_P[~np.isnan(value_P)])
             figures.append(Figure(prm, None, method, aggregate, n, estimate))
 
-    chosen = [(WEIGHTED, curves.weighted_PKAB)] * votes + [(BEST, curves.best_PKAB)]
+    # A score below 0, as a model of whole solutions may give, is no weight of a vote.
+    weights = votes and all((problem.score_KAN >= 0).all() for problem in problems)
+    chosen = [(WEIGHTED, curves.weighted_PKAB)] * weights + [(BEST, curves.best_PKAB)]
     if votes:
         add(curves.majority_PB, MAJORITY)
     for method, value_PKAB in chosen:

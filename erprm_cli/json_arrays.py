@@ -1,37 +1,78 @@
-"""Rows of files that are either JSON Lines or one JSON array, as benchmarks are published."""
+"""A JSON array of objects read as JSON Lines, in constant memory: many data sets come as one array."""
 
-from collections.abc import Callable, Iterator
-from itertools import islice
+import re
+from collections.abc import Iterable, Iterator
 
-import orjson
-
-from erprm_cli.errors import RowError, UserError
-from erprm_cli.jsonl import BadRows, Lines, Record, Row, open_lines, parse_line, to_line
-
-
-def read_rows_or_array(
-    source: str, check: Callable[[Row], Record], bad: BadRows | None = None, limit: int | None = None
-) -> Iterator[Record]:
-    """As `jsonl.read_rows`, also for a file that is one array; of that the place is "FILE, row N"."""
-    bad = bad or BadRows()
-    with open_lines(source, bad) as lines:
-        for line, place in islice(_items(lines), limit):
-            try:
-                yield check(parse_line(line))
-            except RowError as error:
-                bad.add(place, str(error), line)
+# Inside a string only its end matters, and outside of it a string, the depth and the commas of the array.
+IN_STRING = re.compile(rb'["\\]')
+OUTSIDE = re.compile(rb'["{}\[\],\n]')
 
 
-def _items(lines: Lines) -> Iterator[tuple[bytes, str]]:
-    """Yield each row as a line of JSON, and its place."""
-    filled = (line for line in lines if line.strip())
-    for line in filled:
-        if not line.lstrip().startswith(b"["):
-            yield line, lines.place
-            continue
-        try:  # no row begins so: the whole file is an array, and no part of it can be read alone
-            items = orjson.loads(b"\n".join([line, *filled]))
-        except orjson.JSONDecodeError as error:
-            raise UserError(f"{lines.source}: not JSON: {error}") from None
-        for number, item in enumerate(items, start=1):
-            yield to_line(item), f"{lines.source}, row {number}"
+def array_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield bytes with each element of the array in `blocks` as a line; what is no array passes as it is.
+
+    An element moves to the line on which it begins, so that a line number is that of the file, unless several
+    elements share a line: these count as one each.
+
+    >>> list(b"".join(array_lines([b'[\\n {"n":\\n1},\\n {"n": 2}]'])).splitlines())
+    [b' ', b' {"n": 1}', b' ', b' {"n": 2} ']
+    """
+    depth, in_string, escaped, begun = 0, False, False, False
+    held = b""  # newlines inside an element, which follow it
+    comma = False  # seen between two elements, and no newline since
+    blocks = iter(blocks)
+    for block in blocks:
+        if not begun:
+            if not (stripped := block.removeprefix(b"\xef\xbb\xbf").lstrip()):
+                yield block
+                continue
+            begun = True
+            if not stripped.startswith(b"["):
+                yield block
+                yield from blocks
+                return
+        out, position = [], 0
+        while position < len(block):
+            if escaped:
+                escaped = False
+                out.append(block[position : position + 1])
+                position += 1
+                continue
+            match = (IN_STRING if in_string else OUTSIDE).search(block, position)
+            end = len(block) if match is None else match.start()
+            if (text := block[position:end]) and comma and text.strip():
+                out.append(b"\n")
+                comma = False
+            out.append(text)
+            if match is None:
+                break
+            sign, position = match.group(), match.end()
+            if in_string:
+                in_string, escaped = sign != b'"', sign == b"\\"
+                out.append(sign)
+                continue
+            if comma and sign not in b"\n,":
+                out.append(b"\n")
+                comma = False
+            if sign == b'"':
+                in_string = True
+            elif sign in b"{[":
+                depth += 1
+                sign = b" " if depth == 1 else sign
+            elif sign in b"}]":
+                depth -= 1
+                sign = b" " if depth == 0 else sign
+                if depth == 1:
+                    sign, held = sign + held, b""
+                    comma = False
+            elif sign == b"\n" and depth > 1:
+                held += sign
+                sign = b" "
+            elif sign == b"\n":
+                comma = False
+            elif depth == 1:  # a comma between two elements
+                comma, sign = True, b" "
+            out.append(sign)
+        yield b"".join(out)
+    if held:
+        yield held

@@ -32,6 +32,7 @@ import orjson
 from erprm_cli import __version__
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.hub_rows import HUB, PARQUET, hub_lines, parquet_lines
+from erprm_cli.json_arrays import array_lines
 from erprm_cli.packing import Packing, packing, unpacked, whole_end
 
 Row = dict[str, Any]
@@ -154,11 +155,12 @@ def read_rows(
     check: Callable[[Row], Record],
     bad: BadRows | None = None,
     limit: int | None = None,
+    expand: Callable[[Row], Iterable[Row]] | None = None,
 ) -> Iterator[Record]:
     """Yield `check(row)` for each non-blank line of `source` ("-" is standard input), lazily.
 
     A line that is no JSON object, or for which `check` raises RowError, is handed to `bad` with its place.
-    At most `limit` rows are read.
+    At most `limit` rows are read. `expand` turns the row of a line into those to check: foreign formats.
     """
     import jsonlines  # here, as `label` goes without
 
@@ -167,7 +169,15 @@ def read_rows(
         reader = jsonlines.Reader(lines, loads=orjson.loads)
         for _ in count() if limit is None else range(limit):
             try:
-                yield check(cast(Row, reader.read(type=dict, skip_empty=True)))
+                row = cast(Row, reader.read(type=dict, skip_empty=True))
+                if expand is None:
+                    yield check(row)
+                    continue
+                for own in expand(row):
+                    try:
+                        yield check(own)
+                    except RowError as error:  # the other rows of the line may be sound
+                        bad.add(lines.place, str(error), lines.line)
             except EOFError:
                 return
             except jsonlines.InvalidLineError as error:
@@ -251,6 +261,8 @@ class Lines:
         """Yield what each read gives, without waiting for more than it needs to."""
         read_some = getattr(self.file, "read1", None)
         reads = iter(self.file) if read_some is None else iter(lambda: read_some(BLOCK_BYTES), b"")
+        if self.source.removesuffix(".gz").endswith(".json"):
+            reads = array_lines(reads)
         while True:
             if self.before_wait is not None:
                 self.before_wait()

@@ -6,7 +6,7 @@ stays byte for byte as it came.
 
 from collections.abc import Callable, Iterable, Iterator
 from operator import getitem
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -14,7 +14,10 @@ from msgspec import UNSET, Raw, UnsetType
 from erprm_cli import records
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.jsonl import Row, parse_line, to_line
-from erprm_cli.labels import entropy_regularized, estimator_name, eta_in_row
+from erprm_cli.labels import entropy_regularized, estimator_name, eta_in_row, label_of_rate
+
+if TYPE_CHECKING:
+    from erprm_cli.data_formats import ForeignRows
 
 OWN_FIELDS = ("labels", "eta", "estimator")
 PARTS = 4  # that make a labelled line
@@ -40,6 +43,7 @@ class Labeller:
     def __init__(self, eta: float) -> None:
         self.eta = eta
         self.rows = self.steps = 0
+        self.foreign: ForeignRows | None = None  # once there is a row of another format
         self._labels = _StepLabels(eta)
         self._decode = msgspec.json.Decoder(_Read).decode
         fields: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
@@ -85,7 +89,13 @@ class Labeller:
                     line = _without_own_fields(line)
             except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
                 try:
-                    labels = self._judge(line)
+                    parsed = parse_line(line)
+                    if "rollouts" not in parsed and (made := self._of_rates(parsed)):
+                        steps += sum(len(own["labels"]) for own in made)
+                        for own in made:
+                            done += (to_line(own), b"", b"", b"")  # PARTS of them
+                        continue
+                    labels = self._judge(parsed)
                     line = _without_own_fields(line)
                 except RowError as error:
                     refuse(line, str(error))
@@ -100,9 +110,32 @@ class Labeller:
         k = f"{most}" if few == most else f"{few} to {most}"
         return f"{self.rows:,} rows, {self.steps:,} steps, eta {self.eta:g}, K {k}"
 
-    def _judge(self, line: bytes) -> list[bytes]:
-        """Return the labels of a line the slow way, which says what is wrong with it if anything is."""
-        row = records.rollouts(parse_line(line))
+    def _of_rates(self, row: Row) -> list[Row]:
+        """Return our rows of a foreign one, labelled from the success rates that it has for rollouts.
+
+        RowError if it has none; nothing if it is of no known format.
+        """
+        from erprm_cli.data_formats import ForeignRows, format_of  # our own rows never need it
+
+        form = format_of(row)
+        if form is None or ("sample" in row and "steps" in row):
+            return []
+        self.foreign = self.foreign or ForeignRows()
+        rows = self.foreign.of_format(row, form)
+        if any(own.get("estimator") != "soft" for own in rows):
+            raise RowError(
+                f"no 'rollouts', and {form.name} has no success rates to label from; `erprm train` "
+                "learns the labels that it has; `erprm convert` and then `erprm rollout` make rollouts"
+            )
+        fields = {"eta": eta_in_row(self.eta), "estimator": estimator_name(self.eta)}
+        return [
+            own | {"labels": [label_of_rate(rate, self.eta) for rate in own["labels"]]} | fields
+            for own in rows
+        ]
+
+    def _judge(self, row: Row) -> list[bytes]:
+        """Return the labels of a row the slow way, which says what is wrong with it if anything is."""
+        row = records.rollouts(row)
         return [self._labels.of(rewards) for rewards in row["rollouts"]]
 
 

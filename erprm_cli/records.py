@@ -103,11 +103,11 @@ def scores(row: Row) -> Row:
     return _per_step(row, "scores", "score")
 
 
-def need(row: Row, name: str, kind: type, made_by: str) -> Any:
-    """Return `row[name]`, or raise RowError that names the command which writes it."""
+def need(row: Row, name: str, kind: type, made_by: str | None = None) -> Any:
+    """Return `row[name]`, or raise RowError that names the command which writes it, if one does."""
     value = row.get(name)
     if value is None:
-        raise RowError(f"no '{name}'; `erprm {made_by}` writes it")
+        raise RowError(f"no '{name}'" + (f"; `erprm {made_by}` writes it" if made_by else ""))
     fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
     if not fits or (isinstance(value, bool) and kind is not object):
         raise RowError(f"'{name}' is {_kind_name(value)}, not {_KIND_NAMES[kind]}")

@@ -1,8 +1,8 @@
 """Rows with scores, whether they came with them or a PRM gives them on the way."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from erprm_cli.jsonl import BadRows, Row, read_rows
 from erprm_cli.streams import peek, unique
@@ -34,13 +34,13 @@ class ScoredRows:
         source: str,
         bad: BadRows,
         limit: int | None = None,
-        read: Callable[..., Iterator[Any]] = read_rows,
+        expand: Callable[[Row], Iterable[Row]] | None = None,
     ) -> Iterator[Row]:
-        """Yield the rows of `source`, which `read` reads, with `scores`."""
+        """Yield the rows of `source`, which `expand` makes of what is there, with `scores`."""
         if self.prm is None:
-            yield from read(source, self.check_scored, bad, limit)
+            yield from read_rows(source, self.check_scored, bad, limit, expand)
             return
-        encoded = peek(read(source, self._encoded, bad, limit))
+        encoded = peek(read_rows(source, self._encoded, bad, limit, expand))
         if encoded is not None:
             yield from self._scorer().score_encoded(encoded)
 

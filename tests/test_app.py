@@ -38,6 +38,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
     "show": ([], {"id": "a"}, "problem"),
     "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
+    "convert": (["--to", "trl"], SOLUTION, "labels"),
 }
 
 

@@ -64,7 +64,7 @@ def test_a_model_scores_on_the_way_what_score_scores(erprm: Erprm, tmp_path: Pat
         {"id": str(i), "problem": "Tom has 2 coins.", "steps": ["Tom has 2.", "So 3."], "label": i % 3 - 1}
         for i in range(6)
     ]
-    result = erprm("processbench", "--prm", "tiny", stdin=json.dumps(rows))
+    result = erprm("processbench", "--prm", "tiny", stdin="\n".join(map(json.dumps, rows)))
     assert result.exception is None, result.exception
     solutions = [row | {"sample": 0, "solution": "Tom has 2.\nSo 3.", "label": row["label"]} for row in rows]
     source = write(tmp_path / "solutions.jsonl", solutions)
@@ -104,5 +104,5 @@ def test_two_rules_for_the_threshold_are_wrong_usage(erprm: Erprm, flags: list[s
 def test_rows_without_scores_name_the_remedy(erprm: Erprm, tmp_path: Path) -> None:
     result = erprm("processbench", write(tmp_path / "gsm8k.json", REAL, array=True))
     assert isinstance(result.exception, UserError)
-    assert "gsm8k.json, row 1: no 'scores'" in str(result.exception)
+    assert "gsm8k.json:1: no 'scores'" in str(result.exception)
     assert "--prm MODEL" in str(result.exception)

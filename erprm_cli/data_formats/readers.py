@@ -1,0 +1,351 @@
+"""What each format of others says of solutions: a row of theirs in, one of our fields for each solution out.
+
+The fields are `problem`, `solution`, `steps` and, where known, `id`, `answer`, `reward`, `prediction`,
+`labels`, `eta`, `estimator`, `scores` and `model_reward`. The rest of a row is the caller's to keep.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import orjson
+
+from erprm_cli.answers import extract
+from erprm_cli.data_formats.texts import TAG, problem_end, signs, split_tagged
+from erprm_cli.errors import RowError
+from erprm_cli.jsonl import Row
+from erprm_cli.records import check_numbers, need
+from erprm_cli.steps import split_steps
+
+VERDICTS = {"+": 1.0, "-": 0.0}
+PARAGRAPHS, LINES = r"\n\s*\n", r"\n+"
+
+
+@dataclass
+class Known:
+    """What reading goes by besides the row: problems that texts may begin with. It counts what to say."""
+
+    problems: Collection[str] = ()
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+Reader = Callable[[Row, Known], list[Row]]
+
+
+def er_prm(row: Row, known: Known) -> list[Row]:
+    return [_tagged(row, need(row, "text", str), known) | {"labels": _floats(row, "value")}]
+
+
+def math_shepherd(row: Row, known: Known) -> list[Row]:
+    text = need(row, "input", str)
+    labels = _verdicts(signs(need(row, "label", str), text), "label")
+    return [_tagged(row, text, known) | {"labels": labels, "estimator": "hard"}]
+
+
+def openrlhf(row: Row, known: Known) -> list[Row]:
+    values = need(row, "value", list)
+    labels = _verdicts(values, "value") if values and isinstance(values[0], str) else _floats(row, "value")
+    return [_tagged(row, need(row, "input", str), known) | {"labels": labels}]
+
+
+def trl(row: Row, _: Known) -> list[Row]:
+    steps = _texts(row, "completions")
+    labels = [float(label) if isinstance(label, bool) else label for label in need(row, "labels", list)]
+    check_numbers(labels, "'labels'", 0.0, 1.0)
+    found = _joined(need(row, "prompt", str), steps, "\n")
+    return [found | {"labels": list(map(float, labels))}]
+
+
+def rlhflow(row: Row, known: Known) -> list[Row]:
+    turns = need(row, "conversations", list)
+    if not turns or len(turns) % 2:
+        raise RowError(
+            f"'conversations' has {len(turns)} turns, not a user's and an assistant's for each step"
+        )
+    for number, turn in enumerate(turns):
+        if (
+            not isinstance(turn, dict)
+            or turn.get("role") != ("user", "assistant")[number % 2]
+            or not isinstance(turn.get("content"), str)
+        ):
+            raise RowError(
+                f"'conversations' {number + 1} is no turn of the {('user', 'assistant')[number % 2]}"
+            )
+    texts = [turn["content"] for turn in turns]
+    end = problem_end(texts[0], row.get("problem"), known.problems)
+    found = _joined(texts[0][:end], [texts[0][end + 1 :], *texts[2::2]], "\n")
+    return [found | {"labels": _verdicts(texts[1::2], "conversations")}]
+
+
+def rlhflow_test(row: Row, _: Known) -> list[Row]:
+    answers, labels = _texts(row, "answers"), need(row, "label", list)
+    if len(labels) != len(answers):
+        raise RowError(f"'label' has {len(labels)} entries for {len(answers)} answers")
+    scores = row.get("step_scores") or [None] * len(answers)
+    if not isinstance(scores, list) or len(scores) != len(answers):
+        raise RowError("'step_scores' is no list with one entry for each answer")
+    problem, rows = need(row, "prompt", str), []
+    for answer, label, score_L in zip(answers, labels, scores, strict=True):
+        solution = answer.replace(f" {TAG}", "").replace(TAG, "")
+        parts = answer.split(TAG) if TAG in answer else split_steps(answer, "\n\n")
+        steps = [step for part in parts if (step := part.strip())] or [solution]
+        found = {"problem": problem, "solution": solution, "steps": steps}
+        found |= {"reward": 1.0 if label == 1 else 0.0, "prediction": extract(solution)}
+        rows.append(found if score_L is None else found | {"scores": score_L})
+    return rows
+
+
+def prm800k(row: Row, known: Known) -> list[Row]:
+    """The chosen path, and each other rated completion after the path up to it (as TRL's conversion does).
+
+    Rating 0 counts as good, and so does a step that the labeler wrote. What else the question and the label
+    hold is kept as `prm800k`.
+    """
+    question, label = need(row, "question", dict), need(row, "label", dict)
+    problem = need(question, "problem", str)
+    taken = ("problem", "ground_truth_answer", "ground_truth_solution", "steps")
+    rest = {name: value for name, value in (question | label).items() if name not in taken}
+    about: Row = {"answer": question.get("ground_truth_answer"), "prm800k": rest}
+    about["reference_solution"] = question.get("ground_truth_solution")
+    path: list[str] = []
+    labels: list[float] = []
+    rows: list[Row] = []
+
+    def add(steps: list[str], values: list[float]) -> None:
+        rows.append(about | _joined(problem, steps, "\n") | {"labels": values})
+
+    ends_chosen = False
+    for step in need(label, "steps", list):
+        completions, chosen = step.get("completions") or [], step.get("chosen_completion")
+        ends_chosen = False
+        for number, completion in enumerate(completions):
+            if number != chosen and completion.get("rating") is None:
+                known.notes["completions of prm800k without a rating were left out"] += 1
+            elif number != chosen:
+                add([*path, need(completion, "text", str)], [*labels, _rating(completion)])
+        if chosen is not None and completions[chosen].get("rating") is not None:
+            path.append(need(completions[chosen], "text", str))
+            labels.append(_rating(completions[chosen]))
+        elif step.get("human_completion") is not None:
+            known.notes["steps of prm800k that a labeler wrote count as good"] += 1
+            path.append(need(step["human_completion"], "text", str))
+            labels.append(1.0)
+        else:
+            break
+        ends_chosen = True
+    if ends_chosen:
+        add(path, labels)
+    if not rows:
+        raise RowError("'label' holds no rated step")
+    return rows
+
+
+def processbench(row: Row, _: Known) -> list[Row]:
+    steps, first_wrong = _texts(row, "steps"), need(row, "label", int)
+    if not -1 <= first_wrong < len(steps):
+        raise RowError(f"'label' is {first_wrong}, outside -1 to {len(steps) - 1}")
+    good = len(steps) if first_wrong < 0 else first_wrong
+    found = _joined(need(row, "problem", str), steps, "\n\n")
+    labels = [1.0] * good + [0.0] * (len(steps) - good)
+    right = row.get("final_answer_correct")
+    return [found | {"labels": labels, "reward": float(right) if isinstance(right, bool) else None}]
+
+
+def prmbench(row: Row, _: Known) -> list[Row]:
+    steps, wrong = _texts(row, "modified_process"), need(row, "error_steps", list)
+    if not all(isinstance(number, int) and 1 <= number <= len(steps) for number in wrong):
+        raise RowError(f"'error_steps' holds something else than the numbers 1 to {len(steps)}")
+    labels = [0.0 if number in wrong else 1.0 for number in range(1, len(steps) + 1)]
+    found = _joined(need(row, "modified_question", str), steps, "\n") | {"labels": labels}
+    return [found if row.get("idx") is None else found | {"id": str(row["idx"])}]
+
+
+def openr(row: Row, _: Known) -> list[Row]:
+    labels = need(row, "label", list)
+    solution, steps = split_tagged(need(row, "process", str))
+    values = [VERDICTS.get(label, label) if isinstance(label, str) else label for label in labels]
+    check_numbers(values, "'label'", 0.0, 1.0)
+    found = {"problem": need(row, "question", str), "solution": solution, "steps": steps}
+    return [found | {"labels": list(map(float, values))}]
+
+
+def math_aps(row: Row, known: Known) -> list[Row]:
+    """Each prefix that no other one continues; its steps end where the prefixes that it continues end.
+
+    A label is the share of right completions: eta 0. Of a prefix judged more than once, it is the mean.
+    That of the question alone is kept as `mc_value`.
+    """
+    problem, states = need(row, "question", str), need(row, "reasoning_steps", list)
+    values: dict[str, list[float]] = {}
+    for number, state in enumerate(states, start=1):
+        if not isinstance(state, dict):
+            raise RowError(f"'reasoning_steps' {number} is no object")
+        prefix = need(state, "solution_prefix", str)
+        if not prefix.startswith(problem):
+            raise RowError(f"'solution_prefix' {number} does not begin with 'question'")
+        at_root = not prefix[len(problem) :].strip()
+        values.setdefault("" if at_root else prefix[len(problem) :], []).append(_rate(state))
+    root = values.pop("", None)
+    if not values:
+        raise RowError("'reasoning_steps' holds no step after the question")
+    about = {"answer": row.get("final_answer"), "mc_value": math.fsum(root) / len(root) if root else None}
+    repeated = sum(len(rates) > 1 for rates in values.values())
+    known.notes["prefixes of math-aps judged more than once got the mean"] += repeated
+    rows = []
+    for whole in _leaves(values):
+        ends = sorted(prefix for prefix in values if whole.startswith(prefix))  # each begins with the last
+        cuts = [0, *map(len, ends)]
+        steps = [whole[begin:end].strip() for begin, end in pairwise(cuts)]
+        labels = [math.fsum(values[prefix]) / len(values[prefix]) for prefix in ends]
+        kept = [index for index, step in enumerate(steps) if step]  # a prefix that only adds blanks
+        found = {"problem": problem, "solution": whole.strip(), "steps": [steps[index] for index in kept]}
+        rows.append(found | _soft([labels[index] for index in kept]) | about)
+    return rows
+
+
+def math_aps_tree(row: Row, _: Known) -> list[Row]:
+    """Each path from the root, which is the question, to a leaf."""
+    root = row.get("reasoning_steps", row)
+    problem = need(root, "text", str)
+    rows = [
+        _joined(problem, [text for text, _ in path], "\n\n")
+        | _soft([rate for _, rate in path])
+        | {"answer": row.get("final_answer"), "mc_value": root.get("mc_value")}
+        for child in need(root, "children", list)
+        for path in _paths(child)
+    ]
+    if not rows:
+        raise RowError("'children' is empty: the tree has no step after the question")
+    return rows
+
+
+def distilabel(row: Row, known: Known) -> list[Row]:
+    golden = row.get("golden_solution")
+    if isinstance(golden, list):
+        golden = "\n".join(map(str, golden))
+    solutions = row.get("solutions")
+    if isinstance(solutions, str):  # as the generator writes them
+        try:
+            solutions = orjson.loads(solutions)
+        except ValueError:
+            raise RowError("'solutions' is text, but not JSON") from None
+    if isinstance(solutions, list) and solutions and isinstance(solutions[0], str):
+        solutions = [solutions]  # after distilabel's ExpandColumns
+    if not isinstance(solutions, list) or not solutions:
+        raise RowError("'solutions' is no list of solutions")
+    problem, rows = need(row, "instruction", str), []
+    for number, steps in enumerate(solutions, start=1):
+        _texts({"solutions": steps}, "solutions")
+        tags = [step[-1:] for step in steps]
+        found: Row = {"answer": extract(golden) if isinstance(golden, str) else None}
+        if all(tag in VERDICTS for tag in tags):
+            steps = [step[:-1].removesuffix(" ") for step in steps]
+            found |= {"labels": _verdicts(tags, "solutions"), "estimator": "hard"}
+        elif any(step[-2:] in (" +", " -") for step in steps):
+            raise RowError(f"'solutions' {number} has steps with + or - at the end and steps without")
+        rows.append(found | _joined(problem, steps, "\n"))
+    return rows
+
+
+def dump(row: Row, _: Known) -> list[Row]:
+    """Whole solutions, judged as such if at all: steps are paragraphs, or lines where there are none."""
+    if "messages" in row:
+        problem, solutions = _chat(need(row, "messages", list))
+        rewards = [row.get("reward")]
+    elif "responses" in row:
+        problem, solutions = need(row, "prompt", str), _texts(row, "responses")
+        rewards = row.get("rewards") or [None] * len(solutions)
+        if not isinstance(rewards, list) or len(rewards) != len(solutions):
+            raise RowError("'rewards' is no list with one number for each of 'responses'")
+    else:
+        problem, solutions = need(row, "input", str), [need(row, "output", str)]
+        rewards = [row.get("reward")]
+    rows = []
+    for solution, reward in zip(solutions, rewards, strict=True):
+        steps = split_steps(solution, PARAGRAPHS)
+        steps = steps if len(steps) > 1 else split_steps(solution, LINES)
+        found: Row = {"problem": problem, "solution": solution, "steps": steps}
+        found["prediction"] = extract(solution)
+        if reward is not None:
+            check_numbers([reward], "the reward")
+            found["model_reward"] = float(reward)
+        rows.append(found)
+    return rows
+
+
+def _tagged(row: Row, text: str, known: Known) -> Row:
+    end = problem_end(text, row.get("problem"), known.problems)
+    if TAG in (rest := text[end + 1 :]) and f" {TAG}" not in rest:
+        known.notes[f"texts have {TAG!r} without a blank before it"] += 1
+    solution, steps = split_tagged(rest)
+    return {"problem": text[:end], "solution": solution, "steps": steps}
+
+
+def _joined(problem: str, steps: list[str], gap: str) -> Row:
+    return {"problem": problem, "solution": gap.join(steps), "steps": steps}
+
+
+def _soft(labels: list[float]) -> Row:
+    return {"labels": labels, "eta": 0.0, "estimator": "soft"}
+
+
+def _floats(row: Row, name: str) -> list[float]:
+    check_numbers(values := need(row, name, list), f"'{name}'", 0.0, 1.0)
+    return list(map(float, values))
+
+
+def _verdicts(values: list[Any], name: str) -> list[float]:
+    for number, value in enumerate(values, start=1):
+        if not isinstance(value, str) or value not in VERDICTS:
+            raise RowError(f"'{name}' has {value!r} as label {number}, not + or -")
+    return [VERDICTS[value] for value in values]
+
+
+def _texts(row: Row, name: str) -> list[str]:
+    texts: list[str] = need(row, name, list)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise RowError(f"'{name}' is no list of texts with at least one in it")
+    return texts
+
+
+def _rating(completion: Row) -> float:
+    if (rating := completion["rating"]) not in (-1, 0, 1):
+        raise RowError(f"'rating' is {rating!r}, not -1, 0 or 1")
+    return 0.0 if rating < 0 else 1.0
+
+
+def _rate(state: Row) -> float:
+    value = need(state, "mc_value", float)
+    check_numbers([value], "'mc_value'", 0.0, 1.0)
+    return float(value)
+
+
+def _leaves(prefixes: Collection[str]) -> list[str]:
+    """Return, in their order, those that no other one continues."""
+    ordered = sorted(prefixes)  # what continues a text stands right after it
+    inner = {before for before, after in pairwise(ordered) if after.startswith(before)}
+    return [prefix for prefix in prefixes if prefix not in inner]
+
+
+def _paths(node: Row) -> Iterator[list[tuple[str, float]]]:
+    if not isinstance(node, dict):
+        raise RowError("'children' holds something that is no object")
+    here = [(need(node, "text", str), _rate(node))]
+    children = need(node, "children", list)
+    for child in children:
+        for path in _paths(child):
+            yield here + path
+    if not children:
+        yield here
+
+
+def _chat(messages: list[Any]) -> tuple[str, list[str]]:
+    if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in messages):
+        raise RowError("'messages' holds a turn without 'content'")
+    turns = [turn for turn in messages if turn.get("role") != "system"]
+    if [turn.get("role") for turn in turns] != ["user", "assistant"]:
+        raise RowError("'messages' is no single turn of the user and one of the assistant")
+    return turns[0]["content"], [turns[1]["content"]]
