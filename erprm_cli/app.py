@@ -11,8 +11,8 @@ import typer
 from erprm_cli.errors import Stopped, UserError
 
 # In the order `erprm --help` lists them.
-COMMANDS = ("sample", "rollout", "label", "train", "score", "bon", "rlhf")
-MODEL_LIBRARIES = ("accelerate", "datasets", "torch", "transformers")  # the extra "train"
+COMMANDS = ("sample", "rollout", "label", "train", "export", "score", "bon", "rlhf")
+MODEL_LIBRARIES = ("accelerate", "datasets", "pyarrow", "torch", "transformers")  # the extra "train"
 
 
 def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
