@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import orjson
 import torch
 from torch import Tensor
-from transformers import AutoConfig, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoConfig, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 
 from erprm_cli import __version__, models
 from erprm_cli.errors import UsageError, UserError
@@ -367,6 +367,7 @@ def fit(data: Data, settings: Row, run: Path, log: Log, news: News) -> Row:
     """Train, from the last checkpoint in `run` if there is one, save the model and remove `run`."""
     config = data.config
     arguments = data.arguments  # before the model: it tells transformers how weights are spread
+    set_seed(config.seed)  # of adapters and heads, which begin at random
     model = data.prepare_model(news)
     model.config.use_cache = False
     checkpoint = last_checkpoint(run, news)
