@@ -52,7 +52,7 @@ def train(
         float, typer.Option(min=0.0, max=0.99, help="Share of the steps in which the rate rises.")
     ] = 0.0,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="AdamW's weight decay.")] = 0.0,
-    optim: Annotated[str, typer.Option(help="Optimizer, as transformers calls it.")] = "adamw_torch",
+    optim: Annotated[str, typer.Option(help="Optimizer, as transformers calls it.")] = "adamw_torch_fused",
     batch_size: Annotated[int, typer.Option(min=1, help="Solutions per optimizer step.")] = 64,
     micro_batch_tokens: options.MicroBatchTokens = 0,
     packing: options.Packing = None,

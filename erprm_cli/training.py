@@ -64,7 +64,7 @@ class TrainingConfig:
     max_length: int = 512  # tokens; longer examples are left out, never cut in a step's middle
     warmup_ratio: float = 0.0  # of the steps
     weight_decay: float = 0.0
-    optim: str = "adamw_torch"  # as TrainingArguments calls it
+    optim: str = "adamw_torch_fused"  # as TrainingArguments calls it
     seed: int = 0
     bf16: bool | None = None  # compute in bfloat16, weights in float32; None: on a GPU that can
     gradient_checkpointing: bool = False
@@ -404,7 +404,7 @@ def trainer_arguments(config: TrainingConfig) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
         weight_decay=config.weight_decay,
-        optim=config.optim if config.optim in optimizers() else "adamw_torch",
+        optim=config.optim if config.optim in optimizers() else "adamw_torch_fused",
         seed=config.seed,
         bf16=on_gpu and torch.cuda.is_bf16_supported() if config.bf16 is None else config.bf16,
         use_cpu=not on_gpu,
