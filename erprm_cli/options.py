@@ -51,6 +51,14 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warn
 # Models
 Model = Annotated[str, typer.Option("--model", "-m", help="Policy: a folder, a Hub name, or tiny.")]
 Prm = Annotated[str, typer.Option("--prm", help="Process reward model: a folder or a Hub name.")]
+PrmFormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--prm-format",
+        help="How the PRM is asked and read: a shipped name or a .toml file; else its own.",
+        show_default="what the model says",
+    ),
+]
 Engine = Annotated[EngineName, typer.Option(help="What runs the model.")]
 DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", help="Number type; auto: bfloat16 on a GPU, float32 on a CPU.")

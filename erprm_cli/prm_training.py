@@ -97,7 +97,7 @@ def fit_prm(data: PrmData, config: PrmTrainingConfig, log: Log, news: News) -> R
         return last
     model = data.load_model(news)
     token_ids = data.tagger.token_ids
-    last = fit(model, data, (token_ids.good, token_ids.bad), two_way_loss, log)
+    last = fit(model, data, data.tagger.rows, two_way_loss, log)
     last["model"] = str(config.output)
     card = {
         "kind": "token",

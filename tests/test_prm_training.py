@@ -91,7 +91,7 @@ def test_the_cut_into_micro_batches_does_not_change_the_result(base: str, tmp_pa
 def test_the_first_loss_is_the_mean_over_all_tags_of_the_batch(base: str, tmp_path: Path) -> None:
     rows = solution_rows(16, labels=True)
     losses = []
-    for row in Scorer(base).score(rows):
+    for row in Scorer(base, form="er-prm").score(rows):
         for score, label in zip(row["scores"], row["labels"], strict=True):
             losses.append(-label * np.log(score) - (1 - label) * np.log(1 - score))
     log, _ = trained(base, tmp_path / "prm", count=16, micro_batch_size=4, epochs=1.0)
