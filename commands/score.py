@@ -17,6 +17,7 @@ def score(
     prm: options.Prm,
     source: options.Source = "-",
     output: options.Target = "-",
+    prm_format: options.PrmFormatName = None,
     batch_tokens: Annotated[
         int, typer.Option(min=0, help="Tokens in one forward pass, padding included; 0 suits the device.")
     ] = 0,
@@ -40,7 +41,13 @@ def score(
     from erprm_cli import records
     from erprm_cli.streams import peek
 
-    settings = {"command": "score", "prm": prm, "revision": revision, "dtype": dtype.value}
+    settings = {
+        "command": "score",
+        "prm": prm,
+        "prm_format": prm_format,
+        "revision": revision,
+        "dtype": dtype.value,
+    }
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
@@ -55,13 +62,13 @@ def score(
 
             loaded = Scorer(
                 prm,
+                form=prm_format,
                 dtype=dtype.value,
                 batch_tokens=batch_tokens,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
             )
-            if loaded.card is None:
-                news.warn(f"{prm} has no erprm.json; it is read as a PRM of the format er-prm")
+            news.say(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 
         def encoded(row: Row) -> "tuple[Row, Tagged] | None":
