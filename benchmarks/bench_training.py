@@ -186,7 +186,9 @@ def work(setting: Setting, threads: int, pipe: Connection) -> None:
             pipe.send(side.check())
         elif asked == "parameters":
             passed = sum(p.numel() for p in side.model.parameters()) - setting.vocabulary * setting.width
-            passed -= setting.vocabulary * setting.width * (setting.side == "erprm" and setting.kind == "token")
+            passed -= (
+                setting.vocabulary * setting.width * (setting.side == "erprm" and setting.kind == "token")
+            )
             pipe.send(passed)
         else:
             before = memory(setting.device, peak=False)
@@ -250,7 +252,9 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=32, help="for trl four times as many")
     parser.add_argument("--micro-tokens", type=int, default=1024)
     parser.add_argument("--vocabulary", type=int, nargs="*", default=[32_000, 128_256])
-    parser.add_argument("--packed", action="store_true", help="without padding; on a GPU with flash attention")
+    parser.add_argument(
+        "--packed", action="store_true", help="without padding; on a GPU with flash attention"
+    )
     parser.add_argument("--peak-tflops", type=float, default=0.0, help="of the GPU in bfloat16, for MFU")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -263,7 +267,14 @@ def main() -> None:
                 path = Path(folder) / f"{side}-{vocabulary}.arrow"
                 make_examples(path, options.examples * (4 if side == "trl" else 1), vocabulary)
                 kind = "token" if side == "released" else "head"
-                common = (kind, vocabulary, options.width, options.layers, options.device, options.micro_tokens)
+                common = (
+                    kind,
+                    vocabulary,
+                    options.width,
+                    options.layers,
+                    options.device,
+                    options.micro_tokens,
+                )
                 ours = Setting("erprm", *common, options.packed, str(path))
                 theirs = Setting(side, *common, False, str(path))
                 compare(f"erprm and {side}, V = {vocabulary:,}", ours, theirs, options)

@@ -90,7 +90,9 @@ def as_head(model: Any, good: int, bad: int) -> Any:
         raise UserError(f"{model.config.model_type}: {error}") from None
     getattr(head, head.base_model_prefix).load_state_dict(model.base_model.state_dict())
     output = model.get_output_embeddings()
-    scale = getattr(model, "logit_scale", None) or getattr(model.config, "logit_scale", None) or 1.0  # Cohere's
+    scale = (
+        getattr(model, "logit_scale", None) or getattr(model.config, "logit_scale", None) or 1.0
+    )  # Cohere's
     with torch.no_grad():
         head.score.weight.copy_(output.weight[[bad, good]] * scale)
         head.score.bias.zero_()

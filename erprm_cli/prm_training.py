@@ -83,7 +83,9 @@ class PrmData(Data):
         if form.kind != config.kind:
             raise UsageError(f"the format {form.name} is read by a {form.kind}; give --kind {form.kind}")
         if form.kind == "head" and (form.num_labels, form.labels) != (2, (1,)):
-            raise UsageError(f"the format {form.name} has other classes than bad and good; no head is trained so")
+            raise UsageError(
+                f"the format {form.name} has other classes than bad and good; no head is trained so"
+            )
         self.form = form
         self.tagger = Tagger(form, self.tokenizer)
         self.rows = self.tagger.rows if form.kind == "token" else (1, 0)  # good, bad
@@ -94,7 +96,9 @@ class PrmData(Data):
 
     def add(self, row: Row) -> None:
         """Keep one labelled solution, or count it as too long; RowError if it cannot be used."""
-        part = int(records.content_hash(str(row.get("problem"))), 16) / 2**64  # the same for all its solutions
+        part = (
+            int(records.content_hash(str(row.get("problem"))), 16) / 2**64
+        )  # the same for all its solutions
         self._add(row, "eval" if part < self.config.eval_fraction else "train")
 
     def add_eval(self, row: Row) -> None:
@@ -135,7 +139,13 @@ class PrmData(Data):
             self._seen.add(records.content_hash(row["problem"]))
             self.facts["low"] = min(self.facts["low"], float(values.min()))
             self.facts["high"] = max(self.facts["high"], float(values.max()))
-        hashed = ("id", "sample", "problem", "steps", "labels" if self.config.target == "labels" else "rollouts")
+        hashed = (
+            "id",
+            "sample",
+            "problem",
+            "steps",
+            "labels" if self.config.target == "labels" else "rollouts",
+        )
         self.keep(Example(ids, tags, values, weights, is_right), row, hashed, split)
 
     def _targets(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.float32], Row]:
@@ -145,7 +155,9 @@ class PrmData(Data):
             return values, np.ones_like(values), {name: row.get(name) for name in ("eta", "estimator")}
         lists = records.rollouts(records.solution(row))["rollouts"]
         if any(reward not in (0, 1) for rewards in lists for reward in rewards):
-            raise RowError("'rollouts' holds rewards other than 0 and 1, which cannot be counted; train on labels")
+            raise RowError(
+                "'rollouts' holds rewards other than 0 and 1, which cannot be counted; train on labels"
+            )
         trials = np.array([len(rewards) for rewards in lists], np.float32)
         wins = np.array([sum(rewards) for rewards in lists], np.float32)
         return wins / trials, trials, {"eta": 0.0, "estimator": "soft"}  # a rate is the label at eta 0
@@ -199,15 +211,21 @@ class PrmData(Data):
         assert examples is not None
         judged = examples.take(range(len(examples)))
         logits = judge(examples)
-        losses = [self.loss(part, torch.tensor(one.targets)) for part, one in zip(logits, judged, strict=True)]
+        losses = [
+            self.loss(part, torch.tensor(one.targets)) for part, one in zip(logits, judged, strict=True)
+        ]
         scores = [(part[:, 0] - part[:, 1]).sigmoid().double().numpy() for part in logits]
         weights = np.concatenate([one.weights for one in judged])
-        rates, truth = (self._rates(np.concatenate(part)) for part in (scores, [one.targets for one in judged]))
+        rates, truth = (
+            self._rates(np.concatenate(part)) for part in (scores, [one.targets for one in judged])
+        )
         return {
             "eval_loss": float(np.average(torch.cat(losses).numpy(), weights=weights)),
             "eval_brier": calibration.brier(rates, truth),
             "eval_ece": calibration.expected_calibration_error(rates, truth),
-            "eval_auc": calibration.auc([part.min() for part in scores], [bool(one.is_right) for one in judged]),
+            "eval_auc": calibration.auc(
+                [part.min() for part in scores], [bool(one.is_right) for one in judged]
+            ),
         }
 
     def _rates(self, labels: NDArray[Any]) -> NDArray[np.float64]:

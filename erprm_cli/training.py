@@ -82,7 +82,9 @@ class TrainingConfig:
 
     def settings(self) -> Row:
         """Return what decides the result, for the folder's card and to tell a repeated run from another."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in self.FREE}
+        return {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in self.FREE
+        }
 
 
 class Data:
@@ -371,8 +373,14 @@ def fit(data: Data, settings: Row, run: Path, log: Log, news: News) -> Row:
     model = data.prepare_model(news)
     model.config.use_cache = False
     checkpoint = last_checkpoint(run, news)
+    if arguments.world_size > 1:
+        torch.distributed.barrier()  # all have looked before the draft of a checkpoint is begun
     begin = time.monotonic()
     trainer = _Trainer(model, arguments, data, run, log)
+    if config.merge_lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise UsageError(
+            "--merge-lora needs whole weights; save adapters, `erprm export --kind token` merges them"
+        )
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - begin
     examples = data.examples()
@@ -517,9 +525,7 @@ class _Trainer(Trainer):
             return
         step = self.state.global_step
         if not math.isfinite(logs["loss"]):
-            raise UserError(
-                f"the loss is {logs['loss']} at step {step}; try a smaller --lr, or --no-bf16"
-            )
+            raise UserError(f"the loss is {logs['loss']} at step {step}; try a smaller --lr, or --no-bf16")
         self.last = {
             "step": step,
             "epoch": float(self.state.epoch or 0.0),
@@ -700,7 +706,7 @@ def write_folder(path: Path, model: Any, tokenizer: Any, card: Row, readme: str,
 def save(trainer: Trainer, data: Data, card: Row, readme: str) -> None:
     """Gather the weights from wherever they are spread, and let the first process write the folder."""
     accelerator = trainer.accelerator
-    spread = accelerator.num_processes > 1 or trainer.is_deepspeed_enabled
+    spread = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     state = accelerator.get_state_dict(trainer.model_wrapped) if spread else None
     if is_main():
         model = accelerator.unwrap_model(trainer.model_wrapped)

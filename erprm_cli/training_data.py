@@ -151,9 +151,9 @@ def collate(examples: Sequence[Example], packed: bool = False) -> dict[str, Tens
         lengths = [len(example.ids) for example in examples]
         begins = np.cumsum([0, *lengths[:-1]])
         batch = {
-            "input_ids": torch.from_numpy(np.concatenate([example.ids for example in examples]).astype(np.int64))[
-                None
-            ],
+            "input_ids": torch.from_numpy(
+                np.concatenate([example.ids for example in examples]).astype(np.int64)
+            )[None],
             "position_ids": torch.from_numpy(np.concatenate([np.arange(length) for length in lengths]))[None],
             "positions": torch.from_numpy(
                 np.concatenate([place + begin for place, begin in zip(places, begins, strict=True)])

@@ -39,9 +39,7 @@ def test_a_head_scores_as_the_tokens_it_was_made_of(prm: Path, tmp_path: Path) -
 
 def test_transformers_alone_reads_the_head(prm: Path, tmp_path: Path) -> None:
     export_prm(str(prm), tmp_path / "head", "head")
-    model, info = AutoModelForTokenClassification.from_pretrained(
-        tmp_path / "head", output_loading_info=True
-    )
+    model, info = AutoModelForTokenClassification.from_pretrained(tmp_path / "head", output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"]
     scorer = Scorer(str(prm))
     (row,) = solution_rows(1)

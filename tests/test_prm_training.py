@@ -10,7 +10,7 @@ from torch.nn.functional import log_softmax
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
 from erprm_cli.errors import RowError, UsageError, UserError
-from erprm_cli.labels import rate_of_label
+from erprm_cli.labels import label_of_rate, rate_of_label
 from erprm_cli.prm import Scorer, output_at
 from erprm_cli.prm_training import PrmData, PrmTrainingConfig, train_prm, two_way_loss
 from erprm_cli.progress import News
@@ -346,9 +346,7 @@ def test_a_head_learns_the_same_and_loads_as_a_token_classifier(base: str, tmp_p
         solution_rows(128, labels=True), config(base, tmp_path / "prm", kind="head", epochs=6.0), log.append
     )
     assert log[-1]["loss"] < 0.7 * log[0]["loss"]
-    model, info = AutoModelForTokenClassification.from_pretrained(
-        tmp_path / "prm", output_loading_info=True
-    )
+    model, info = AutoModelForTokenClassification.from_pretrained(tmp_path / "prm", output_loading_info=True)
     assert not info["missing_keys"] and model.config.id2label == {0: "bad", 1: "good"}
     right = [
         (score > 0.5) == (label > 0.5)
@@ -396,7 +394,9 @@ def test_lora_trains_adapters_alone_and_merges_on_request(base: str, tmp_path: P
     train_prm(rows, config(base, tmp_path / "adapters", **settings), log.append)
     assert not (tmp_path / "adapters" / "model.safetensors").exists()
     if kind == "token":
-        pairs = zip(*(Scorer(str(tmp_path / name)).score(rows) for name in ("merged", "adapters")), strict=True)
+        pairs = zip(
+            *(Scorer(str(tmp_path / name)).score(rows) for name in ("merged", "adapters")), strict=True
+        )
         for one, other in pairs:
             assert one["scores"] == pytest.approx(other["scores"], abs=1e-4)
 
@@ -420,3 +420,18 @@ def test_special_tokens_in_a_text_and_a_missing_padding_token_are_told(
 def test_formats_and_kinds_that_do_not_go_together_are_refused(base: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="give --kind head"):
         PrmData(config(base, tmp_path / "prm", format="trl"))
+
+
+def test_a_model_of_counts_serves_every_eta(base: str, tmp_path: Path) -> None:
+    rows = with_rollouts(solution_rows(16, labels=True))
+    train_prm(rows, config(base, tmp_path / "prm", target="counts", epochs=1.0), lambda row: None)
+    rates = [row["scores"] for row in Scorer(str(tmp_path / "prm")).score(rows)]
+    scorer = Scorer(str(tmp_path / "prm"))
+    assert scorer.eta == 0.0
+    scorer.eta = 2.0
+    for row, rate in zip(scorer.score(rows), rates, strict=True):
+        assert row["scores"] == pytest.approx([label_of_rate(one, 2.0) for one in rate], abs=1e-6)
+    hard = [row | {"eta": None, "estimator": "hard"} for row in solution_rows(16, labels=True)]
+    train_prm(hard, config(base, tmp_path / "hard", epochs=1.0), lambda row: None)
+    with pytest.raises(UserError, match="which do not tell the rate"):
+        Scorer(str(tmp_path / "hard")).eta = 1.0

@@ -202,9 +202,7 @@ def test_a_policy_is_trained_by_two_processes_too(base: str, tmp_path: Path) -> 
     settings: dict[str, Any] = {"epochs": 1.0, "lr": 1e-2, "batch_size": 16, "log_every": 1}
     logs: list[list[Any]] = []
     for name, number in (("one", None), ("two", 2)):
-        config = PolicyTrainingConfig(
-            base=base, output=tmp_path / name, num_processes=number, **settings
-        )
+        config = PolicyTrainingConfig(base=base, output=tmp_path / name, num_processes=number, **settings)
         logs.append([])
         train_policy(solution_rows(32), template, config, logs[-1].append)
     assert [row["loss"] for row in logs[1]] == pytest.approx([row["loss"] for row in logs[0]], rel=1e-4)
