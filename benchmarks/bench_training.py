@@ -7,7 +7,8 @@ trl        what TRL 1.13's PRM trainer does: token classification, random batche
 erprm      two rows of the output layer (against trl: a head) at the tags, micro-batches by length
 
 All sides train the same random Llama on the same solutions with the same AdamW and on average as many
-solutions in a forward pass (--micro-tokens holds their tokens without padding), each in a process of its own, in turn, the best of --runs; Trainer's own cost, the same for all,
+solutions in a forward pass (--micro-tokens holds their tokens without padding), each in a process of its
+own, in turn, the best of --runs; Trainer's own cost, the same for all,
 is in none. Their losses and gradients of one batch are compared first. Lengths are those of MATH: log-normal,
 median 215 tokens, deviation 0.65, cut to 512; a step has about 30 tokens. A token counts once, padding never.
 Added memory is the peak beyond weights, gradients and optimizer states.
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import LlamaConfig, LlamaForCausalLM, LlamaForTokenClassification
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, LlamaConfig
 
 from erprm_cli.prm import output_at, pad
 from erprm_cli.prm_training import two_way_loss
@@ -70,7 +71,7 @@ def make_examples(path: Path, count: int, vocabulary: int) -> None:
 
 def make_model(setting: Setting) -> Any:
     torch.manual_seed(0)
-    config = LlamaConfig(
+    config: Any = LlamaConfig(
         vocab_size=setting.vocabulary,
         hidden_size=setting.width,
         intermediate_size=setting.width * 4,
@@ -78,12 +79,11 @@ def make_model(setting: Setting) -> Any:
         num_attention_heads=setting.width // 64,
         num_key_value_heads=setting.width // 64,
         max_position_embeddings=BLOCK,
-        num_labels=2,
-        classifier_dropout=0.0,
-        attn_implementation="flash_attention_2" if setting.packed and setting.device == "cuda" else None,
     )
-    kind = LlamaForCausalLM if setting.kind == "token" else LlamaForTokenClassification
-    return kind(config).to(setting.device).train()
+    config.num_labels, config.classifier_dropout = 2, 0.0
+    kind: Any = AutoModelForCausalLM if setting.kind == "token" else AutoModelForTokenClassification
+    attention = "flash_attention_2" if setting.packed and setting.device == "cuda" else None
+    return kind.from_config(config, attn_implementation=attention).to(setting.device).train()
 
 
 class Side:
@@ -137,7 +137,7 @@ class Side:
     def backward(self, batch: Any) -> float:
         with torch.autocast(self.setting.device, torch.bfloat16, enabled=self.setting.device == "cuda"):
             loss = self.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return float(loss.detach())
 
     def check(self) -> tuple[float, float]:
@@ -231,7 +231,8 @@ def compare(name: str, ours: Setting, theirs: Setting, options: argparse.Namespa
     rates = [tokens / seconds for seconds in best]
     line = (
         f"{name:34} {rates[0]:9,.0f} {rates[1]:9,.0f} {rates[0] / rates[1]:6.2f}   "
-        f"{added[0] / 2**20:7,.0f} {added[1] / 2**20:7,.0f} {added[0] / added[1]:6.2f}   {loss:.6f} {other_loss:.6f}"
+        f"{added[0] / 2**20:7,.0f} {added[1] / 2**20:7,.0f} {added[0] / added[1]:6.2f}   "
+        f"{loss:.6f} {other_loss:.6f}"
     )
     if options.peak_tflops:
         for worker, rate in zip(workers, rates, strict=True):

@@ -18,10 +18,6 @@ def score(
     source: options.Source = "-",
     output: options.Target = "-",
     prm_format: options.PrmFormatName = None,
-    eta: Annotated[
-        float | None,
-        typer.Option(help="Give scores as labels at this eta, whatever the model was trained at."),
-    ] = None,
     batch_tokens: Annotated[
         int, typer.Option(min=0, help="Tokens in one forward pass, padding included; 0 suits the device.")
     ] = 0,
@@ -38,8 +34,7 @@ def score(
 
     Adds scores (one float in [0, 1] per step) and prm. INPUT holds solutions as `erprm sample` writes them.
     A solution that cannot be scored, as one longer than the model can read, is a bad row. With -o, a
-    repeated run scores what is missing. A model trained with --target counts tells rates of success; --eta
-    makes labels of them, at any eta.
+    repeated run scores what is missing.
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
@@ -50,7 +45,6 @@ def score(
         "command": "score",
         "prm": prm,
         "prm_format": prm_format,
-        "eta": None if eta is None else str(eta),
         "revision": revision,
         "dtype": dtype.value,
     }
@@ -74,8 +68,6 @@ def score(
                 revision=revision,
                 trust_remote_code=trust_remote_code,
             )
-            if eta is not None:
-                loaded.eta = eta
             news.say(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 

@@ -47,7 +47,7 @@ class Silence(News):
 
 
 def accelerate_config(name: str) -> Path:
-    """Return a shipped configuration of accelerate by its name, or the file that `name` is; else UsageError."""
+    """Return a shipped configuration of accelerate by name, or the file that `name` is; or UsageError."""
     folder = Path(str(files("erprm_cli.templates") / "accelerate"))
     path = Path(name) if name.endswith((".yaml", ".yml", ".json")) else folder / f"{name}.yaml"
     if not path.is_file():

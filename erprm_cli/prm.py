@@ -8,11 +8,10 @@ B solutions, T tokens (padded), D width of the model, N tags of all B solutions,
 R rows of the output layer that are read
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
-from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ from torch.nn.functional import linear
 from erprm_cli import models
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.jsonl import Row
-from erprm_cli.labels import eta_of_row, relabel
 from erprm_cli.prm_formats import PrmFormat, known_format, prm_format, prm_format_names
 from erprm_cli.prm_loading import load_prm
 
@@ -311,27 +309,6 @@ class Scorer:
         self.batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
         self.num_tokens = 0  # read so far
         self.num_padded = 0  # read so far, padding included
-        self._relabelled: Callable[[float], float] | None = None
-
-    @property
-    def eta(self) -> float:
-        """The eta of the labels that the model was trained on; setting another one converts all scores to it.
-
-        f_to(f_eta^-1(score)): exact for a model that tells f_eta of the rate of success. UserError where the
-        model's own eta is not known or infinite.
-        """
-        card = self.card or {}
-        try:
-            return eta_of_row(card.get("eta"), card.get("estimator", ""))
-        except ValueError:
-            raise UserError(f"{self.name}: {CARD} does not say at which eta it was trained") from None
-
-    @eta.setter
-    def eta(self, to: float) -> None:
-        own = self.eta
-        if isinf(own):
-            raise UserError(f"{self.name} was trained on labels at eta {own:g}, which do not tell the rate")
-        self._relabelled = lambda score: relabel(score, own, to)
 
     def encode(self, row: Row) -> Tagged:
         """Tokenise a solution row; RowError if it cannot be scored."""
@@ -360,8 +337,6 @@ class Scorer:
             for (row, _), values in zip(window, scores, strict=True):
                 if self.outcome_only:
                     values = values[-1:] * len(values)
-                if self._relabelled is not None:
-                    values = [self._relabelled(value) for value in values]
                 yield row | {"scores": values, "prm": self.name}
 
     @torch.inference_mode()

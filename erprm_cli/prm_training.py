@@ -7,8 +7,8 @@ At the tag after step l, with target v_l and g, b the logits of good and bad:
 in float32. What v_l is (`target`):
 
     labels   the label of the step, neither rounded nor cast: the paper's
-    counts   k_l / K_l, the share of right completions among the row's K_l rollouts; the loss counts K_l times,
-             which makes it the negative log likelihood of k_l successes in K_l trials. The model then tells
+    counts   k_l / K_l, the share of right completions among the row's K_l rollouts; the loss counts K_l
+             times, which makes it the negative log likelihood of k_l successes in K_l trials. The model then tells
              the rate, and f_eta of it is the label at any eta (`erprm score --eta`). The last step has one
              trial, the solution's own outcome, and so 1/K of the weight of another step.
 
@@ -172,8 +172,8 @@ class PrmData(Data):
             )
         if self.facts["shared"]:
             news.warn(
-                f"{self.facts['shared']:,} solutions of {self.config.eval} are of problems that are trained on, "
-                "so that what they measure is memory"
+                f"{self.facts['shared']:,} solutions of {self.config.eval} are of problems that are trained "
+                "on, so that what they measure is memory"
             )
         if (self.config.eval or self.config.eval_fraction) and self.examples("eval") is None:
             raise UserError("nothing to validate on: a larger --eval-fraction or another --eval gives some")
@@ -204,8 +204,8 @@ class PrmData(Data):
         """Return loss, and Brier score, calibration error and AUC of the outcome.
 
         The first two compare rates of success: score and target go through the inverse of f_eta, so that a
-        target is the Monte Carlo rate k/K; at an infinite eta, which does not tell the rate, they are compared
-        as they are. AUC is that of the least score of a solution, by which best-of-n chooses.
+        target is the Monte Carlo rate k/K; at an infinite eta, which does not tell the rate, they are
+        compared as they are. AUC is that of the least score of a solution, by which best-of-n chooses.
         """
         examples = self.examples("eval")
         assert examples is not None

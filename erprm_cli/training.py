@@ -264,15 +264,15 @@ class Data:
         too_long, truncated = self.facts["too_long"], self.facts["truncated"]
         if too_long:
             news.warn(
-                f"{too_long:,} of {too_long + self.count:,} solutions have more than {self.max_tokens} tokens "
-                "and are left out; --max-length sets the limit, up to what the base can read"
+                f"{too_long:,} of {too_long + self.count:,} solutions have more than {self.max_tokens} "
+                "tokens and are left out; --max-length sets the limit, up to what the base can read"
             )
         if truncated:
             news.warn(f"{truncated:,} solutions of more than {self.max_tokens} tokens lost their last steps")
         if self.facts["special"]:
             news.warn(
-                f"{self.facts['special']:,} solutions hold special tokens of the tokenizer in their text, which "
-                "the model reads as such; take them out of problem and steps if that is not meant"
+                f"{self.facts['special']:,} solutions hold special tokens of the tokenizer in their text, "
+                "which the model reads as such; take them out of problem and steps if that is not meant"
             )
         if not self.count:
             raise UserError(
@@ -550,7 +550,7 @@ class _Trainer(Trainer):
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            draft = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            draft = self.run_folder / "draft" / f"checkpoint-{self.state.global_step}"
             for path in draft.rglob("*"):
                 if path.is_file():
                     _sync(path)

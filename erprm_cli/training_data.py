@@ -171,7 +171,7 @@ def collate(examples: Sequence[Example], packed: bool = False) -> dict[str, Tens
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """How a batch is cut: tokens of a forward pass, packed or padded, and which process this is of how many."""
+    """How a batch is cut: tokens of a forward pass, packed or padded; which process this is of how many."""
 
     budget: int
     packed: bool

@@ -56,7 +56,7 @@ def test_loss_and_gradients_equal_a_plain_full_logits_implementation(
     vocab_size = len(data.tokenizer)
 
     fast = make_model(kind, vocab_size)
-    with output_at(fast, batch["positions"], (ids.good, ids.bad)):
+    with output_at(fast, batch["positions"], data.rows):
         read = {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
         logits = fast(**read, use_cache=False).logits
     assert logits.shape == (sum(len(row["steps"]) for row in rows), 2)
@@ -426,12 +426,6 @@ def test_a_model_of_counts_serves_every_eta(base: str, tmp_path: Path) -> None:
     rows = with_rollouts(solution_rows(16, labels=True))
     train_prm(rows, config(base, tmp_path / "prm", target="counts", epochs=1.0), lambda row: None)
     rates = [row["scores"] for row in Scorer(str(tmp_path / "prm")).score(rows)]
-    scorer = Scorer(str(tmp_path / "prm"))
-    assert scorer.eta == 0.0
-    scorer.eta = 2.0
+    scorer = Scorer(str(tmp_path / "prm"), eta=2.0)
     for row, rate in zip(scorer.score(rows), rates, strict=True):
         assert row["scores"] == pytest.approx([label_of_rate(one, 2.0) for one in rate], abs=1e-6)
-    hard = [row | {"eta": None, "estimator": "hard"} for row in solution_rows(16, labels=True)]
-    train_prm(hard, config(base, tmp_path / "hard", epochs=1.0), lambda row: None)
-    with pytest.raises(UserError, match="which do not tell the rate"):
-        Scorer(str(tmp_path / "hard")).eta = 1.0
