@@ -33,6 +33,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "label": ([], {"id": "a"}, "rollouts"),
     "train": (["-o", "{tmp}/prm"], SOLUTION, "labels"),
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
+    "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "bon": ([], SOLUTION, "scores"),
     "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
 }
