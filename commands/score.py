@@ -18,6 +18,13 @@ def score(
     source: options.Source = "-",
     output: options.Target = "-",
     prm_format: options.PrmFormatName = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            help="Turn scores into labels at this eta; for a model of counts, soft labels or a known eta.",
+            show_default="as they are",
+        ),
+    ] = None,
     batch_tokens: Annotated[
         int, typer.Option(min=0, help="Tokens in one forward pass, padding included; 0 suits the device.")
     ] = 0,
@@ -47,6 +54,7 @@ def score(
         "prm_format": prm_format,
         "revision": revision,
         "dtype": dtype.value,
+        "eta": None if eta is None else str(eta),  # JSON has no inf
     }
     with (
         bad_rows(errors, max_errors) as bad,
@@ -63,6 +71,7 @@ def score(
             loaded = Scorer(
                 prm,
                 form=prm_format,
+                eta=eta,
                 dtype=dtype.value,
                 batch_tokens=batch_tokens,
                 revision=revision,

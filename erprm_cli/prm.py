@@ -25,6 +25,7 @@ from torch.nn.functional import linear
 from erprm_cli import models
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.jsonl import Row
+from erprm_cli.labels import relabel
 from erprm_cli.prm_formats import PrmFormat, known_format, prm_format, prm_format_names
 from erprm_cli.prm_loading import load_prm
 
@@ -274,6 +275,7 @@ class Scorer:
         name: str,
         *,
         form: str | None = None,
+        eta: float | None = None,
         dtype: str = "auto",
         batch_tokens: int = 0,
         revision: str | None = None,
@@ -281,6 +283,8 @@ class Scorer:
     ) -> None:
         """Load a folder or Hub name, read by the format `form`, or by the one that is known to be its own.
 
+        With `eta`, scores become labels at that eta, exactly: P(good) is taken for a rate of success, or for
+        a label at the eta that the model's card says it has learned.
         At most `batch_tokens` tokens, padding included, are in one forward pass; 0 suits the device.
         """
         device = models.pick_device()
@@ -288,6 +292,7 @@ class Scorer:
         self.card = read_card(name)  # None: not made by erprm
         # A model of outcomes learned the last tag alone, and what it says at the others means nothing.
         self.outcome_only = bool(self.card and self.card.get("settings", {}).get("outcome_only"))
+        self.eta, self.eta_learned = eta, None if eta is None else eta_learned(name, self.card)
         tokenizer = models.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
         self.tagger = Tagger(format_of(name, self.card, form), tokenizer)
         self.form = self.tagger.form
@@ -337,6 +342,8 @@ class Scorer:
             for (row, _), values in zip(window, scores, strict=True):
                 if self.outcome_only:
                     values = values[-1:] * len(values)
+                if self.eta is not None and self.eta_learned is not None:
+                    values = [relabel(value, self.eta_learned, self.eta) for value in values]
                 yield row | {"scores": values, "prm": self.name}
 
     @torch.inference_mode()
@@ -400,6 +407,18 @@ def format_of(name: str, card: Row | None = None, form: str | None = None) -> Pr
             f"{', '.join(prm_format_names())}, or a .toml file"
         )
     return prm_format(known)
+
+
+def eta_learned(name: str, card: Row | None) -> float:
+    """Return the eta of the labels that a model's scores are: 0, of rates, unless its card says another."""
+    if card is None or card.get("settings", {}).get("target") == "counts" or "eta" not in card:
+        return 0.0
+    eta = card["eta"]
+    if eta is None:
+        raise UsageError(
+            f"{name} has learned labels at an infinite eta, from which no other can be made; leave --eta out"
+        )
+    return float(eta)
 
 
 def read_card(name: str) -> Row | None:

@@ -77,7 +77,7 @@ def load_prm(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from printing a table of weights that are not needed, as those of a language model."""
+    """Keep transformers from printing a table of the weights that are not needed, as a lm_head."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

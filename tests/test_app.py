@@ -34,6 +34,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "train": (["-o", "{tmp}/prm"], SOLUTION, "labels"),
     "export": (["tiny", "-o", "{tmp}/head"], {}, ""),
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
+    "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "bon": ([], SOLUTION, "scores"),
     "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
 }
