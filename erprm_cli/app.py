@@ -11,7 +11,20 @@ import typer
 from erprm_cli.errors import Stopped, UserError
 
 # In the order `erprm --help` lists them.
-COMMANDS = ("sample", "rollout", "label", "train", "export", "score", "inspect", "bon", "rlhf")
+COMMANDS = (
+    "sample",
+    "rollout",
+    "label",
+    "train",
+    "export",
+    "score",
+    "inspect",
+    "bon",
+    "processbench",
+    "calibrate",
+    "show",
+    "rlhf",
+)
 MODEL_LIBRARIES = ("accelerate", "datasets", "pyarrow", "torch", "transformers")  # the extra "train"
 
 
