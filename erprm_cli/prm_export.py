@@ -1,8 +1,8 @@
 """A process reward model in another shape: adapters merged, or a language model as a token classifier.
 
 The logits of `good` and `bad` at a tag are two rows of the output matrix times the hidden state there. A
-token classification model whose head is these two rows (class 0 bad, class 1 good) gives the same two logits, and
-so the same scores, without the rest of the matrix. Libraries that know no PRM load it as what it is.
+token classification model whose head is these two rows (class 0 bad, class 1 good) gives the same two
+logits, and so the same scores, without the rest of the matrix. Libraries that know no PRM load it as it is.
 """
 
 import copy
