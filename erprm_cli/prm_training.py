@@ -9,8 +9,8 @@ in float32. What v_l is (`target`):
     labels   the label of the step, neither rounded nor cast: the paper's
     counts   k_l / K_l, the share of right completions among the row's K_l rollouts; the loss counts K_l
              times, which makes it the negative log likelihood of k_l successes in K_l trials. The model then
-             tells the rate, and f_eta of it is the label at any eta (`erprm score --eta`). The last step has one
-             trial, the solution's own outcome, and so 1/K of the weight of another step.
+             tells the rate, and f_eta of it is the label at any eta (`erprm score --eta`). The last step has
+             one trial, the solution's own outcome, and so 1/K of the weight of another step.
 
 How the losses of a batch become one (`weighting`):
 
