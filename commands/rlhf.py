@@ -36,6 +36,14 @@ def rlhf(
     epochs: Annotated[float, typer.Option(min=0.0, help="Passes over what was kept.")] = 2.0,
     lr: Annotated[float, typer.Option(help="Learning rate of round 1; it falls linearly.")] = 5e-7,
     batch_size: Annotated[int, typer.Option(min=1, help="Solutions of an optimizer step.")] = 128,
+    lora_rank: options.LoraRank = 0,
+    micro_batch_tokens: options.MicroBatchTokens = 0,
+    packing: options.Packing = None,
+    gradient_checkpointing: options.GradientCheckpointing = False,
+    attn_implementation: options.AttnImplementation = None,
+    accelerate_config: options.AccelerateConfig = None,
+    num_processes: options.NumProcesses = None,
+    save_steps: options.SaveSteps = 500,
     seed: options.Seed = 0,
     *,
     engine: EngineConfig,
@@ -73,8 +81,18 @@ def rlhf(
         epochs=epochs,
         lr=lr,
         batch_size=batch_size,
+        lora_rank=lora_rank,
         seed=seed,
     )
+    how = {
+        "micro_batch_tokens": micro_batch_tokens,
+        "packing": packing,
+        "gradient_checkpointing": gradient_checkpointing,
+        "attn_implementation": attn_implementation,
+        "accelerate_config": accelerate_config,
+        "num_processes": num_processes,
+        "save_steps": save_steps,
+    }
     recipe = policy_template(template)
     settings = {"command": "rlhf", **asdict(config), "template": recipe.name, "eval": evaluation}
     with bad_rows(errors, max_errors) as bad, open_output("-", {}) as out, News("rlhf", quiet) as news:
@@ -83,6 +101,6 @@ def rlhf(
         if not problems:
             return
         check_run_directory(directory, settings, overwrite=overwrite)
-        raft = Raft(config, engine, recipe, directory, evaluation, news, bad.note)
+        raft = Raft(config, engine, recipe, directory, evaluation, news, bad.note, how)
         for row in raft.run(problems):
             out.write(row)

@@ -17,6 +17,14 @@ def score(
     prm: options.Prm,
     source: options.Source = "-",
     output: options.Target = "-",
+    prm_format: options.PrmFormatName = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            help="Turn scores into labels at this eta; for a model of counts, soft labels or a known eta.",
+            show_default="as they are",
+        ),
+    ] = None,
     batch_tokens: Annotated[
         int, typer.Option(min=0, help="Tokens in one forward pass, padding included; 0 suits the device.")
     ] = 0,
@@ -44,8 +52,15 @@ def score(
     from erprm_cli.streams import peek
 
     share = choose_shard(shard, News("score", quiet))
-    settings = {"command": "score", "prm": prm, "revision": revision, "dtype": dtype.value}
-    settings |= share.settings()
+    settings = {
+        "command": "score",
+        "prm": prm,
+        "prm_format": prm_format,
+        "revision": revision,
+        "dtype": dtype.value,
+        "eta": None if eta is None else str(eta),  # JSON has no inf
+        **share.settings(),
+    }
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
@@ -61,14 +76,15 @@ def score(
 
             loaded = Scorer(
                 prm,
+                form=prm_format,
+                eta=eta,
                 dtype=dtype.value,
                 batch_tokens=batch_tokens,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
             )
             out.made_with(made_with(loaded, "transformers"))
-            if loaded.card is None:
-                news.warn(f"{prm} has no erprm.json; it is read as a PRM of the format er-prm")
+            news.say(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 
         def encoded(row: Row) -> "tuple[Row, Tagged] | None":

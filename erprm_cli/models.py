@@ -34,7 +34,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """Load a tokenizer; UserError if there is none of that name."""
-    with _explained(name):
+    with explained(name):
         return AutoTokenizer.from_pretrained(
             resolve(name), revision=revision, trust_remote_code=trust_remote_code
         )
@@ -44,7 +44,7 @@ def load_causal_lm(
     name: str, *, dtype: torch.dtype, revision: str | None = None, trust_remote_code: bool = False
 ) -> Any:
     """Load a causal language model in `dtype` on the CPU; safetensors only."""
-    with _explained(name):
+    with explained(name):
         return AutoModelForCausalLM.from_pretrained(
             resolve(name),
             dtype=dtype,
@@ -54,7 +54,7 @@ def load_causal_lm(
         )
 
 
-class _explained:
+class explained:
     """Turn what from_pretrained raises for a wrong name or folder into one line."""
 
     def __init__(self, name: str) -> None:

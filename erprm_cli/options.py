@@ -68,6 +68,14 @@ Engine = Annotated[
     EngineName,
     typer.Option(help="What runs the model; auto: server with --base-url, vllm where it has a GPU."),
 ]
+PrmFormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--prm-format",
+        help="How the PRM is asked and read: a shipped name or a .toml file; else its own.",
+        show_default="what the model says",
+    ),
+]
 DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", help="Number type; auto: bfloat16 on a GPU, float32 on a CPU.")
 ]
@@ -121,6 +129,42 @@ EstimatorOption = Annotated[
 AggregateOption = Annotated[
     Aggregate, typer.Option("--aggregate", help="How the scores of steps make one of a solution.")
 ]
+
+# Training
+MicroBatchTokens = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Tokens in a forward pass of a device; changes speed and memory only. 0: 2048 on a CPU, "
+        "16384 on a GPU.",
+    ),
+]
+Packing = Annotated[
+    bool | None,
+    typer.Option(
+        help="Pack solutions without padding, instead of grouping them by length.",
+        show_default="with flash attention",
+    ),
+]
+LoraRank = Annotated[
+    int, typer.Option(min=0, help="Train low-rank adapters of this rank (peft); 0 trains all weights.")
+]
+GradientCheckpointing = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
+]
+AttnImplementation = Annotated[
+    str | None, typer.Option(help="sdpa, flash_attention_2, eager, ..., as transformers calls it.")
+]
+AccelerateConfig = Annotated[
+    str | None,
+    typer.Option(
+        help="Start processes by accelerate: multi-gpu, fsdp2, zero2, zero3, multi-cpu, or a .yaml file."
+    ),
+]
+NumProcesses = Annotated[
+    int | None, typer.Option(min=1, help="Processes to start.", show_default="one for each GPU")
+]
+SaveSteps = Annotated[int, typer.Option(min=0, help="Steps between checkpoints; 0 keeps none.")]
 
 
 def group(name: str, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:

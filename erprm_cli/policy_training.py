@@ -8,17 +8,24 @@ where a token would reach over the border between them, the solution is tokenise
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
 
+from erprm_cli import models
 from erprm_cli.jsonl import Row
+from erprm_cli.launching import config_to_job
 from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.progress import News
 from erprm_cli.prompts import encode_prompt, render_end, render_prompt
-from erprm_cli.training import Data, Example, Log, TrainingConfig, finished, fit, save
+from erprm_cli.training import Data, Log, TrainingConfig, settings_table, train
+from erprm_cli.training_data import Example
 
 HASHED = ("problem", "solution")
 
@@ -35,22 +42,26 @@ class PolicyTrainingConfig(TrainingConfig):
 class PolicyData(Data):
     """Solutions as examples: the targets are their tokens, each at the position before it."""
 
-    def __init__(self, template: PolicyTemplate, config: PolicyTrainingConfig) -> None:
+    def __init__(self, template: PolicyTemplate, config: TrainingConfig) -> None:
         """Load the tokenizer; UserError if the output folder is taken or the template does not suit."""
-        finished(config, config.settings() | {"template": template.name})
-        super().__init__(config)
         self.template = template
+        super().__init__(config)
         self.end = render_end(template, self.tokenizer)
+
+    @property
+    def settings(self) -> Row:
+        return self.config.settings() | {"template": self.template.name}
 
     def add(self, row: Row) -> None:
         """Keep one solution, or count it as too long."""
         ids, begin = self.encode(row["problem"], row["solution"], row.get("finish_reason") != "length")
         if len(ids) > self.max_tokens:
-            self.too_long += 1
+            self.facts["too_long"] += 1
             return
         positions = np.arange(begin - 1, len(ids) - 1, dtype=np.int32)
-        example = Example(np.array(ids, np.int32), positions, np.array(ids[begin:], np.int64))
-        self.keep(example, row, HASHED)
+        targets = np.array(ids[begin:], np.int32)
+        weights = np.ones(len(targets), np.float32)
+        self.keep(Example(np.array(ids, np.int32), positions, targets, weights), row, HASHED)
 
     def encode(self, problem: str, solution: str, ended: bool = True) -> tuple[list[int], int]:
         """Return the ids of prompt, solution and its end, and how many of them are the prompt's."""
@@ -67,10 +78,40 @@ class PolicyData(Data):
         assert not isinstance(ids, str)  # there is a tokenizer
         return list(ids)
 
+    def load_model(self, dtype: torch.dtype) -> Any:
+        config = self.config
+        with models.explained(config.base):
+            return AutoModelForCausalLM.from_pretrained(
+                models.resolve(config.base),
+                dtype=dtype,
+                use_safetensors=True,
+                revision=config.revision,
+                trust_remote_code=config.trust_remote_code,
+                attn_implementation=config.attn_implementation,
+            )
+
+    def loss(self, logits_NV: Tensor, target_N: Tensor) -> Tensor:
+        return token_loss(logits_NV, target_N)
+
+    def card(self, settings: Row, last: Row) -> tuple[Row, str]:
+        card = {"kind": "policy", "settings": settings, "result": last}
+        return card, model_card(card)
+
+    def job(self, config: TrainingConfig) -> Row:
+        """Return what another process needs to make an object like this."""
+        return {"command": "rlhf", "config": config_to_job(config), "template": asdict(self.template)}
+
+    @classmethod
+    def of_job(cls, job: Row) -> "PolicyData":
+        template = job["template"]
+        lists = {name: tuple(template[name]) for name in ("answers", "stop")}
+        config = PolicyTrainingConfig(**job["config"] | {"output": Path(job["config"]["output"])})
+        return cls(PolicyTemplate(**template | lists), config)
+
 
 def token_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
-    """Return the sum of the cross entropies of the tokens, in float32."""
-    return cross_entropy(logits_NV.float(), target_N, reduction="sum")
+    """Return the cross entropies [N] of the tokens, in float32."""
+    return cross_entropy(logits_NV.float(), target_N, reduction="none")
 
 
 def train_policy(
@@ -81,29 +122,15 @@ def train_policy(
     news: News | None = None,
 ) -> Row:
     """Fine-tune on rows with `problem` and `solution`, write config.output, return the last log row."""
-    news = news or News("rlhf")
     data = PolicyData(template, config)
     for row in rows:
         data.add(row)
-    data.check(news)
-    settings = config.settings() | {"template": template.name, "data": data.hash}
-    last = finished(config, settings)
-    if last is not None:
-        log(last)
-        return last
-    model = data.load_model(news)
-    last = fit(model, data, None, token_loss, log)
-    last["model"] = str(config.output)
-    card = {"kind": "policy", "settings": settings, "result": last}
-    save(model, data, card, model_card(card))
-    log(last)
-    return last
+    return train(data, log, news or News("rlhf"))
 
 
 def model_card(card: Row) -> str:
     """Return README.md of a fine-tuned policy."""
     settings, result = card["settings"], card["result"]
-    table = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
     return f"""---
 library_name: transformers
 tags: [erprm]
@@ -115,7 +142,7 @@ tags: [erprm]
 
 | setting | value |
 |---|---|
-{table}
+{settings_table(settings)}
 
 Last logged loss {result["loss"]:.4f} after {result["step"]:,} steps.
 """

@@ -46,6 +46,7 @@ class RaftConfig:
     epochs: float = 2.0
     lr: float = 5e-7
     batch_size: int = 128
+    lora_rank: int = 0  # 0: all weights are trained; adapters are merged after each round
     seed: int = 0
 
 
@@ -61,12 +62,14 @@ class Raft:
         evaluation: str | None,
         news: News,
         note: Callable[[str, str, str], object] | None = None,
+        how: Row | None = None,
     ) -> None:
         """Run in `directory`; `evaluation` names the problems of the greedy evaluation, if there is one.
 
-        `note` is told of answers without a verdict, as `Grader` says.
+        `note` is told of answers without a verdict, as `Grader` says. `how` holds further settings of the
+        fine-tuning that do not decide its result (TrainingConfig.FREE).
         """
-        self.note = note
+        self.note, self.how = note, how or {}
         self.config, self.engine, self.template = config, engine, template
         self.directory, self.evaluation, self.news = directory, evaluation, news
 
@@ -168,8 +171,11 @@ class Raft:
             epochs=self.config.epochs,
             lr=self._lr(iteration),
             batch_size=self.config.batch_size,
+            lora_rank=self.config.lora_rank,
+            merge_lora=self.config.lora_rank > 0,
             seed=self.config.seed + iteration,
             trust_remote_code=self.engine.trust_remote_code,
+            **self.how,
         )
         train_policy(read_rows(str(selected), records.solution), self.template, config, news=self.news)
         return str(trained)

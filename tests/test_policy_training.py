@@ -10,7 +10,7 @@ from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.policy_training import PolicyData, PolicyTrainingConfig, token_loss, train_policy
 from erprm_cli.prm import output_at
 from erprm_cli.prompts import encode_prompt, render_end, render_prompt
-from erprm_cli.training import collate
+from erprm_cli.training_data import Examples, collate
 from tests.tiny_models import make_model, make_tokenizer, save_model, solution_rows
 
 PLAIN = PolicyTemplate("plain", "Question: {problem}\nAnswer:\n")
@@ -26,10 +26,16 @@ def data(base: str, template: PolicyTemplate, output: Path) -> PolicyData:
     return PolicyData(template, PolicyTrainingConfig(base=base, output=output))
 
 
+def examples(prepared: PolicyData) -> Examples:
+    found = prepared.examples()
+    assert found is not None
+    return found
+
+
 def test_a_plain_prompt_is_masked_and_the_end_of_sequence_learned(base: str, tmp_path: Path) -> None:
     prepared = data(base, PLAIN, tmp_path / "policy")
     prepared.add({"problem": "Tom has 3?", "solution": "So 3."})
-    example, tokenizer = prepared.examples[0], prepared.tokenizer
+    example, tokenizer = examples(prepared)[0], prepared.tokenizer
     text = "".join(tokenizer.convert_ids_to_tokens(example.ids.tolist()))
     assert text == "<s>Question: Tom has 3?\nAnswer:\nSo 3.</s>"
     assert "".join(tokenizer.convert_ids_to_tokens(example.targets.tolist())) == "So 3.</s>"
@@ -39,7 +45,7 @@ def test_a_plain_prompt_is_masked_and_the_end_of_sequence_learned(base: str, tmp
 def test_a_solution_that_was_cut_off_does_not_teach_to_end(base: str, tmp_path: Path) -> None:
     prepared = data(base, PLAIN, tmp_path / "policy")
     prepared.add({"problem": "Tom has 3?", "solution": "So 3", "finish_reason": "length"})
-    assert prepared.tokenizer.eos_token_id not in prepared.examples[0].ids
+    assert prepared.tokenizer.eos_token_id not in examples(prepared)[0].ids
 
 
 def test_a_chat_is_learned_from_where_the_assistant_begins_to_the_end_of_its_turn(
@@ -77,15 +83,15 @@ def test_loss_and_gradients_equal_those_of_transformers(base: str, tmp_path: Pat
     prepared = data(base, PLAIN, tmp_path / "policy")
     for row in solution_rows(5):
         prepared.add(row)
-    batch = collate(prepared.examples)
+    batch = collate(list(examples(prepared)))
     fast, plain = (make_model(kind, len(prepared.tokenizer)) for _ in range(2))
     with output_at(fast, batch["positions"]):
-        loss = token_loss(fast(input_ids=batch["input_ids"]).logits, batch["targets"]) / len(batch["targets"])
+        loss = token_loss(fast(input_ids=batch["input_ids"]).logits, batch["targets"]).mean()
     loss.backward()
     labels = torch.full_like(batch["input_ids"], -100)
     labels.view(-1)[batch["positions"] + 1] = batch["targets"]
     mask = torch.ones_like(batch["input_ids"])
-    for number, example in enumerate(prepared.examples):
+    for number, example in enumerate(examples(prepared)):
         mask[number, len(example.ids) :] = 0
     expected = plain(input_ids=batch["input_ids"], attention_mask=mask, labels=labels).loss
     expected.backward()

@@ -24,7 +24,7 @@ def naive_scores(model: Any, tokenizer: Any, row: dict[str, Any]) -> list[float]
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2", "gemma3", "cohere"])
 def test_batched_scores_equal_full_logits_one_row_at_a_time(tmp_path: Path, kind: str) -> None:
-    scorer = Scorer(str(save_model(tmp_path)), batch_tokens=200)
+    scorer = Scorer(str(save_model(tmp_path)), form=ER_PRM, batch_tokens=200)
     tokenizer = make_tokenizer()
     scorer.model = make_model(kind, len(tokenizer))
     for row in scorer.score(solution_rows(12)):
@@ -36,7 +36,7 @@ def test_batched_scores_equal_full_logits_one_row_at_a_time(tmp_path: Path, kind
 
 def test_scores_come_in_the_order_of_the_rows_with_their_unknown_fields(tmp_path: Path) -> None:
     rows = [row | {"note": number} for number, row in enumerate(solution_rows(9))]
-    scored = list(Scorer(str(save_model(tmp_path))).score(rows))
+    scored = list(Scorer(str(save_model(tmp_path)), form=ER_PRM).score(rows))
     assert [row["note"] for row in scored] == list(range(9))
     assert all(row["prm"] == str(tmp_path) for row in scored)
     assert [{name: row[name] for name in rows[0]} for row in scored] == rows
@@ -46,7 +46,7 @@ def test_scoring_draws_a_bounded_part_of_an_endless_stream(tmp_path: Path) -> No
     drawn = []
     row = solution_rows(1)[0]
     endless = (drawn.append(number) or row for number in count())  # type: ignore[func-returns-value]
-    scores = Scorer(str(save_model(tmp_path)), batch_tokens=64).score(endless)
+    scores = Scorer(str(save_model(tmp_path)), form=ER_PRM, batch_tokens=64).score(endless)
     assert [len(next(scores)["scores"]) for _ in range(100)] == [1] * 100
     assert len(drawn) < 200
 
@@ -83,7 +83,7 @@ def test_words_that_are_not_one_token_or_the_same_token_are_refused() -> None:
 
 
 def test_a_solution_longer_than_the_model_reads_is_a_bad_row(tmp_path: Path) -> None:
-    scorer = Scorer(str(save_model(tmp_path, max_positions=20)))
+    scorer = Scorer(str(save_model(tmp_path, max_positions=20)), form=ER_PRM)
     row = solution_rows(1)[0]
     with pytest.raises(RowError, match="at most 20 can be read"):
         scorer.encode(row | {"steps": row["steps"] * 3})
@@ -100,7 +100,7 @@ def test_ids_that_the_tokenizer_does_not_confirm_are_refused(tmp_path: Path) -> 
 
 
 def test_scores_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
-    scorer = Scorer(str(save_model(tmp_path)))
+    scorer = Scorer(str(save_model(tmp_path)), form=ER_PRM)
     scorer.model.model.norm.weight.data.fill_(float("nan"))
     with pytest.raises(UserError, match="no numbers"):
         next(scorer.score(solution_rows(1)))

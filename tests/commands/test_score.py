@@ -11,7 +11,8 @@ from tests.tiny_models import save_model, solution_rows
 
 @pytest.fixture(scope="module")
 def prm(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_model(tmp_path_factory.mktemp("prm"), max_positions=64))
+    folder = save_model(tmp_path_factory.mktemp("Llama3.1-Math-PRM") / "Llama3.1-Math-PRM", max_positions=64)
+    return str(folder)
 
 
 def write(path: Path, count: int) -> Path:
@@ -24,7 +25,7 @@ def test_scores_and_prm_are_added_and_nothing_else_changes(
 ) -> None:
     source = write(tmp_path / "solutions.jsonl", 6)
     result = erprm("score", source, "--prm", prm)
-    assert result.exception is None and "no erprm.json" in result.stderr
+    assert result.exception is None and "is read by the format er-prm" in result.stderr
     for line, row in zip(result.stdout.splitlines(), solution_rows(6), strict=True):
         scored = orjson.loads(line)
         assert all(0.0 <= score <= 1.0 for score in scored["scores"])

@@ -1,0 +1,50 @@
+"""erprm export: a trained process reward model in another shape."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from erprm_cli import options
+from erprm_cli.progress import News
+
+Kind = StrEnum("Kind", ["token", "head"])
+
+
+def export(
+    prm: Annotated[str, typer.Argument(metavar="PRM", help="Token PRM: a folder or a Hub name.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="New folder that the model is written to.")
+    ],
+    kind: Annotated[
+        Kind, typer.Option(help="head: a token classification model; token: as it is, adapters merged.")
+    ] = Kind.head,
+    prm_format: options.PrmFormatName = None,
+    dtype: Annotated[
+        options.Dtype, typer.Option("--dtype", help="Number type to save in; auto: that of PRM.")
+    ] = options.Dtype.auto,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Export a process reward model to a token classifier.
+
+    Its head is the two rows of the output matrix that the PRM is read by, so that its scores are the same;
+    transformers and vLLM load it as a token classification model (class 1 is good). LoRA adapters are merged.
+
+    Example: erprm export prm -o prm-head
+    """
+    with News("export", quiet) as news:
+        from erprm_cli.prm_export import export_prm
+
+        export_prm(
+            prm,
+            output,
+            kind.value,
+            dtype=dtype.value,
+            prm_format=prm_format,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+        news.say(f"{output}: {prm} as a PRM of kind {kind.value}")

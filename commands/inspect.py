@@ -1,0 +1,67 @@
+"""erprm inspect: show what a reward model reads and where it is read."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from erprm_cli import options
+from erprm_cli.jsonl import open_output, read_rows
+from erprm_cli.progress import News
+
+
+class What(StrEnum):
+    prm = "prm"
+
+
+def inspect(
+    what: Annotated[What, typer.Argument(help="What to look at: a process reward model.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder or a Hub name.")],
+    source: options.Source = "-",
+    prm_format: options.PrmFormatName = None,
+    dtype: options.DtypeOption = options.Dtype.auto,
+    revision: options.Revision = None,
+    trust_remote_code: options.TrustRemoteCode = False,
+    limit: options.Limit = 1,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show what a reward model reads, token by token.
+
+    INPUT holds solutions as `erprm sample` writes them; the first -L of them are scored. stderr shows the
+    text as the model gets it, with every scored token marked; rows on stdout tell each one's step, position,
+    token_id, token and score. A tag or word that is not one token where it stands is an error that says what
+    is there instead.
+
+    Example: erprm inspect prm prm solutions.jsonl
+    """
+    from erprm_cli import records
+    from erprm_cli.streams import peek
+
+    with open_output("-", {}, source=source) as out, News(f"inspect {what}", quiet) as news:
+        rows = peek(read_rows(source, records.solution, limit=limit))
+        if rows is None:
+            return
+        from erprm_cli.errors import RowError, UserError
+        from erprm_cli.prm import Scorer
+        from erprm_cli.prm_inspection import described, marked, scored_tokens
+
+        scorer = Scorer(
+            model,
+            form=prm_format,
+            dtype=dtype.value,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+        )
+        news.say(described(scorer))
+        for row in rows:
+            try:
+                tagged = scorer.encode(row)
+            except RowError as error:
+                raise UserError(f"{row['id']}, sample {row['sample']}: {error}") from None
+            tokens = list(scored_tokens(scorer, row, tagged))
+            news.say(
+                f"{row['id']}, sample {row['sample']}: {len(tagged.ids):,} tokens, {len(tokens)} scores of "
+                f"{len(row['steps'])} steps\n{marked(scorer, tagged, tokens)}"
+            )
+            for token in tokens:
+                out.write(token)

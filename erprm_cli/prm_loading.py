@@ -1,0 +1,129 @@
+"""Loading a process reward model from a folder or the Hub, whoever made it, without running its code.
+
+What a reward model is read by may stand under one of these names in a checkpoint:
+
+    lm_head.*                        a causal language model (kind "token")
+    score.*                          a token classification model of transformers, as TRL saves it
+    score.0.*, score.2.*             Qwen2.5-Math-PRM: Linear, ReLU, Linear
+    v_head.summary.*                 Skywork-o1-Open-PRM: one number
+    score_head.*                     ReasonEval: three classes
+
+All but the first become `score` of the architecture's own token classification model. No published weights
+were at hand: the layouts are those of the owners' model code, tried on small random models.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
+from transformers.utils import cached_file, logging
+
+from erprm_cli import models
+from erprm_cli.errors import UserError
+from erprm_cli.prm_formats import PrmFormat
+
+RENAMED = {r"^v_head\.summary\.": "score.", r"^score_head\.": "score."}
+
+
+def load_prm(
+    name: str,
+    form: PrmFormat,
+    *,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Any:
+    """Load the model that `form` reads, in `dtype` but for a head, which is float32; on the CPU, safetensors.
+
+    `trust_remote_code` concerns language models alone: heads are loaded into transformers' own classes.
+    UserError if a weight that is read is not in the checkpoint: it would be a random one.
+    """
+    path = models.resolve(name)
+    where: dict[str, Any] = {
+        "revision": revision,
+        "use_safetensors": True,
+        "dtype": dtype,
+        "output_loading_info": True,
+        "ignore_mismatched_sizes": True,  # told below
+    }
+    with models.explained(name), _quiet():
+        if form.kind == "token":
+            model, info = AutoModelForCausalLM.from_pretrained(
+                path, trust_remote_code=trust_remote_code, **where
+            )
+        else:
+            model, info = _head_class(name, path, form, revision).from_pretrained(
+                path,
+                num_labels=1 if form.kind == "value" else form.num_labels,
+                key_mapping=RENAMED,
+                **where,
+            )
+    lacking = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
+    if lacking:
+        raise UserError(
+            f"{name} has no {lacking[0]} of the right size, which the format {form.name} (kind {form.kind}) "
+            "reads; take another --prm-format"
+        )
+    if form.kind != "token":
+        model.score.float()
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from printing a table of the weights that are not needed, as a lm_head."""
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def _head_class(name: str, path: str, form: PrmFormat, revision: str | None) -> Any:
+    """Return the class of token classification models to load the checkpoint into."""
+    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+    try:
+        native = AutoModelForTokenClassification._model_mapping[type(config)]
+    except KeyError:
+        native = None
+    if native is None or not hasattr(native, "forward"):
+        raise UserError(
+            f"{name} is a {config.model_type}, of which transformers has no token classification model, as "
+            f"the format {form.name} (kind {form.kind}) needs"
+        )
+    if "score.0.weight" not in weight_names(path, revision):
+        return native
+
+    class WithTwoLayers(native):  # type: ignore[misc, valid-type]
+        """The architecture with the head of Qwen2.5-Math-PRM."""
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            width = config.get_text_config().hidden_size
+            self.score = nn.Sequential(
+                nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.num_labels)
+            )
+            self.post_init()
+
+    return WithTwoLayers
+
+
+def weight_names(path: str, revision: str | None) -> set[str]:
+    """Return the names of the weights of a checkpoint in safetensors, of one file or of several."""
+    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    index = cached_file(path, "model.safetensors.index.json", **where)
+    if index is not None:
+        with open(index, "rb") as file:
+            return set(orjson.loads(file.read())["weight_map"])
+    whole = cached_file(path, "model.safetensors", **where)
+    if whole is None or not os.path.exists(whole):
+        return set()
+    with safe_open(whole, framework="pt") as weights:
+        return set(weights.keys())

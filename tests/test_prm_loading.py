@@ -1,0 +1,45 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForTokenClassification
+
+from erprm_cli.errors import UserError
+from erprm_cli.prm import Scorer
+from tests.tiny_models import make_model, make_tokenizer, save_model, solution_rows
+
+
+def save_head(folder: Path, num_labels: int = 2) -> Any:
+    """Save a random token classification model and its tokenizer as TRL does; return the model."""
+    tokenizer = make_tokenizer()
+    config = make_model("llama", len(tokenizer)).config
+    torch.manual_seed(1)
+    config.num_labels = num_labels
+    model = AutoModelForTokenClassification.from_config(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
+
+
+def test_a_head_of_two_classes_is_read_at_the_separator(tmp_path: Path) -> None:
+    model = save_head(tmp_path)
+    scorer = Scorer(str(tmp_path), form="trl")
+    tokenizer = make_tokenizer()
+    for row in scorer.score(solution_rows(6)):
+        tagged = scorer.encode(row)
+        logits = model(torch.from_numpy(tagged.ids.astype(int))[None]).logits[0]
+        expected = logits[torch.from_numpy(tagged.tags.astype(int))].softmax(-1)[:, 1].tolist()
+        assert row["scores"] == pytest.approx(expected, abs=1e-6)
+        assert tokenizer.convert_ids_to_tokens(tagged.ids[tagged.tags].tolist()) == ["\n"] * len(row["steps"])
+
+
+def test_a_model_without_what_the_format_reads_is_refused(tmp_path: Path) -> None:
+    save_head(tmp_path / "head")
+    with pytest.raises(UserError, match="has no lm_head.weight .*format er-prm .*--prm-format"):
+        Scorer(str(tmp_path / "head"), form="er-prm")
+    save_model(tmp_path / "causal")
+    with pytest.raises(UserError, match="has no score.bias .*format trl"):
+        Scorer(str(tmp_path / "causal"), form="trl")
+    with pytest.raises(UserError, match="has no score.bias of the right size.*format reasoneval"):
+        Scorer(str(tmp_path / "head"), form="reasoneval")
