@@ -39,7 +39,7 @@ def main() -> None:
             elif part == "corruptions":
                 found += corruptions(folder, 800 if short else 10_000, seed, tell)
             elif part == "answers":
-                found += answers(folder, 30, 100 if short else 10_000, seed, tell)
+                found += answers(folder, 6 if short else 30, 100 if short else 10_000, seed, tell)
             elif part == "rows":
                 found += stream(50_000 if short else 1_000_000, tell)
     done = ("kills", "truncations", "corruptions", "hostile answers", "fuzzed answers", "rows")

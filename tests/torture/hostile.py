@@ -50,9 +50,9 @@ def hostile_answers(canary: Path) -> list[str]:
 
 
 PIECES = (
-    r"\frac{1}{2} \sqrt{ \pi x y 7 0.5 , ; = + - / * ^ _ { } ( ) [ ] \{ \} | ! % \% $ \left( \right) \cup \infty "
-    r"\text{ cm} \begin{pmatrix} \end{pmatrix} & \\ \log \sin \binom{5}{2} 1,000 10^ \circ \le \in \mathbb{R} . ' ^2 "
-    r"\boxed{ \cdot e i \overline{3} 3\frac12 \pm \emptyset \sum_{i=1}^{3} \int_0^1 dx"
+    r"\frac{1}{2} \sqrt{ \pi x y 7 0.5 , ; = + - / * ^ _ { } ( ) [ ] \{ \} | ! % \% $ \left( \right) \cup "
+    r"\infty \text{ cm} \begin{pmatrix} \end{pmatrix} & \\ \log \sin \binom{5}{2} 1,000 10^ \circ \le "
+    r"\in \mathbb{R} \boxed{ \cdot e i \overline{3} 3\frac12 . ' ^2 \pm \emptyset \sum_{i=1}^{3} \int_0^1 dx"
 ).split(" ")
 
 

@@ -1,5 +1,6 @@
-"""The program in forked processes, which have loaded everything already, and with an engine that is scripted."""
+"""The program in forked processes, which have loaded everything already, and an engine that is scripted."""
 
+import faulthandler
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams,
 
 PAUSE_S = 0.0003  # between two completions
 IN_FLIGHT = 32
+LONGEST_S = 100  # a run that takes longer hangs
 
 
 class ScriptedEngine:
@@ -91,6 +93,7 @@ def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = Fals
         ):
             os.dup2(os.open(name, flags, 0o644), descriptor)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
+        faulthandler.dump_traceback_later(LONGEST_S, exit=True)
         sys.argv = ["erprm", *map(str, arguments)]
         if not real_engine:
             engines.open_engine = raft.open_engine = scripted  # type: ignore[assignment]
