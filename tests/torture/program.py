@@ -4,6 +4,7 @@ import faulthandler
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 import traceback
@@ -67,10 +68,14 @@ class Run:
     pid: int
     folder: Path
 
-    def kill(self, number: int) -> bool:
-        """Send a signal and wait; return whether the process was still at work."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, number)
+    def kill_after(self, seconds: float) -> bool:
+        """Kill the process after so many seconds; return False if it came to its end before."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if os.waitpid(self.pid, os.WNOHANG)[0]:
+                return False
+            time.sleep(min(left, 0.01))
+        os.kill(self.pid, signal.SIGKILL)
         return os.WIFSIGNALED(os.waitpid(self.pid, 0)[1])
 
     def wait(self) -> int:
