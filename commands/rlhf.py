@@ -53,7 +53,7 @@ def rlhf(
     """
     from erprm_cli import records
     from erprm_cli.engines import EngineConfig
-    from erprm_cli.jsonl import bad_rows, check_run_directory, open_output, read_rows
+    from erprm_cli.jsonl import bad_rows, open_output, read_rows, run_directory
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
     from erprm_cli.raft import Raft, RaftConfig
@@ -82,8 +82,8 @@ def rlhf(
         problems = list(read_rows(source, unique(records.problem, "id"), bad, limit))
         if not problems:
             return
-        check_run_directory(directory, settings, overwrite=overwrite)
         running = EngineConfig(model, engine.value, dtype.value, 0, None, trust_remote_code)
         raft = Raft(config, running, recipe, directory, evaluation, news, bad.note)
-        for row in raft.run(problems):
-            out.write(row)
+        with run_directory(directory, settings, overwrite=overwrite):
+            for row in raft.run(problems):
+                out.write(row)

@@ -46,6 +46,7 @@ SYNC_INTERVAL_S = 3.0
 BOM = b"\xef\xbb\xbf"
 DUMPS_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 PACK_BYTES = 1 << 20  # of rows in one packed member
+LOCK = "run.lock"  # in a run directory
 SECRET = re.compile(r"token(?!s\b|izer)|secret|password|api-?key", re.IGNORECASE)
 LONG_NUMBER = "0" * 19  # digits; fewer always fit 64 bits
 TO_ZERO = str.maketrans("123456789", "0" * 9)
@@ -539,11 +540,25 @@ def open_whole_output(
             raise
 
 
-def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
-    """Make a run directory, or make sure that the one there was made with `settings`; else UserError.
+@contextmanager
+def run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> Iterator[None]:
+    """Make a run directory, or make sure that the one there was made with `settings`, and lock it.
 
-    With `overwrite` an earlier run is deleted; a folder that no run made never is.
+    UserError if it was made otherwise or another run works in it. With `overwrite` an earlier run is deleted;
+    a folder that no run made never is. What a killed run left half-written is removed.
     """
+    lock = directory / LOCK
+    if lock.exists():  # before anything is deleted
+        _open_write(str(lock), named=str(directory)).close()
+    check_run_directory(directory, settings, overwrite=overwrite)
+    with _closing(_open_write(str(lock), named=str(directory))):
+        for draft in directory.glob("*/.*.tmp"):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        yield
+
+
+def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
+    """As `run_directory`, without a lock."""
     meta = _meta_path(directory / "run")
     try:
         if overwrite and meta.is_file():

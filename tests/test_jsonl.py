@@ -26,6 +26,7 @@ from erprm_cli.jsonl import (
     parse_line,
     read_rows,
     replacing,
+    run_directory,
 )
 
 SETTINGS = {"model": "tiny", "seed": 0}
@@ -432,6 +433,19 @@ def test_a_run_directory_is_continued_by_the_same_settings_only(tmp_path: Path) 
         check_run_directory(run, SETTINGS | {"seed": 1})
     check_run_directory(run, SETTINGS | {"seed": 1}, overwrite=True)
     assert os.listdir(run) == ["run.meta.json"]
+
+
+def test_two_runs_never_work_in_one_directory(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with run_directory(run, SETTINGS):
+        (run / "iteration-1" / ".policy.123.tmp").mkdir(parents=True)
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match="run: another run"):
+                with run_directory(run, SETTINGS, overwrite=overwrite):
+                    pass
+        assert (run / "iteration-1" / ".policy.123.tmp").exists()
+    with run_directory(run, SETTINGS):
+        assert os.listdir(run / "iteration-1") == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

@@ -101,7 +101,8 @@ def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = Fals
         faulthandler.dump_traceback_later(LONGEST_S, exit=True)
         sys.argv = ["erprm", *map(str, arguments)]
         if not real_engine:
-            engines.open_engine = raft.open_engine = scripted  # type: ignore[assignment]
+            for module in (engines, raft):
+                vars(module)["open_engine"] = scripted
         app.main()
         status = 0
     except SystemExit as end:
