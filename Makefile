@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test check style bench wheel tiny clean
+.PHONY: setup demo test torture check style bench wheel tiny clean
 
 setup: $(READY)
 
@@ -21,6 +21,9 @@ demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 
 test: $(READY)
 	$(BIN)/pytest -q
+
+torture: $(READY) ## kills, cuts, flipped bits, hostile answers, a million rows: what is lost (a quarter of an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
 
 check: $(READY) ## what CI judges: style, types, and the help text in README.md
 	$(BIN)/ruff check .

@@ -61,7 +61,7 @@ def rlhf(
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
     from erprm_cli import records
-    from erprm_cli.jsonl import bad_rows, check_run_directory, open_output, read_rows
+    from erprm_cli.jsonl import bad_rows, open_output, read_rows, run_directory
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
     from erprm_cli.raft import Raft, RaftConfig
@@ -100,7 +100,7 @@ def rlhf(
         problems = list(read_rows(source, unique(records.problem, "id"), bad, limit))
         if not problems:
             return
-        check_run_directory(directory, settings, overwrite=overwrite)
         raft = Raft(config, engine, recipe, directory, evaluation, news, bad.note, how)
-        for row in raft.run(problems):
-            out.write(row)
+        with run_directory(directory, settings, overwrite=overwrite):
+            for row in raft.run(problems):
+                out.write(row)

@@ -11,6 +11,7 @@ finished of rows that are not.
 import errno
 import fcntl
 import io
+import json
 import os
 import re
 import shlex
@@ -34,6 +35,7 @@ from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.hub_rows import HUB, PARQUET, hub_lines, parquet_lines
 from erprm_cli.json_arrays import array_lines
 from erprm_cli.packing import Packing, packing, unpacked, whole_end
+from erprm_cli.terminal import one_line
 
 Row = dict[str, Any]
 Record = TypeVar("Record")
@@ -45,7 +47,10 @@ SYNC_INTERVAL_S = 3.0
 BOM = b"\xef\xbb\xbf"
 DUMPS_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 PACK_BYTES = 1 << 20  # of rows in one packed member
+LOCK = "run.lock"  # in a run directory
 SECRET = re.compile(r"token(?!s\b|izer)|secret|password|api-?key", re.IGNORECASE)
+LONG_NUMBER = "0" * 19  # digits; fewer always fit 64 bits
+TO_ZERO = str.maketrans("123456789", "0" * 9)
 AFRESH = "--overwrite starts afresh, another -o keeps both"
 
 
@@ -166,7 +171,7 @@ def read_rows(
 
     bad = bad or BadRows()
     with open_lines(source, bad) as lines:
-        reader = jsonlines.Reader(lines, loads=orjson.loads)
+        reader = jsonlines.Reader(lines, loads=_loads)
         for _ in count() if limit is None else range(limit):
             try:
                 row = cast(Row, reader.read(type=dict, skip_empty=True))
@@ -199,6 +204,49 @@ def parse_line(line: bytes) -> Row:
     if not isinstance(row, dict):
         raise RowError(_why(None))
     return row
+
+
+def _loads(text: str | bytes) -> Any:
+    """As orjson.loads, but refuse what it would change in silence: a field given twice, a large integer.
+
+    Both are rare, and a cheap look tells that most lines have neither.
+    """
+    value = orjson.loads(text)
+    text = text if isinstance(text, str) else text.decode()
+    if (
+        text.count('":') != _num_fields(value)
+        or '" :' in text
+        or '"\t:' in text
+        or LONG_NUMBER in text.translate(TO_ZERO)
+    ):
+        json.loads(text, object_pairs_hook=_unique_fields, parse_int=_int64)
+    return value
+
+
+def _num_fields(value: object) -> int:
+    """Return how many fields the objects in `value` have; fewer, if a list begins with something else."""
+    if isinstance(value, dict):
+        return len(value) + sum(_num_fields(item) for item in value.values() if isinstance(item, dict | list))
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):
+        return sum(map(_num_fields, value))
+    return 0
+
+
+def _unique_fields(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        raise _Ambiguous(f"the field {name!r} is there more than once")
+
+
+def _int64(digits: str) -> int:
+    if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 64:
+        raise _Ambiguous(f"the integer {one_line(digits, 24)} has more than 64 bits; write it as text")
+    return 0
+
+
+class _Ambiguous(ValueError):
+    """JSON that readers understand differently."""
 
 
 class Lines:
@@ -504,11 +552,25 @@ def open_whole_output(
             raise
 
 
-def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
-    """Make a run directory, or make sure that the one there was made with `settings`; else UserError.
+@contextmanager
+def run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> Iterator[None]:
+    """Make a run directory, or make sure that the one there was made with `settings`, and lock it.
 
-    With `overwrite` an earlier run is deleted; a folder that no run made never is.
+    UserError if it was made otherwise or another run works in it. With `overwrite` an earlier run is deleted;
+    a folder that no run made never is. What a killed run left half-written is removed.
     """
+    lock = directory / LOCK
+    if lock.exists():  # before anything is deleted
+        _open_write(str(lock), named=str(directory)).close()
+    check_run_directory(directory, settings, overwrite=overwrite)
+    with _closing(_open_write(str(lock), named=str(directory))):
+        for draft in directory.glob("*/.*.tmp"):
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        yield
+
+
+def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
+    """As `run_directory`, without a lock."""
     meta = _meta_path(directory / "run")
     try:
         if overwrite and meta.is_file():
@@ -540,6 +602,8 @@ def _why(cause: BaseException | None) -> str:
         return "not a JSON object"
     if isinstance(cause, UnicodeDecodeError):
         return f"not UTF-8: byte {cause.object[cause.start]:#x} at {cause.start + 1}"
+    if isinstance(cause, _Ambiguous):
+        return str(cause)
     if isinstance(cause, orjson.JSONDecodeError):
         return f"not JSON: {cause.msg} at character {cause.pos + 1}"
     return f"not JSON: {cause}"

@@ -66,4 +66,6 @@ class explained:
         if isinstance(error, OSError | ValueError):
             what = "folder" if Path(self.name).exists() else "model"
             reason = str(error).strip().splitlines()[0]
+            if "safetensors" in reason:
+                reason += " (pickled weights can run code and are not read: save the model with safetensors)"
             raise UserError(f"cannot load the {what} {self.name!r}: {reason}") from None

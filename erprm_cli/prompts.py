@@ -73,4 +73,19 @@ def _chat(tokenizer: Any, template: PolicyTemplate) -> Any:
             f"the template {template.name} is a chat, but {name} has no chat template; "
             f"take a plain template, as {template.name.removesuffix('-chat')}"
         )
-    return tokenizer.apply_chat_template
+    return _within_the_sandbox(tokenizer)
+
+
+def _within_the_sandbox(tokenizer: Any) -> Any:
+    """Return what fills in the chat template: transformers renders it in Jinja's sandbox."""
+
+    def fill(*args: Any, **kwargs: Any) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            text: str = tokenizer.apply_chat_template(*args, **kwargs)
+        except TemplateError as error:  # a broken one, or one that reaches out of the sandbox
+            raise UserError(f"the chat template of {tokenizer.name_or_path} fails: {error}") from None
+        return text
+
+    return fill

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from erprm_cli import records
 from erprm_cli.answers import Grader
 from erprm_cli.engines import Completion, Engine, Prompt, Request, derive_seed
+from erprm_cli.errors import EngineError
 from erprm_cli.jsonl import Output, Row
 from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.prompts import encode_prompt, make_prompt, render_prompt
@@ -137,6 +138,11 @@ class Roller:
                 yield self._ready.popleft()
         yield from self._ready
         self._ready.clear()
+        if self._under_way:
+            missing = sum(prefix.missing for prefix in self._under_way.values())
+            raise EngineError(
+                f"the engine ended with {missing:,} completions missing; the same command asks again"
+            )
 
     def _enter(self, row: Row) -> Iterator[Request]:
         """Yield a request for every prefix of `row` that no solution asked for before."""

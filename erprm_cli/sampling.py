@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 from erprm_cli.answers import Grader, extract
 from erprm_cli.engines import Completion, Engine, Request, SamplingParams, derive_seed
+from erprm_cli.errors import EngineError
 from erprm_cli.jsonl import Row
 from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.prompts import make_prompt
@@ -62,6 +63,11 @@ def sample_solutions(
         open_samples[identity] -= 1
         if not open_samples[identity]:
             del waiting[identity], open_samples[identity]
+    if waiting:
+        missing = sum(open_samples.values())
+        raise EngineError(
+            f"the engine ended with {missing:,} completions missing; the same command asks again"
+        )
 
 
 def missing_samples(problem: Row, n: int, done: Container[tuple[str, int]]) -> tuple[int, ...]:

@@ -4,16 +4,21 @@ import io
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.jsonl import (
     BadRows,
     Lines,
     Row,
+    _loads,
     bad_rows,
     check_run_directory,
     open_output,
@@ -21,6 +26,7 @@ from erprm_cli.jsonl import (
     parse_line,
     read_rows,
     replacing,
+    run_directory,
 )
 
 SETTINGS = {"model": "tiny", "seed": 0}
@@ -104,6 +110,44 @@ def test_a_bad_line_names_its_place_and_goes_to_errors_if_there_are(
     assert told["reason"].startswith(reason)
     if b"\xff" not in line:
         assert told["line"].encode() == line
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"n":1,"n":2}', "the field 'n' is there more than once"),
+        ('{"n" :1,"n":2}', "the field 'n' is there more than once"),
+        ('{"n":{"a":[{"x":1,"x":1}]}}', "the field 'x' is there more than once"),
+        ('{"n":18446744073709551616}', "the integer 18446744073709551616 has more than 64 bits"),
+        ('{"n":[-9223372036854775809]}', "the integer -9223372036854775809 has more than 64 bits"),
+        ('{"n":' + "9" * 300 + "}", "the integer 999999999999999999999... has more than 64 bits"),
+        ('{"n":' + "9" * 5_000 + "}", "not JSON: number is infinity"),
+    ],
+    ids=range(7),
+)
+def test_what_json_readers_would_change_in_silence_is_refused(tmp_path: Path, line: str, reason: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text(line + "\n")
+    with pytest.raises(UserError, match=f"in.jsonl:1: {reason}"):
+        numbers(path)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**63), 2**64 - 1)
+        | st.text()
+        | st.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+    st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]),
+)
+def test_no_good_row_is_taken_for_an_ambiguous_one(value: Any, separators: tuple[str, str]) -> None:
+    line = json.dumps({"value": value}, ensure_ascii=False, separators=separators)
+    with suppress(UnicodeEncodeError):  # lone surrogates
+        line.encode()
+        assert _loads(line) == orjson.loads(line)
 
 
 def test_a_row_that_is_refused_goes_the_same_way(tmp_path: Path) -> None:
@@ -389,6 +433,19 @@ def test_a_run_directory_is_continued_by_the_same_settings_only(tmp_path: Path) 
         check_run_directory(run, SETTINGS | {"seed": 1})
     check_run_directory(run, SETTINGS | {"seed": 1}, overwrite=True)
     assert os.listdir(run) == ["run.meta.json"]
+
+
+def test_two_runs_never_work_in_one_directory(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with run_directory(run, SETTINGS):
+        (run / "iteration-1" / ".policy.123.tmp").mkdir(parents=True)
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match="run: another run"):
+                with run_directory(run, SETTINGS, overwrite=overwrite):
+                    pass
+        assert (run / "iteration-1" / ".policy.123.tmp").exists()
+    with run_directory(run, SETTINGS):
+        assert os.listdir(run / "iteration-1") == []
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

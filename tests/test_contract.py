@@ -1,0 +1,193 @@
+"""What every command owes beside help: closed pipes, full disks, two writers, engines that fail, any row."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from erprm_cli import engines
+from erprm_cli.app import make_app
+from erprm_cli.engines import Completion, Request, SamplingParams
+from erprm_cli.errors import EngineError
+from tests.torture import rows
+from tests.torture.program import ScriptedEngine
+
+Run = Callable[..., Any]
+ERPRM = [sys.executable, "-m", "erprm_cli"]
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the program's engine be the scripted one."""
+    monkeypatch.setattr(engines, "open_engine", lambda config: ScriptedEngine(pause_s=0.0))
+
+
+def erprm(*args: object, stdin: str | bytes = "") -> Any:
+    return CliRunner().invoke(make_app(), [str(arg) for arg in args], input=stdin)
+
+
+# Any row
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+GOOD = {
+    "label": rows.rollouts(1, k=2),
+    "bon": rows.scores(1),
+    "sample": rows.problem(1),
+    "rollout": rows.solution(1),
+}
+
+
+@pytest.mark.parametrize("command", GOOD)
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_any_row_is_used_or_refused(command: str, data: st.DataObject) -> None:
+    """A good row with some fields of any content, between two good ones, of which none is lost."""
+    good = GOOD[command]
+    changes = data.draw(st.dictionaries(st.sampled_from(list(good)), JSON, min_size=1, max_size=3))
+    first, last = good | {"id": "first"}, good | {"id": "last"}
+    lines = "".join(json.dumps(row) + "\n" for row in (first, good | changes, last))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "open_engine", lambda config: ScriptedEngine(pause_s=0.0))
+        with TemporaryDirectory() as folder:
+            patch.chdir(folder)
+            Path("in.jsonl").write_text(lines)
+            words = ["-n", 1] if command == "sample" else ["-k", 1] if command == "rollout" else []
+            done = erprm(command, "in.jsonl", "-q", "--errors", "bad.jsonl", "-o", "out.jsonl", *words)
+            ours = [json.loads(line) for line in Path("out.jsonl").read_bytes().splitlines()]
+            bad = Path("bad.jsonl").read_bytes().count(b"\n")
+    raised = type(done.exception).__name__
+    assert raised in ("NoneType", "SystemExit") or (bad and raised == "UserError"), done.exception
+    assert {"first", "last"} <= {row["id"] for row in ours}
+    assert len(ours) + bad == 3 or changes.get("id") in ("first", "last")
+
+
+# Pipes and disks
+
+
+@pytest.mark.parametrize("command", GOOD)
+def test_a_pipe_that_closes_is_quiet(command: str, tmp_path: Path) -> None:
+    path = rows.write(tmp_path / "in.jsonl", [GOOD[command] | {"id": str(n)} for n in range(3_000)])
+    code = "from tests.torture.program import *; engines.open_engine = scripted; app.main()"
+    words = {"sample": "-n 1", "rollout": "-k 1"}.get(command, "")
+    done = subprocess.run(
+        f"{sys.executable} -c '{code}' {command} {path} -q {words} | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)
+
+
+@pytest.mark.parametrize("command", GOOD)
+def test_a_disk_that_is_full_is_one_line_and_leaves_whole_rows(command: str, tmp_path: Path) -> None:
+    """The limit on a file's size stands for the disk: the same errors come from the same calls."""
+    path = rows.write(tmp_path / "in.jsonl", [GOOD[command] | {"id": str(n)} for n in range(300)])
+    code = (
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "from tests.torture.program import *; engines.open_engine = scripted; app.main()"
+    )
+    words = {"sample": ["-n", "1"], "rollout": ["-k", "1"]}.get(command, [])
+    out = tmp_path / "out.jsonl"
+    done = subprocess.run(
+        [sys.executable, "-c", code, command, str(path), "-q", *words, "-o", str(out)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith(f"erprm: {out}: File too large; ") and done.stderr.count("\n") == 1
+    if command in ("label", "bon"):
+        assert not out.exists()
+    else:
+        lines = out.read_bytes().splitlines(keepends=True)
+        whole = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        assert len(whole) >= len(lines) - 1 > 0
+
+
+@pytest.mark.parametrize("command", GOOD)
+@pytest.mark.parametrize("target", ["/dev/full", "{tmp}", "/proc/out.jsonl"])
+def test_an_output_that_cannot_be_is_one_line(
+    command: str, target: str, tmp_path: Path, scripted: None
+) -> None:
+    done = erprm(command, "-q", "-o", target.replace("{tmp}", str(tmp_path)), stdin=json.dumps(GOOD[command]))
+    assert type(done.exception).__name__ == "UserError", done.exception
+    assert str(done.exception).startswith(target.replace("{tmp}", str(tmp_path)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", GOOD)
+def test_a_second_writer_is_refused(command: str, tmp_path: Path, scripted: None) -> None:
+    from erprm_cli.jsonl import open_output
+
+    path = tmp_path / "out.jsonl"
+    with open_output(str(path), {}):
+        done = erprm(command, "-q", "--overwrite", "-o", path, stdin=json.dumps(GOOD[command]))
+    assert "writes it too" in str(done.exception)
+
+
+# Engines
+
+
+class Failing(ScriptedEngine):
+    """An engine that fails after 5 completions in one of several ways."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(pause_s=0.0)
+        self.how = how
+        self.closed = False
+
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+        for number, completion in enumerate(super().generate(requests, params)):
+            if number < 5:
+                yield completion
+            elif self.how == "raises":
+                raise EngineError("the engine broke")
+            elif self.how == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif self.how == "empty":
+                yield Completion(completion.key, completion.index, "", 0, "stop")
+            elif self.how == "too few":
+                return
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("how", ["raises", "too few", "empty"])
+@pytest.mark.parametrize("command", ["sample", "rollout"])
+def test_an_engine_that_fails_loses_nothing(
+    command: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = rows.problem if command == "sample" else rows.solution
+    source = rows.write(tmp_path / "in.jsonl", [make(number) for number in range(4)])
+    engine = Failing(how)
+    monkeypatch.setattr(engines, "open_engine", lambda config: engine)
+    words = (command, source, "-q", "-o", tmp_path / "out.jsonl", "-n" if command == "sample" else "-k", 3)
+    done = erprm(*words)
+    assert engine.closed
+    if how == "empty":
+        assert done.exit_code == 0
+        return
+    assert isinstance(done.exception, EngineError)
+    monkeypatch.setattr(engines, "open_engine", lambda config: ScriptedEngine(pause_s=0.0))
+    assert erprm(*words).exit_code == 0
+    assert erprm(*words[:4], tmp_path / "whole.jsonl", *words[5:]).exit_code == 0
+    for name in ("out.jsonl", "whole.jsonl"):
+        lines = sorted((tmp_path / name).read_bytes().splitlines())
+        assert len(lines) == (12 if command == "sample" else 4)
+        assert lines == sorted((tmp_path / "whole.jsonl").read_bytes().splitlines())

@@ -1,0 +1,52 @@
+"""A long stream of rows through `label` by pipe: what goes in comes out, and memory stays flat."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+from erprm_cli.jsonl import to_line
+from tests.torture import rows
+
+DISTINCT = 500
+SLACK_KB = 6_000  # of memory that a stream of any length may take beyond a tenth of it
+
+
+def stream(count: int, tell: Callable[[str], object]) -> Counter[str]:
+    """Send `count` rows of 16 rollouts through; the memory may not grow from a tenth of them to all."""
+    block = b"".join(to_line(rows.rollouts(number)) for number in range(DISTINCT))
+    short, long = (_label(block, number // DISTINCT) for number in (count // 10, count))
+    tell(f"{long[0]:,} rows, {long[1] / 1024:.0f} MB of memory; {short[0]:,} rows, {short[1] / 1024:.0f} MB")
+    assert long[1] < short[1] + SLACK_KB, f"memory grew from {short[1]} to {long[1]} kB"
+    wanted = count // DISTINCT * DISTINCT
+    return Counter(
+        {"rows": long[0], "lost": wanted - min(long[0], wanted), "duplicated": max(0, long[0] - wanted)}
+    )
+
+
+def _label(block: bytes, times: int) -> tuple[int, int]:
+    """Return how many rows came out and the most memory that `label` took (kB)."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "-m", "erprm_cli", "label", "-q"], stdin=pipe, stdout=pipe
+    ) as label:
+        assert label.stdin and label.stdout
+        feeder = os.fork()
+        if not feeder:
+            try:
+                label.stdout.close()
+                for _ in range(times):
+                    label.stdin.write(block)
+                label.stdin.flush()
+            finally:
+                os._exit(0)
+        label.stdin.close()
+        count = 0
+        while data := label.stdout.read1(1 << 20):  # type: ignore[attr-defined]
+            count += data.count(b"\n")
+        os.waitpid(feeder, 0)
+        _, status, usage = os.wait4(label.pid, 0)
+        label.returncode = os.waitstatus_to_exitcode(status)
+        assert label.returncode == 0
+    return count, usage.ru_maxrss
