@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
+from erprm_cli.engines import EngineConfig
 from erprm_cli.errors import UsageError
 from erprm_cli.jsonl import Row, bad_rows, open_whole_output
 from erprm_cli.progress import News
@@ -19,6 +20,7 @@ def bon(
         str | None,
         typer.Option(metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
     ] = None,
+    engine: options.Engine = options.EngineName.auto,
     aggregate: options.AggregateOption = options.Aggregate.min,
     all_aggregates: Annotated[
         bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")
@@ -76,8 +78,9 @@ def bon(
             figure_rows = stack.enter_context(
                 open_whole_output(report, settings | shown, source=source, overwrite=overwrite)
             )
+        scorer = EngineConfig(prm, engine) if prm is not None else None
         pool = candidates.Candidates(source, aggregates)
-        for row in candidates.read_candidates(source, prm, bad, limit):
+        for row in candidates.read_candidates(source, scorer, bad, limit):
             pool.add(row)
             news.progress(pool.count, "candidates")
         tables = [candidates.read_scores(other, aggregates, limit) for other in others]

@@ -1,11 +1,14 @@
 """erprm score: solutions -> a probability per step that all is well so far."""
 
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from erprm_cli import options
+from erprm_cli.engines import EngineConfig
 from erprm_cli.jsonl import Row, bad_rows, open_output, read_rows
 from erprm_cli.progress import News
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from erprm_cli.prm import Scorer, Tagged
 
 
+@options.group("engine", without=("model", "batch_size", "base_url", "concurrency"))
 def score(
     prm: options.Prm,
     source: options.Source = "-",
@@ -20,9 +24,8 @@ def score(
     batch_tokens: Annotated[
         int, typer.Option(min=0, help="Tokens in one forward pass, padding included; 0 suits the device.")
     ] = 0,
-    dtype: options.DtypeOption = options.Dtype.auto,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
+    *,
+    engine: EngineConfig,
     limit: options.Limit = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
@@ -40,26 +43,22 @@ def score(
     from erprm_cli import records
     from erprm_cli.streams import peek
 
-    settings = {"command": "score", "prm": prm, "revision": revision, "dtype": dtype.value}
+    settings = {"command": "score", "prm": prm, "revision": engine.revision, **engine.settings()}
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
         News("score", quiet) as news,
+        ExitStack() as stack,
     ):
         done = records.keys(out.existing())
         left_alone = 0
 
         @cache
         def scorer() -> "Scorer":
-            from erprm_cli.prm import Scorer
+            from erprm_cli.prm import open_scorer
 
-            loaded = Scorer(
-                prm,
-                dtype=dtype.value,
-                batch_tokens=batch_tokens,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-            )
+            loaded = open_scorer(replace(engine, model=prm), batch_tokens)
+            stack.callback(loaded.close)
             if loaded.card is None:
                 news.warn(f"{prm} has no erprm.json; it is read as a PRM of the format er-prm")
             return loaded

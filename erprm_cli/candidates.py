@@ -4,6 +4,7 @@ Shapes: P problems, N candidates of one problem, K reward models, A aggregates, 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from erprm_cli import records
 from erprm_cli.answers import Grader, group
-from erprm_cli.engines import derive_seed
+from erprm_cli.engines import EngineConfig, derive_seed
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.jsonl import BadRows, Row, read_rows
 from erprm_cli.selection import (
@@ -52,19 +53,22 @@ def scored_solution(row: Row) -> Row:
     return records.scores(solution(row))
 
 
-def read_candidates(source: str, prm: str | None, bad: BadRows, limit: int | None = None) -> Iterator[Row]:
-    """Yield the scored solutions of `source`; with `prm`, a model's name, all are scored by it on the way."""
+def read_candidates(
+    source: str, prm: EngineConfig | None, bad: BadRows, limit: int | None = None
+) -> Iterator[Row]:
+    """Yield the scored solutions of `source`; with `prm`, a reward model, all are scored by it on the way."""
     key = "id", "sample"
     if prm is None:
         yield from read_rows(source, unique(scored_solution, *key), bad, limit)
         return
-    from erprm_cli.prm import Scorer  # torch
+    from erprm_cli.prm import open_scorer  # torch
 
     check = unique(solution, *key)
-    scorer = cache(lambda: Scorer(prm))  # once there is a row
+    scorer = cache(lambda: open_scorer(prm))  # once there is a row
     encoded = peek(read_rows(source, lambda row: (check(row), scorer().encode(row)), bad, limit))
     if encoded is not None:
-        yield from scorer().score_encoded(encoded)
+        with closing(scorer()) as running:
+            yield from running.score_encoded(encoded)
 
 
 def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":

@@ -58,7 +58,9 @@ Model = Annotated[str, typer.Option("--model", "-m", help="Policy: a folder, a H
 Prm = Annotated[str, typer.Option("--prm", help="Process reward model: a folder or a Hub name.")]
 Engine = Annotated[
     EngineName,
-    typer.Option(help="What runs the model; auto: server with --base-url, vllm where it has a GPU."),
+    typer.Option(
+        help="What runs the model. auto: server with --base-url; vllm with a GPU, but not to score."
+    ),
 ]
 DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", help="Number type; auto: bfloat16 on a GPU, float32 on a CPU.")

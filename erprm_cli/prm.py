@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from erprm_cli import models
-from erprm_cli.errors import RowError, UserError
+from erprm_cli.engines import EngineConfig
+from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.jsonl import Row
 from erprm_cli.prm_formats import ER_PRM, PrmFormat, prm_format
 
@@ -191,7 +192,6 @@ class Scorer:
 
         At most `batch_tokens` tokens, padding included, are in one forward pass; 0 suits the device.
         """
-        device = models.pick_device()
         self.name = name
         self.card = read_card(name)  # None: the format is a guess
         # A model of outcomes learned the last tag alone, and what it says at the others means nothing.
@@ -205,8 +205,17 @@ class Scorer:
                 f"{name}: {CARD} says {self.card['token_ids']}, but the tokenizer beside it gives "
                 f"{token_ids}; the folder mixes the files of two models"
             )
+        self.num_tokens = 0  # read so far
+        self.num_padded = 0  # read so far, padding included
+        self.load(
+            dtype=dtype, batch_tokens=batch_tokens, revision=revision, trust_remote_code=trust_remote_code
+        )
+
+    def load(self, *, dtype: str, batch_tokens: int, revision: str | None, trust_remote_code: bool) -> None:
+        """Load the model."""
+        device = models.pick_device()
         self.model = models.load_causal_lm(
-            name,
+            self.name,
             dtype=models.pick_dtype(dtype, device),
             revision=revision,
             trust_remote_code=trust_remote_code,
@@ -214,8 +223,9 @@ class Scorer:
         self.model.to(device).eval()
         self.tagger.max_tokens = max_positions(self.model.config)
         self.batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
-        self.num_tokens = 0  # read so far
-        self.num_padded = 0  # read so far, padding included
+
+    def close(self) -> None:
+        """End what runs for the model."""
 
     def encode(self, row: Row) -> Tagged:
         """Tokenise a solution row; RowError if it cannot be scored."""
@@ -242,9 +252,13 @@ class Scorer:
                 for index, values in zip(batch, found, strict=True):
                     scores[index] = values
             for (row, _), values in zip(window, scores, strict=True):
-                if self.outcome_only:
-                    values = values[-1:] * len(values)
-                yield row | {"scores": values, "prm": self.name}
+                yield self.scored(row, values)
+
+    def scored(self, row: Row, values: list[float]) -> Row:
+        """Return the row with the probabilities of its steps."""
+        if self.outcome_only:
+            values = values[-1:] * len(values)
+        return row | {"scores": values, "prm": self.name}
 
     @torch.inference_mode()
     def probabilities(self, batch: Sequence[Tagged]) -> list[list[float]]:
@@ -260,6 +274,23 @@ class Scorer:
         if not bool(good_N.isfinite().all()):
             raise UserError(f"{self.name} gives scores that are no numbers; its weights are broken")
         return [part.tolist() for part in good_N.split([len(tagged.tags) for tagged in batch])]
+
+
+def open_scorer(config: EngineConfig, batch_tokens: int = 0) -> Scorer:
+    """Load the PRM behind the engine that `config` names; auto is transformers."""
+    if config.engine == "server":
+        raise UsageError("a server does not score; --engine takes transformers or vllm here")
+    if config.engine == "vllm":
+        from erprm_cli.prm_vllm import VllmScorer
+
+        return VllmScorer(config)
+    return Scorer(
+        config.model,
+        dtype=config.dtype,
+        batch_tokens=batch_tokens,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
 
 
 def islice_tokens(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> Iterator[tuple[Row, Tagged]]:

@@ -115,20 +115,24 @@ class Raft:
                     out.write(row)
 
     def _score(self, samples: Path, scored: Path) -> None:
-        from erprm_cli.prm import Scorer
+        from erprm_cli.prm import open_scorer
 
         with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
             done = records.keys(out.existing())
             rows = read_rows(str(samples), records.solution)
             missing = peek(row for row in rows if (row["id"], row["sample"]) not in done)
             if missing is not None:
-                scorer = Scorer(
-                    self.config.prm,
-                    dtype=self.engine.dtype,
-                    trust_remote_code=self.engine.trust_remote_code,
+                # What is said of the policy's length and weights does not hold for another model.
+                prm = replace(
+                    self.engine,
+                    model=self.config.prm,
+                    max_model_len=None,
+                    quantization=None,
+                    engine_args=None,
                 )
-                for row in scorer.score(missing):
-                    out.write(row)
+                with closing(open_scorer(prm)) as scorer:
+                    for row in scorer.score(missing):
+                        out.write(row)
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the best-scored solution of each problem, the first of equals."""
