@@ -69,7 +69,7 @@ def solutions() -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.parametrize("kind", [None, "mistral"], ids=["tiny", "mistral"])
+@pytest.mark.parametrize("kind", [None, "qwen3"], ids=["tiny", "qwen3"])
 def test_scores_equal_those_of_transformers(kind: str | None, tmp_path: Path, settings: None) -> None:
     folder = str(save_prm(tmp_path / "prm", kind))
     rows = solutions()

@@ -21,6 +21,7 @@ import msgspec
 
 from erprm_cli import models
 from erprm_cli.engines import EngineConfig
+from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
 
 # Said before vLLM is imported: its log belongs on stderr, and nobody is told of what runs here.
@@ -48,6 +49,7 @@ class VllmStream:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        os.environ[PARENT] = str(os.getpid())
         known = {field.name for field in fields(AsyncEngineArgs)}
         given = engine_args(config, known) | fixed
         with _start_explained(config.model):
