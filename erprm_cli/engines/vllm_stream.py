@@ -157,6 +157,8 @@ def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
     }
     if device.type == "cpu":
         found["block_size"] = CPU_BLOCK_SIZE
+        # Where a seeded request is read in parts, vLLM 0.32 rewinds its generator, which a CPU's cannot do.
+        found["enable_chunked_prefill"] = False
         if config.gpu_memory_utilization is None and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             # vLLM would take nearly all memory, as if it were a GPU's.
             free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -142,6 +142,13 @@ class TestEngine:
         assert done["short", 0].num_tokens <= 12
         assert engine.usage.too_long == before + 2
 
+    def test_more_prompt_tokens_than_one_step_reads(self, engine: Any) -> None:
+        """Seeded requests read in parts end vLLM 0.32 on a CPU."""
+        prompts = [tuple(5 + (number * place) % 97 for place in range(450)) for number in range(1, 13)]
+        requests = (Request(number, ids, (0, 1), number) for number, ids in enumerate(prompts))
+        done = list(engine.generate(requests, SamplingParams(1.0, 1.0, 8)))
+        assert len(done) == 24
+
     def test_completions_leave_before_the_last_request_enters(self, engine: Any) -> None:
         entered = 0
 
@@ -185,7 +192,7 @@ class TestCommand:
         import psutil
 
         path = tmp_path / "rows.jsonl"
-        words = ["sample", "tiny:train", "-L", "120", "-n", "8", "-o", str(path)]
+        words = ["sample", "tiny:train", "-L", "40", "-n", "8", "-o", str(path)]
         with start(*words, "--engine", "vllm", "--enforce-eager", "--batch-size", "4") as process:
             deadline = time.monotonic() + 300
             while (not path.exists() or path.stat().st_size < 2_000) and time.monotonic() < deadline:
@@ -198,14 +205,14 @@ class TestCommand:
         assert "vLLM's engine died" in err and "continues" in err
         assert "\nTraceback" not in err  # vLLM's log may hold one of its own
         kept = path.read_text().splitlines()
-        assert 0 < len(kept) < 960
+        assert 0 < len(kept) < 320
         assert all(json.loads(line) for line in kept)
         assert psutil.wait_procs([psutil.Process(p) for p in below if psutil.pid_exists(p)], 20)[1] == []
         with start(*words, "--engine", "transformers") as process:
             assert process.wait(timeout=300) == 0
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         assert path.read_text().splitlines()[: len(kept)] == kept
-        assert len({(row["id"], row["sample"]) for row in rows}) == len(rows) == 960
+        assert len({(row["id"], row["sample"]) for row in rows}) == len(rows) == 320
 
     def test_a_killed_command_takes_its_engine_with_it(self) -> None:
         import psutil
