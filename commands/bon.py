@@ -15,10 +15,9 @@ from erprm_cli.progress import News
 def bon(
     source: options.Source = "-",
     output: options.Target = "-",
-    prm: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
-    ] = None,
+    prm: options.PrmOnTheWay = None,
+    prm_format: options.PrmFormatName = None,
+    engine: options.Engine = options.EngineName.auto,
     aggregate: options.AggregateOption = options.Aggregate.min,
     all_aggregates: Annotated[
         bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")
@@ -82,7 +81,9 @@ def bon(
             )
         pool = candidates.Candidates(source, aggregates)
         foreign = ForeignRows()
-        rows = ScoredRows(prm, candidates.solution, candidates.scored_solution, "id", "sample")
+        checks = candidates.solution, candidates.scored_solution
+        rows = ScoredRows(prm, *checks, "id", "sample", engine=engine, form=prm_format)
+        stack.callback(rows.close)
         for row in rows.read(source, bad, limit, foreign):
             pool.add(row)
             news.progress(pool.count, "candidates")

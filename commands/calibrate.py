@@ -21,10 +21,8 @@ class Against(StrEnum):
 def calibrate(
     source: options.Source = "-",
     output: options.Target = "-",
-    prm: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
-    ] = None,
+    prm: options.PrmOnTheWay = None,
+    prm_format: options.PrmFormatName = None,
     against: Annotated[
         Against | None,
         typer.Option(
@@ -85,7 +83,7 @@ def calibrate(
     ):
         targets = calibrating.Targets(against, eta)
         found = calibrating.Calibration(targets, aggregates if all_aggregates else aggregates[:1])
-        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample")
+        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", form=prm_format)
         for row in rows.read(source, bad, limit):
             found.add(row)
             news.progress(found.count, "solutions")

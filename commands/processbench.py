@@ -18,10 +18,8 @@ def processbench(
         typer.Argument(metavar="INPUT...", help="JSONL or JSON arrays to read; - is stdin.  [default: -]"),
     ] = None,
     output: options.Target = "-",
-    prm: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
-    ] = None,
+    prm: options.PrmOnTheWay = None,
+    prm_format: options.PrmFormatName = None,
     threshold: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="A step with a lower score is called wrong.", show_default="0.5"),
@@ -77,7 +75,7 @@ def processbench(
             rows = stack.enter_context(
                 open_whole_output(scored, settings, source=sources[0], overwrite=overwrite)
             )
-        reader = ScoredRows(prm, benchmark.solution, benchmark.scored_solution)
+        reader = ScoredRows(prm, benchmark.solution, benchmark.scored_solution, form=prm_format)
         splits = benchmark.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit):

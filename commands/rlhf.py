@@ -18,6 +18,7 @@ def rlhf(
         Path, typer.Option("--output", "-o", metavar="DIR", help="The run directory; it is continued.")
     ],
     source: options.Source = "-",
+    prm_format: options.PrmFormatName = None,
     template: options.Template = "tiny",
     evaluation: Annotated[
         str | None,
@@ -70,6 +71,7 @@ def rlhf(
     config = RaftConfig(
         policy=engine.model,
         prm=prm,
+        prm_format=prm_format,
         iterations=iterations,
         slice_size=slice_size,
         n=n,

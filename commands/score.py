@@ -1,11 +1,14 @@
 """erprm score: solutions -> a probability per step that all is well so far."""
 
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from erprm_cli import options
+from erprm_cli.engines import EngineConfig
 from erprm_cli.jsonl import Row, bad_rows, open_output, read_rows
 from erprm_cli.progress import News
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from erprm_cli.prm import Scorer, Tagged
 
 
+@options.group("engine", without=("model", "batch_size", "base_url", "concurrency"))
 def score(
     prm: options.Prm,
     source: options.Source = "-",
@@ -28,9 +32,8 @@ def score(
     batch_tokens: Annotated[
         int, typer.Option(min=0, help="Tokens in one forward pass, padding included; 0 suits the device.")
     ] = 0,
-    dtype: options.DtypeOption = options.Dtype.auto,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
+    *,
+    engine: EngineConfig,
     limit: options.Limit = None,
     shard: options.Shard = None,
     errors: options.Errors = None,
@@ -56,15 +59,16 @@ def score(
         "command": "score",
         "prm": prm,
         "prm_format": prm_format,
-        "revision": revision,
-        "dtype": dtype.value,
+        "revision": engine.revision,
         "eta": None if eta is None else str(eta),  # JSON has no inf
+        **engine.settings(),
         **share.settings(),
     }
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
         News("score", quiet) as news,
+        ExitStack() as stack,
     ):
         done = records.keys(out.existing())
         left_alone = 0
@@ -72,18 +76,11 @@ def score(
         @cache
         def scorer() -> "Scorer":
             from erprm_cli.engines import made_with
-            from erprm_cli.prm import Scorer
+            from erprm_cli.prm import open_scorer
 
-            loaded = Scorer(
-                prm,
-                form=prm_format,
-                eta=eta,
-                dtype=dtype.value,
-                batch_tokens=batch_tokens,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-            )
-            out.made_with(made_with(loaded, "transformers"))
+            loaded = open_scorer(replace(engine, model=prm), batch_tokens, prm_format, eta)
+            stack.callback(loaded.close)
+            out.made_with(made_with(loaded, type(loaded).__name__))
             news.say(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 

@@ -66,7 +66,13 @@ Model = Annotated[str, typer.Option("--model", "-m", help="Policy: a folder, a H
 Prm = Annotated[str, typer.Option("--prm", help="Process reward model: a folder or a Hub name.")]
 Engine = Annotated[
     EngineName,
-    typer.Option(help="What runs the model; auto: server with --base-url, vllm where it has a GPU."),
+    typer.Option(
+        help="What runs the model. auto: server with --base-url; vllm with a GPU, but not to score."
+    ),
+]
+PrmOnTheWay = Annotated[
+    str | None,
+    typer.Option("--prm", metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
 ]
 PrmFormatName = Annotated[
     str | None,

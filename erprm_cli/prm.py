@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from erprm_cli import models
+from erprm_cli.engines import EngineConfig
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.jsonl import Row
 from erprm_cli.labels import relabel
@@ -287,7 +288,6 @@ class Scorer:
         a label at the eta that the model's card says it has learned.
         At most `batch_tokens` tokens, padding included, are in one forward pass; 0 suits the device.
         """
-        device = models.pick_device()
         self.name = name
         self.card = read_card(name)  # None: not made by erprm
         # A model of outcomes learned the last tag alone, and what it says at the others means nothing.
@@ -302,8 +302,17 @@ class Scorer:
                 f"{name}: {CARD} says {self.card['token_ids']}, but the tokenizer beside it gives "
                 f"{token_ids}; the folder mixes the files of two models"
             )
+        self.num_tokens = 0  # read so far
+        self.num_padded = 0  # read so far, padding included
+        self.load(
+            dtype=dtype, batch_tokens=batch_tokens, revision=revision, trust_remote_code=trust_remote_code
+        )
+
+    def load(self, *, dtype: str, batch_tokens: int, revision: str | None, trust_remote_code: bool) -> None:
+        """Load the model."""
+        device = models.pick_device()
         self.model = load_prm(
-            name,
+            self.name,
             self.form,
             dtype=models.pick_dtype(dtype, device),
             revision=revision,
@@ -312,8 +321,9 @@ class Scorer:
         self.model.to(device).eval()
         self.tagger.max_tokens = max_positions(self.model.config)
         self.batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
-        self.num_tokens = 0  # read so far
-        self.num_padded = 0  # read so far, padding included
+
+    def close(self) -> None:
+        """End what runs for the model."""
 
     def encode(self, row: Row) -> Tagged:
         """Tokenise a solution row; RowError if it cannot be scored."""
@@ -340,11 +350,15 @@ class Scorer:
                 for index, values in zip(batch, found, strict=True):
                     scores[index] = values
             for (row, _), values in zip(window, scores, strict=True):
-                if self.outcome_only:
-                    values = values[-1:] * len(values)
-                if self.eta is not None and self.eta_learned is not None:
-                    values = [relabel(value, self.eta_learned, self.eta) for value in values]
-                yield row | {"scores": values, "prm": self.name}
+                yield self.scored(row, values)
+
+    def scored(self, row: Row, values: list[float]) -> Row:
+        """Return the row with the probabilities of its steps."""
+        if self.outcome_only:
+            values = values[-1:] * len(values)
+        if self.eta is not None and self.eta_learned is not None:
+            values = [relabel(value, self.eta_learned, self.eta) for value in values]
+        return row | {"scores": values, "prm": self.name}
 
     @torch.inference_mode()
     def probabilities(self, batch: Sequence[Tagged]) -> list[list[float]]:
@@ -369,6 +383,27 @@ def good_probability(form: PrmFormat, logits_NR: Tensor) -> Tensor:
         return logits_NR[:, 0].sigmoid()
     good = [0] if form.kind == "token" else list(form.labels)
     return logits_NR.softmax(-1)[:, good].sum(-1).clamp(max=1.0)  # a sum may round to more than 1
+
+
+def open_scorer(
+    config: EngineConfig, batch_tokens: int = 0, form: str | None = None, eta: float | None = None
+) -> Scorer:
+    """Load the PRM behind the engine that `config` names; auto is transformers. `form`, `eta`: see Scorer."""
+    if config.engine == "server":
+        raise UsageError("a server does not score; --engine takes transformers or vllm here")
+    if config.engine == "vllm":
+        from erprm_cli.prm_vllm import VllmScorer
+
+        return VllmScorer(config, form, eta)
+    return Scorer(
+        config.model,
+        form=form,
+        eta=eta,
+        dtype=config.dtype,
+        batch_tokens=batch_tokens,
+        revision=config.revision,
+        trust_remote_code=config.trust_remote_code,
+    )
 
 
 def islice_tokens(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> Iterator[tuple[Row, Tagged]]:

@@ -35,6 +35,7 @@ class RaftConfig:
 
     policy: str
     prm: str
+    prm_format: str | None = None  # None: the PRM's own
     iterations: int = 3
     slice_size: int = 20_000  # problems an iteration
     n: int = 16
@@ -126,21 +127,25 @@ class Raft:
                     self.news.say(f"{path.name}{grader.summary()}")
 
     def _score(self, samples: Path, scored: Path) -> None:
-        from erprm_cli.prm import Scorer
+        from erprm_cli.prm import open_scorer
 
         with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
             done = records.keys(out.existing())
             rows = read_rows(str(samples), records.solution)
             missing = peek(row for row in rows if (row["id"], row["sample"]) not in done)
             if missing is not None:
-                scorer = Scorer(
-                    self.config.prm,
-                    dtype=self.engine.dtype,
-                    trust_remote_code=self.engine.trust_remote_code,
+                # What is said of the policy's length and weights does not hold for another model.
+                prm = replace(
+                    self.engine,
+                    model=self.config.prm,
+                    max_model_len=None,
+                    quantization=None,
+                    engine_args=None,
                 )
-                out.made_with(made_with(scorer, "transformers"))
-                for row in scorer.score(missing):
-                    out.write(row)
+                with closing(open_scorer(prm, form=self.config.prm_format)) as scorer:
+                    out.made_with(made_with(scorer, type(scorer).__name__))
+                    for row in scorer.score(missing):
+                        out.write(row)
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the best-scored solution of each problem, the first of equals."""

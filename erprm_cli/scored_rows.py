@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
+from erprm_cli.engines import EngineConfig
 from erprm_cli.jsonl import BadRows, Row, read_rows
+from erprm_cli.options import EngineName
 from erprm_cli.streams import peek, unique
 
 if TYPE_CHECKING:
@@ -18,16 +20,25 @@ Check = Callable[[Row], Row]
 class ScoredRows:
     """Reads the rows of one file or of several; the PRM is loaded once there is a row for it."""
 
-    def __init__(self, prm: str | None, check: Check, check_scored: Check, *key: str) -> None:
-        """Take scores from the rows, which `check_scored` checks, or from the model `prm` if one is named.
+    def __init__(
+        self,
+        prm: str | None,
+        check: Check,
+        check_scored: Check,
+        *key: str,
+        engine: EngineName = EngineName.auto,
+        form: str | None = None,
+    ) -> None:
+        """Take scores from the rows, which `check_scored` checks, or from the model that `prm` names,
+        which `engine` runs and which is read by the format `form` or its own.
 
         With `prm`, scores that are there are replaced, and `check` checks the rows. No two rows may have the
         same fields `key`, if any are named.
         """
-        self.prm = prm
+        self.prm, self.engine, self.form = prm, engine, form
         self.check = unique(check, *key) if key else check
         self.check_scored = unique(check_scored, *key) if key else check_scored
-        self._scorer = cache(lambda: _load(prm or ""))
+        self._scorer = cache(self._load)
 
     def read(
         self,
@@ -44,12 +55,17 @@ class ScoredRows:
         if encoded is not None:
             yield from self._scorer().score_encoded(encoded)
 
+    def close(self) -> None:
+        """Free the model, if one was loaded."""
+        if self._scorer.cache_info().currsize:
+            self._scorer().close()
+
     def _encoded(self, row: Row) -> "tuple[Row, Tagged]":
         row = self.check(row)
         return row, self._scorer().encode(row)
 
+    def _load(self) -> "Scorer":
+        from erprm_cli.prm import open_scorer  # torch
 
-def _load(prm: str) -> "Scorer":
-    from erprm_cli.prm import Scorer  # torch
-
-    return Scorer(prm)
+        assert self.prm is not None
+        return open_scorer(EngineConfig(self.prm, self.engine), form=self.form)

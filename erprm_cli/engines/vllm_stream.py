@@ -21,6 +21,7 @@ import msgspec
 
 from erprm_cli import models
 from erprm_cli.engines import EngineConfig
+from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
 
 # Said before vLLM is imported: its log belongs on stderr, and nobody is told of what runs here.
@@ -48,6 +49,7 @@ class VllmStream:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        os.environ[PARENT] = str(os.getpid())
         known = {field.name for field in fields(AsyncEngineArgs)}
         given = engine_args(config, known) | fixed
         with _start_explained(config.model):
@@ -155,6 +157,8 @@ def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
     }
     if device.type == "cpu":
         found["block_size"] = CPU_BLOCK_SIZE
+        # Where a seeded request is read in parts, vLLM 0.32 rewinds its generator, which a CPU's cannot do.
+        found["enable_chunked_prefill"] = False
         if config.gpu_memory_utilization is None and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             # vLLM would take nearly all memory, as if it were a GPU's.
             free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,256 @@
+"""The real vLLM with the shipped policy: one engine for the module, and the command in its own processes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from erprm_cli import records
+from erprm_cli.answers import Grader
+from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams
+from erprm_cli.engines.transformers_engine import TransformersEngine
+from erprm_cli.engines.vllm_stream import engine_args
+from erprm_cli.errors import UsageError
+from erprm_cli.jsonl import Row, read_rows
+from erprm_cli.policy_templates import policy_template
+from erprm_cli.rollouts import Roller
+from erprm_cli.sampling import Drawn, sample_solutions
+from erprm_cli.steps import prefixes
+
+needs_vllm = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
+]
+TEMPLATE = policy_template("tiny")
+# Start-up is most of the time: no compilation, one thread, little memory.
+SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "2"}
+
+
+def problems(limit: int) -> list[Row]:
+    return list(read_rows("tiny:test", records.problem, limit=limit))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Any]:
+    from erprm_cli.engines.vllm_engine import VllmEngine
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in SETTINGS.items():
+            patch.setenv(name, value)
+        running = VllmEngine(EngineConfig("tiny", enforce_eager=True))
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def reference() -> TransformersEngine:
+    return TransformersEngine.load(EngineConfig("tiny"))
+
+
+def run(
+    engine: Any, params: SamplingParams, indices: tuple[int, ...], limit: int = 100
+) -> dict[Any, Completion]:
+    requests = (
+        Request(row["id"], TEMPLATE.fill(row["problem"]), indices, number)
+        for number, row in enumerate(problems(limit))
+    )
+    done = [completion for completion in engine.generate(requests, params)]
+    assert len(done) == limit * len(indices)
+    return {(completion.key, completion.index): completion for completion in done}
+
+
+class TestEngine:
+    pytestmark = needs_vllm
+
+    def test_greedy_completions_equal_those_of_transformers(self, engine: Any, reference: Any) -> None:
+        params = SamplingParams(0.0, 1.0, 160)
+        found, expected = (run(one, params, (0,)) for one in (engine, reference))
+        # Of 100 texts one may turn where two logits are equal but for rounding.
+        assert sum(found[key] == expected[key] for key in expected) >= 99
+
+    def test_rewards_agree_in_distribution(self, engine: Any, reference: Any) -> None:
+        """2,000 completions each; the statistic is the difference of means in standard errors."""
+        drawn = Drawn("tiny", None, 1.0, 1.0, 160, 0, TEMPLATE.name)
+        means, errors, rows = [], 0.0, []
+        for one in (engine, reference):
+            with Grader() as grader:
+                rows = list(sample_solutions(problems(100), one, TEMPLATE, drawn, 20, grader))
+            assert len(rows) == 2_000
+            reward = sum(row["reward"] for row in rows) / len(rows)
+            length = sum(row["num_tokens"] for row in rows) / len(rows)
+            spread = sum((row["num_tokens"] - length) ** 2 for row in rows) / len(rows)
+            means.append((reward, length))
+            errors += 1 / len(rows)
+        (reward, length), (other_reward, other_length) = means
+        assert 0.1 < reward < 0.9
+        assert abs(reward - other_reward) < 3.5 * (reward * (1 - reward) * errors) ** 0.5
+        assert abs(length - other_length) < 3.5 * (spread * errors) ** 0.5
+
+    def test_rows_are_those_of_the_other_engine(self, engine: Any, reference: Any) -> None:
+        drawn = Drawn("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
+        with Grader() as grader:
+            found, expected = (
+                {row["id"]: row for row in sample_solutions(problems(8), one, TEMPLATE, drawn, 1, grader)}
+                for one in (engine, reference)
+            )
+        assert [list(row) for row in found.values()] == [list(expected[name]) for name in found]
+        assert found == expected
+
+    def test_what_is_missing_can_be_asked_for_alone(self, engine: Any) -> None:
+        params = SamplingParams(1.0, 0.95, 80)
+        whole, part = (run(engine, params, indices, 20) for indices in (tuple(range(8)), (6, 2)))
+        same = [part[key] == whole[key] for key in part]
+        assert sum(same) >= len(same) - 1  # rounding may turn one
+        assert len({completion.text for completion in whole.values()}) > 40
+
+    def test_a_greedy_continuation_is_the_rest_of_the_greedy_solution(self, engine: Any) -> None:
+        drawn = Drawn("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
+        with Grader() as grader:
+            rows = list(sample_solutions(problems(20), engine, TEMPLATE, drawn, 1, grader))
+            rolled = list(Roller(engine, TEMPLATE, drawn, 2, grader, keep_text=True).roll(rows))
+        rests = [
+            (prefix + text, row["solution"])
+            for row in rolled
+            for prefix, texts in zip(
+                prefixes(row["solution"], row["steps"]), row["completions"], strict=False
+            )
+            for text in texts
+        ]
+        assert len(rests) > 80
+        assert sum(found == whole for found, whole in rests) >= len(rests) - 2  # rounding
+        assert engine.usage.prefix_cache_hit_rate > 0.2
+
+    def test_a_stop_text_ends_a_completion_before_it(self, engine: Any) -> None:
+        params = SamplingParams(0.0, 1.0, 160, ("\nStep 2",))
+        whole = run(engine, SamplingParams(0.0, 1.0, 160), (0,), 10)
+        for key, completion in run(engine, params, (0,), 10).items():
+            assert completion.text == whole[key].text.partition("\nStep 2")[0]
+            assert completion.finish_reason == "stop"
+
+    def test_a_prompt_that_fills_the_context_completes_to_nothing(self, engine: Any) -> None:
+        before = engine.usage.too_long
+        requests = [Request("long", (5,) * 512, (0, 1), 0), Request("short", (5,) * 500, (0,), 0)]
+        done = {(c.key, c.index): c for c in engine.generate(requests, SamplingParams(1.0, 1.0, 99))}
+        assert done["long", 1] == Completion("long", 1, "", 0, "length")
+        assert done["short", 0].num_tokens <= 12
+        assert engine.usage.too_long == before + 2
+
+    def test_more_prompt_tokens_than_one_step_reads(self, engine: Any) -> None:
+        """Seeded requests read in parts end vLLM 0.32 on a CPU."""
+        prompts = [tuple(5 + (number * place) % 97 for place in range(450)) for number in range(1, 13)]
+        requests = (Request(number, ids, (0, 1), number) for number, ids in enumerate(prompts))
+        done = list(engine.generate(requests, SamplingParams(1.0, 1.0, 8)))
+        assert len(done) == 24
+
+    def test_completions_leave_before_the_last_request_enters(self, engine: Any) -> None:
+        entered = 0
+
+        def requests() -> Iterator[Request]:
+            nonlocal entered
+            for number in range(3 * engine.stream.depth):
+                entered += 1
+                yield Request(number, (5, 6, 7), (0,), number)
+
+        stream = engine.generate(requests(), SamplingParams(1.0, 1.0, 2))
+        next(stream)
+        assert entered <= engine.stream.depth
+        assert sum(1 for _ in stream) == 3 * engine.stream.depth - 1
+
+
+def start(*words: str, **kwargs: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "erprm_cli", *words]
+    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, env=os.environ | SETTINGS, **kwargs)
+
+
+def children(process_id: int) -> dict[int, str]:
+    """Return the processes below one, with their names."""
+    import psutil
+
+    below = psutil.Process(process_id).children(recursive=True)
+    return {process.pid: " ".join(process.cmdline()) for process in below if process.is_running()}
+
+
+class TestCommand:
+    pytestmark = needs_vllm
+
+    def test_stdout_is_rows_alone_and_the_summary_tells_of_the_cache(self) -> None:
+        words = "sample tiny:test -L 6 -n 4 --engine vllm --enforce-eager".split()
+        with start(*words, stdout=subprocess.PIPE) as process:
+            out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        assert len([json.loads(line)["solution"] for line in out.splitlines()]) == 24
+        assert "24 solutions" in err and "prompt tokens (prefix cache " in err
+
+    def test_a_dead_engine_keeps_the_rows_and_another_run_continues(self, tmp_path: Path) -> None:
+        import psutil
+
+        path = tmp_path / "rows.jsonl"
+        words = ["sample", "tiny:train", "-L", "40", "-n", "8", "-o", str(path)]
+        with start(*words, "--engine", "vllm", "--enforce-eager", "--batch-size", "4") as process:
+            deadline = time.monotonic() + 300
+            while (not path.exists() or path.stat().st_size < 2_000) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            below = children(process.pid)
+            (core,) = (number for number, name in below.items() if "EngineCore" in name)
+            psutil.Process(core).kill()
+            _, err = process.communicate(timeout=60)
+        assert process.returncode == 4, err
+        assert "vLLM's engine died" in err and "continues" in err
+        assert "\nTraceback" not in err  # vLLM's log may hold one of its own
+        kept = path.read_text().splitlines()
+        assert 0 < len(kept) < 320
+        assert all(json.loads(line) for line in kept)
+        assert psutil.wait_procs([psutil.Process(p) for p in below if psutil.pid_exists(p)], 20)[1] == []
+        with start(*words, "--engine", "transformers") as process:
+            assert process.wait(timeout=300) == 0
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        assert path.read_text().splitlines()[: len(kept)] == kept
+        assert len({(row["id"], row["sample"]) for row in rows}) == len(rows) == 320
+
+    def test_a_killed_command_takes_its_engine_with_it(self) -> None:
+        import psutil
+
+        words = "sample tiny:train -n 8 --engine vllm --enforce-eager --batch-size 4".split()
+        with start(*words, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            json.loads(process.stdout.readline())
+            below = [psutil.Process(number) for number in children(process.pid)]
+            process.kill()
+        assert len(below) >= 2
+        assert psutil.wait_procs(below, 20)[1] == []
+
+
+KNOWN = {
+    "model",
+    "dtype",
+    "max_num_seqs",
+    "block_size",
+    "swap_space",
+    "kv_cache_memory_bytes",
+    "max_model_len",
+}
+
+
+def test_engine_arguments_are_vllms_own() -> None:
+    config = EngineConfig(
+        "tiny", batch_size=3, engine_args=["swap-space=4", 'dtype="auto"', "block_size=None"]
+    )
+    found = engine_args(config, KNOWN)
+    assert (found["swap_space"], found["dtype"], found["max_num_seqs"]) == (4, "auto", 3)
+    assert Path(found["model"]).is_dir()
+    assert not {"block_size", "max_model_len", "quantization"} & set(found)
+
+
+@pytest.mark.parametrize(
+    "text, near", [("swap_spice=4", "did you mean swap_space"), ("swap_space", "KEY=VALUE")]
+)
+def test_an_engine_argument_that_vllm_does_not_know_is_wrong_usage(text: str, near: str) -> None:
+    with pytest.raises(UsageError, match=near):
+        engine_args(EngineConfig("tiny", engine_args=[text]), KNOWN)
