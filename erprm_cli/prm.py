@@ -235,6 +235,7 @@ def output_at(model: nn.Module, position_N: Tensor, rows: Sequence[int] | None =
     The output layer of a token classification model is its `score`, whose rows are the classes.
     """
     head: Any = model.get_output_embeddings() or model.score  # type: ignore[operator]  # PreTrainedModel's
+    last: Any
     *layers, last = head if isinstance(head, nn.Sequential) else [head]
     chosen = None if rows is None else list(rows)
 

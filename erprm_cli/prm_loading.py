@@ -22,7 +22,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
 
 from erprm_cli import models
 from erprm_cli.errors import UserError
@@ -54,16 +55,17 @@ def load_prm(
     }
     with models.explained(name), _quiet():
         if form.kind == "token":
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path, trust_remote_code=trust_remote_code, **where
             )
         else:
-            model, info = _head_class(name, path, form, revision).from_pretrained(
+            loaded = _head_class(name, path, form, revision).from_pretrained(
                 path,
                 num_labels=1 if form.kind == "value" else form.num_labels,
                 key_mapping=RENAMED,
                 **where,
             )
+    model, info = loaded
     lacking = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
     if lacking:
         raise UserError(

@@ -46,7 +46,7 @@ def test_loss_and_gradients_equal_a_plain_full_logits_implementation(
     vocab_size = len(data.tokenizer)
 
     fast = make_model(kind, vocab_size)
-    with output_at(fast, batch["positions"], (ids.good, ids.bad)):
+    with output_at(fast, batch["positions"], data.tagger.rows):
         logits = fast(input_ids=batch["input_ids"]).logits
     assert logits.shape == (sum(len(row["steps"]) for row in rows), 2)
     loss = two_way_loss(logits, batch["targets"])
