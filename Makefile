@@ -36,6 +36,7 @@ bench: $(READY) ## the figures in README.md, as ratios measured in one run
 	$(BIN)/python benchmarks/bench_label.py
 	$(BIN)/python benchmarks/bench_answers.py
 	$(BIN)/python benchmarks/bench_generate.py
+	$(BIN)/python benchmarks/bench_score.py
 	$(BIN)/python benchmarks/bench_startup.py
 
 wheel: $(READY) ## build the wheel and try it away from the checkout
