@@ -121,7 +121,8 @@ def test_math_shepherd_is_read_as_on_its_model_card(tmp_path: Path) -> None:
         good, bad = tokenizer.encode("+ -")[1:]
         ids = torch.tensor([tokenizer.encode(f"{row['problem']} {output}")])
         scores = model(ids).logits[:, :, [good, bad]].softmax(dim=-1)[:, :, 0]
-        return scores[ids == 12902].tolist()[-len(row["steps"]) :]  # the problem of a row holds a tag too
+        found: list[float] = scores[ids == 12902].tolist()
+        return found[-len(row["steps"]) :]  # the problem of a row holds a tag too
 
     ids = check(tmp_path, "math-shepherd", owners).tagger.token_ids
     assert (ids.tag, ids.good, ids.bad) == (12902, 648, 387)
