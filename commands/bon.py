@@ -35,7 +35,8 @@ def bon(
     ] = None,
     report: Annotated[str | None, typer.Option(metavar="FILE", help="Write one JSON row per figure.")] = None,
     plot: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Draw the figures against n (.png, .svg, .pdf).")
+        str | None,
+        typer.Option(metavar="FILE", help="Draw the figures against n (.png, .svg, .pdf; - is in letters)."),
     ] = None,
     seed: options.Seed = 0,
     limit: options.Limit = None,
@@ -53,14 +54,15 @@ def bon(
 
     Example: erprm score --prm prm solutions.jsonl | erprm bon -o chosen.jsonl
     """
-    from erprm_cli import candidates, figures
+    from erprm_cli import candidates, figures, plots
     from erprm_cli.answers import Grader
+    from erprm_cli.scored_rows import ScoredRows
 
     others, budgets = compare or [], _budgets(n)
     if report == "-" and output == "-":
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
-    if plot is not None:
-        figures.load_pyplot()
+    if plot not in (None, "-"):
+        plots.load_pyplot()
     aggregates = [aggregate.value, *(other.value for other in options.Aggregate if other != aggregate)]
     aggregates = aggregates if all_aggregates else aggregates[:1]
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
@@ -77,7 +79,8 @@ def bon(
                 open_whole_output(report, settings | shown, source=source, overwrite=overwrite)
             )
         pool = candidates.Candidates(source, aggregates)
-        for row in candidates.read_candidates(source, prm, bad, limit):
+        rows = ScoredRows(prm, candidates.solution, candidates.scored_solution, "id", "sample")
+        for row in rows.read(source, bad, limit):
             pool.add(row)
             news.progress(pool.count, "candidates")
         tables = [candidates.read_scores(other, aggregates, limit) for other in others]
@@ -111,8 +114,10 @@ def bon(
         if figure_rows is not None:
             for figure in found:
                 figure_rows.write(figure.row())
-        if plot is not None:
-            figures.plot(found, plot)
+        if plot == "-":
+            print(f"\n{plots.text_accuracy(found)}", file=sys.stderr)
+        elif plot is not None:
+            plots.plot_accuracy(found, plot)
 
 
 def _budgets(text: str | None) -> list[int]:

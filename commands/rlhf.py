@@ -7,15 +7,17 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
+from erprm_cli.engines import EngineConfig
 
 
+# A server cannot take the policy of each round, and --batch-size is the optimizer's here.
+@options.group("engine", without=("batch_size", "revision", "base_url", "concurrency"))
 def rlhf(
     prm: options.Prm,
     directory: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="The run directory; it is continued.")
     ],
     source: options.Source = "-",
-    model: options.Model = "tiny",
     template: options.Template = "tiny",
     evaluation: Annotated[
         str | None,
@@ -35,9 +37,8 @@ def rlhf(
     lr: Annotated[float, typer.Option(help="Learning rate of round 1; it falls linearly.")] = 5e-7,
     batch_size: Annotated[int, typer.Option(min=1, help="Solutions of an optimizer step.")] = 128,
     seed: options.Seed = 0,
-    engine: options.Engine = options.EngineName.auto,
-    dtype: options.DtypeOption = options.Dtype.auto,
-    trust_remote_code: options.TrustRemoteCode = False,
+    *,
+    engine: EngineConfig,
     limit: options.Limit = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
@@ -52,7 +53,6 @@ def rlhf(
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
     from erprm_cli import records
-    from erprm_cli.engines import EngineConfig
     from erprm_cli.jsonl import bad_rows, check_run_directory, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
@@ -60,7 +60,7 @@ def rlhf(
     from erprm_cli.streams import unique
 
     config = RaftConfig(
-        policy=model,
+        policy=engine.model,
         prm=prm,
         iterations=iterations,
         slice_size=slice_size,
@@ -83,7 +83,6 @@ def rlhf(
         if not problems:
             return
         check_run_directory(directory, settings, overwrite=overwrite)
-        running = EngineConfig(model, engine.value, dtype.value, 0, None, trust_remote_code)
-        raft = Raft(config, running, recipe, directory, evaluation, news)
+        raft = Raft(config, engine, recipe, directory, evaluation, news, bad.note)
         for row in raft.run(problems):
             out.write(row)

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
+from erprm_cli.engines import EngineConfig
 
 
+@options.group("engine")
 def rollout(
     source: options.Source = "-",
     output: options.Target = "-",
-    model: options.Model = "tiny",
     k: Annotated[int, typer.Option("-k", "--k", min=1, help="Completions after each step.")] = 16,
     template: options.Template = "tiny",
     temperature: options.Temperature = 1.0,
@@ -22,12 +23,10 @@ def rollout(
         bool, typer.Option("--keep-text", help="Keep the completions too, as `completions`.")
     ] = False,
     seed: options.Seed = 0,
-    engine: options.Engine = options.EngineName.auto,
-    dtype: options.DtypeOption = options.Dtype.auto,
-    batch_size: options.BatchSize = 0,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
+    *,
+    engine: EngineConfig,
     limit: options.Limit = None,
+    shard: options.Shard = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
     overwrite: options.Overwrite = False,
@@ -40,33 +39,42 @@ def rollout(
 
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
-    from erprm_cli import records
     from erprm_cli.answers import Grader
-    from erprm_cli.engines import EngineConfig, open_engine
-    from erprm_cli.jsonl import bad_rows, open_output, read_rows
+    from erprm_cli.engines import made_with, open_engine
+    from erprm_cli.jsonl import bad_rows, open_journal, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
-    from erprm_cli.rollouts import Roller, gradable
+    from erprm_cli.rollouts import FinishedPrefixes, Roller, gradable
     from erprm_cli.sampling import Drawn
+    from erprm_cli.sharding import choose_shard
     from erprm_cli.streams import peek, unique
 
     recipe = policy_template(template)
-    drawn = Drawn(model, revision, temperature, top_p, max_tokens, seed, recipe.name)
-    settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, "dtype": dtype.value}
+    drawn = Drawn(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
+    settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, **engine.settings()}
+    share = choose_shard(shard, News("rollout", quiet))
+    settings |= share.settings()
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
-        done = records.keys(out.existing())
+        finished = FinishedPrefixes(k, keep_text)
+        done = {(row["id"], row["sample"]) for row in map(finished.add_row, out.existing())}
         rows = read_rows(source, unique(gradable, "id", "sample"), bad, limit)
-        solutions = peek(row for row in rows if (row["id"], row["sample"]) not in done)
+        solutions = peek(row for row in rows if row["id"] in share and (row["id"], row["sample"]) not in done)
         if solutions is None:
             if done:
                 News("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
-        config = EngineConfig(model, engine.value, dtype.value, batch_size, revision, trust_remote_code)
-        with closing(open_engine(config)) as running, Grader() as grader, News("rollout", quiet) as news:
-            roller = Roller(running, recipe, drawn, k, grader, keep_text)
+        with (
+            open_journal(out, settings, overwrite=overwrite) as journal,
+            closing(open_engine(engine, News("rollout", quiet))) as running,
+            Grader(bad.note) as grader,
+            News("rollout", quiet) as news,
+        ):
+            out.made_with(made_with(running, type(running).__name__))
+            finished.add_journal(journal)
+            roller = Roller(running, recipe, drawn, k, grader, keep_text, finished, journal)
             for row in roller.roll(solutions):
                 out.write(row)
                 news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
@@ -74,5 +82,6 @@ def rollout(
             news.say(
                 f"{out.count:,} solutions, {tally.completions:,} completions, "
                 f"{tally.unfinished:,} unfinished (counted as wrong), "
-                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.rate(news.seconds)}"
+                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(news.seconds)}"
+                f"{grader.summary()}"
             )

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
+from erprm_cli.engines import EngineConfig
 
 
+@options.group("engine")
 def sample(
     source: options.Source = "-",
     output: options.Target = "-",
-    model: options.Model = "tiny",
     n: Annotated[int, typer.Option("-n", "--n", min=1, help="Solutions of each problem.")] = 15,
     template: options.Template = "tiny",
     temperature: options.Temperature = 0.7,
@@ -22,12 +23,10 @@ def sample(
         bool, typer.Option("--greedy", help="One solution at temperature 0, for evaluation.")
     ] = False,
     seed: options.Seed = 0,
-    engine: options.Engine = options.EngineName.auto,
-    dtype: options.DtypeOption = options.Dtype.auto,
-    batch_size: options.BatchSize = 0,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
+    *,
+    engine: EngineConfig,
     limit: options.Limit = None,
+    shard: options.Shard = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
     overwrite: options.Overwrite = False,
@@ -43,31 +42,40 @@ def sample(
     """
     from erprm_cli import records
     from erprm_cli.answers import Grader
-    from erprm_cli.engines import EngineConfig, open_engine
+    from erprm_cli.engines import made_with, open_engine
     from erprm_cli.jsonl import bad_rows, open_output, read_rows
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
     from erprm_cli.sampling import Drawn, missing_samples, sample_solutions
+    from erprm_cli.sharding import choose_shard
     from erprm_cli.streams import peek, unique
 
     if greedy:
         n, temperature = 1, 0.0
     recipe = policy_template(template)
-    drawn = Drawn(model, revision, temperature, top_p, max_tokens, seed, recipe.name)
-    settings = {"command": "sample", **asdict(drawn), "dtype": dtype.value}
+    drawn = Drawn(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
+    settings = {"command": "sample", **asdict(drawn), **engine.settings()}
+    share = choose_shard(shard, News("sample", quiet))
+    settings |= share.settings()
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
         done = records.keys(out.existing())
         rows = read_rows(source, unique(records.problem, "id"), bad, limit)
-        problems = peek(problem for problem in rows if missing_samples(problem, n, done))
+        problems = peek(
+            problem for problem in rows if problem["id"] in share and missing_samples(problem, n, done)
+        )
         if problems is None:
             if done:
                 News("sample", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
-        config = EngineConfig(model, engine.value, dtype.value, batch_size, revision, trust_remote_code)
-        with closing(open_engine(config)) as running, Grader() as grader, News("sample", quiet) as news:
+        with (
+            closing(open_engine(engine, News("sample", quiet))) as running,
+            Grader(bad.note) as grader,
+            News("sample", quiet) as news,
+        ):
+            out.made_with(made_with(running, type(running).__name__))
             right = unfinished = 0
             for row in sample_solutions(problems, running, recipe, drawn, n, grader, done):
                 out.write(row)
@@ -76,5 +84,5 @@ def sample(
                 news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
             news.say(
                 f"{out.count:,} solutions, {right / out.count:.1%} right, {unfinished:,} unfinished, "
-                f"{running.usage.rate(news.seconds)}"
+                f"{running.usage.summary(news.seconds)}{grader.summary()}"
             )

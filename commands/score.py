@@ -32,6 +32,7 @@ def score(
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     limit: options.Limit = None,
+    shard: options.Shard = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
     overwrite: options.Overwrite = False,
@@ -46,8 +47,10 @@ def score(
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
     from erprm_cli import records
+    from erprm_cli.sharding import choose_shard
     from erprm_cli.streams import peek
 
+    share = choose_shard(shard, News("score", quiet))
     settings = {
         "command": "score",
         "prm": prm,
@@ -56,6 +59,7 @@ def score(
         "dtype": dtype.value,
         "eta": None if eta is None else str(eta),  # JSON has no inf
     }
+    settings |= share.settings()
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
@@ -66,6 +70,7 @@ def score(
 
         @cache
         def scorer() -> "Scorer":
+            from erprm_cli.engines import made_with
             from erprm_cli.prm import Scorer
 
             loaded = Scorer(
@@ -77,12 +82,15 @@ def score(
                 revision=revision,
                 trust_remote_code=trust_remote_code,
             )
+            out.made_with(made_with(loaded, "transformers"))
             news.say(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 
         def encoded(row: Row) -> "tuple[Row, Tagged] | None":
             nonlocal left_alone
             records.solution(row)
+            if row["id"] not in share:
+                return None
             if (row["id"], row["sample"]) in done:
                 left_alone += 1
                 return None

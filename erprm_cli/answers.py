@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -271,8 +271,10 @@ class Grader:
     The worker process starts with the first pair that needs it and ends with the grader or with this process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[str, str, str], object] | None = None) -> None:
+        """Tell `note` (as `BadRows.note`: place, reason, the pair as JSON) of each pair without a verdict."""
         self.unknown = 0
+        self._note = note
         self._worker: Worker | None = None
         self._lock = threading.Lock()
         self._verdict = lru_cache(CACHE_SIZE)(self._compare)
@@ -323,8 +325,17 @@ class Grader:
         if not CONTENT.search(tried.text):
             return False
         verdict = None if _is_monstrous(gold) or _is_monstrous(prediction) else self._ask(gold, prediction)
-        self.unknown += verdict is None
+        if verdict is None:
+            self.unknown += 1
+            if self._note is not None:
+                pair = json.dumps({"gold": gold, "prediction": prediction})
+                self._note("answers", "no verdict within the limits of time and memory; graded 0", pair)
         return bool(verdict)
+
+    def summary(self) -> str:
+        """Return what a summary should say of pairs without a verdict: nothing where there are none."""
+        answers = "1 answer" if self.unknown == 1 else f"{self.unknown:,} answers"
+        return f", {answers} unknown (no verdict in time, graded 0)" if self.unknown else ""
 
     def _ask(self, gold: str, prediction: str) -> bool | None:
         """Return math-verify's verdict, or None if there is none within the limits."""

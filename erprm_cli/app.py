@@ -1,18 +1,30 @@
 """The `erprm` program: one Typer app, one module per command, errors as one line."""
 
-import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from types import FrameType
 
 import typer
 
-from erprm_cli.errors import Stopped, UserError
+from erprm_cli.errors import EngineError, Stopped, UserError
+from erprm_cli.signals import catch_signals
+from erprm_cli.terminal import visible
 
 # In the order `erprm --help` lists them.
-COMMANDS = ("sample", "rollout", "label", "train", "score", "inspect", "bon", "rlhf")
-MODEL_LIBRARIES = ("accelerate", "datasets", "torch", "transformers")  # the extra "train"
+COMMANDS = (
+    "sample",
+    "rollout",
+    "label",
+    "train",
+    "score",
+    "inspect",
+    "bon",
+    "processbench",
+    "calibrate",
+    "show",
+    "rlhf",
+)
+MODEL_LIBRARIES = ("accelerate", "datasets", "pyarrow", "torch", "transformers")  # the extra "train"
 
 
 def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
@@ -33,13 +45,13 @@ def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
 
 def main() -> None:
     """Run the command named on the command line and leave with its exit status."""
-    # Typer would end a KeyboardInterrupt without a word.
-    signal.signal(signal.SIGINT, _stop)
-    signal.signal(signal.SIGTERM, _stop)
+    catch_signals()
     # Whoever names a command does not wait for the others to load.
     chosen = [name for name in sys.argv[1:2] if name in COMMANDS]
     try:
         make_app(chosen or COMMANDS)()
+    except EngineError as error:
+        _leave(f"{error}; {_how_to_continue()}", error.exit_status)
     except UserError as error:
         _leave(str(error), error.exit_status)
     except ModuleNotFoundError as error:
@@ -47,15 +59,20 @@ def main() -> None:
             raise
         _leave(f"{error.name} is not installed; models need: pip install 'erprm[train]'", 1)
     except Stopped as stop:
-        _leave("stopped; with -o, the same command again continues", stop.exit_status)
+        _leave(f"stopped; {_how_to_continue()}", stop.exit_status)
 
 
-def _stop(signal_number: int, _frame: FrameType | None) -> None:
-    raise Stopped(signal_number)
+def _how_to_continue() -> str:
+    """Return what to tell whoever's command did not come to its end."""
+    if not any(word.startswith(("-o", "--output")) for word in sys.argv[1:]):
+        return "with -o, the same command again continues"
+    from erprm_cli.jsonl import command_line
+
+    return f"to continue: {command_line()}"
 
 
 def _leave(message: str, status: int) -> None:
-    print(f"erprm: {message}", file=sys.stderr)
+    print(f"erprm: {visible(message)}", file=sys.stderr)
     sys.exit(status)
 
 

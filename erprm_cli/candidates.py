@@ -5,7 +5,6 @@ Shapes: P problems, N candidates of one problem, K reward models, A aggregates, 
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from erprm_cli.answers import Grader, group
 from erprm_cli.engines import derive_seed
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.jsonl import BadRows, Row, read_rows
+from erprm_cli.scored_rows import NO_SCORES
 from erprm_cli.selection import (
     Estimate,
     Floats,
@@ -27,7 +27,7 @@ from erprm_cli.selection import (
     pass_at_n,
     votes_at_n,
 )
-from erprm_cli.streams import peek, unique
+from erprm_cli.streams import unique
 
 BUDGETS = (1, 4, 8, 16, 32, 64)
 CORRECT_ABOVE = 0.5  # the reward of a correct answer is 1.0, of any other 0.0
@@ -48,23 +48,8 @@ def solution(row: Row) -> Row:
 def scored_solution(row: Row) -> Row:
     """Check a candidate that has its scores."""
     if row.get("scores") is None:
-        raise RowError("no 'scores'; `erprm score` writes them, or --prm MODEL makes them here")
+        raise RowError(NO_SCORES)
     return records.scores(solution(row))
-
-
-def read_candidates(source: str, prm: str | None, bad: BadRows, limit: int | None = None) -> Iterator[Row]:
-    """Yield the scored solutions of `source`; with `prm`, a model's name, all are scored by it on the way."""
-    key = "id", "sample"
-    if prm is None:
-        yield from read_rows(source, unique(scored_solution, *key), bad, limit)
-        return
-    from erprm_cli.prm import Scorer  # torch
-
-    check = unique(solution, *key)
-    scorer = cache(lambda: Scorer(prm))  # once there is a row
-    encoded = peek(read_rows(source, lambda row: (check(row), scorer().encode(row)), bad, limit))
-    if encoded is not None:
-        yield from scorer().score_encoded(encoded)
 
 
 def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":

@@ -1,14 +1,14 @@
-"""Figures of best-of-n for people: a table of plain text and a plot."""
+"""Figures for people, as tables of plain text; `plots` draws them."""
 
+import math
 from collections.abc import Sequence
-from importlib import import_module
-from pathlib import Path
-from typing import Any
 
-from erprm_cli.candidates import BEST, PASS, Figure
-from erprm_cli.errors import UsageError, UserError
-from erprm_cli.jsonl import replacing
+from erprm_cli import calibrating, processbench
+from erprm_cli.candidates import PASS, Figure
+from erprm_cli.selection import Estimate
+from erprm_cli.terminal import plain
 
+BAR = 41  # characters of a bar from 0 to 1
 TITLES = {PASS: "pass@n (oracle)"}
 
 
@@ -21,7 +21,7 @@ def table(figures: Sequence[Figure]) -> str:
     budgets = sorted({figure.n for figure in values})
     lines: dict[tuple[str, ...], dict[int, Figure]] = {}
     for figure in values:
-        lines.setdefault(_names(figure), {})[figure.n] = figure
+        lines.setdefault(names_of(figure), {})[figure.n] = figure
     cells = [["", "", "", *(f"n={n}" for n in budgets)]]
     for names, by_n in lines.items():
         cells.append([*names, *(_cell(by_n[n]) if n in by_n else "" for n in budgets)])
@@ -49,54 +49,69 @@ def table(figures: Sequence[Figure]) -> str:
     return f"{text}\n\n{_aligned(cells, names=3)}"
 
 
-def load_pyplot() -> Any:
-    """Return matplotlib's module for plots without a display; UsageError if it is not installed."""
-    try:
-        return import_module("matplotlib.figure")
-    except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib: pip install 'erprm[plot]'") from None
-
-
-def plot(figures: Sequence[Figure], path: str) -> None:
-    """Draw % correct against n, with 95 % intervals, to a .png, .svg or .pdf file."""
-    drawing = load_pyplot().Figure(figsize=(7, 4.5), layout="constrained")
-    axes = drawing.subplots()
-    curves: dict[tuple[str, ...], list[Figure]] = {}
+def processbench_table(figures: Sequence[processbench.Figure]) -> str:
+    """Return the figures of ProcessBench as aligned text, in percent, with 95 % intervals."""
+    cells = [["", "threshold", "F1", "95 %", "on errors", "95 %", "on correct", "95 %", "rows"]]
     for figure in figures:
-        if figure.minus is None and figure.method != "pass@1":
-            curves.setdefault(_names(figure), []).append(figure)
-    for names, points in curves.items():
-        style = "-" if points[0].method == BEST else "--"
-        n = [point.n for point in points]
-        (line,) = axes.plot(
-            n,
-            [100 * point.estimate.value for point in points],
-            style,
-            marker="o",
-            markersize=3,
-            label=", ".join(filter(None, names)),
-        )
-        low = [100 * point.estimate.low for point in points]
-        high = [100 * point.estimate.high for point in points]
-        axes.fill_between(n, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    budgets = sorted({figure.n for figure in figures})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(budgets, [str(n) for n in budgets])
-    axes.set_xlabel("candidates n")
-    axes.set_ylabel("% correct")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    target = Path(path)
-    try:
-        with replacing(target) as draft:
-            drawing.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=150)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # a format that matplotlib does not know
-        raise UsageError(f"{path}: {error}") from None
+        at = " ".join([f"{figure.threshold:.3g},"] * (figure.threshold is not None) + [plain(figure.rule)])
+        rows = f"{figure.error_accuracy.problems:,} + {figure.correct_accuracy.problems:,}"
+        estimates = figure.f1, figure.error_accuracy, figure.correct_accuracy
+        values = [text for estimate in estimates for text in _with_interval(estimate)]
+        cells.append([plain(figure.split), at, *values, rows])
+    return _aligned(cells, names=1)
 
 
-def _names(figure: Figure) -> tuple[str, str, str]:
+def _with_interval(estimate: Estimate) -> tuple[str, str]:
+    if math.isnan(estimate.value):
+        return "-", ""
+    return f"{100 * estimate.value:.1f}", f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
+
+
+def calibration_table(figures: Sequence[calibrating.Figure]) -> str:
+    """Return each figure as a line of numbers and a reliability diagram: bars to the target, | the score."""
+    blocks = []
+    for figure in figures:
+        auc = "-" if figure.auc is None else f"{figure.auc:.3f}{_around(figure.auc_interval, 3)}"
+        lines = [
+            f"{calibration_title(figure)}: {figure.count:,} of {figure.problems:,} problems",
+            f"  Brier {figure.brier:.4f}{_around(figure.brier_interval, 4)}"
+            + (f", {figure.noise:.4f} of it noise of the rollouts" if figure.noise else "")
+            + f"; calibration error {figure.error:.3f}; AUC {auc}",
+        ]
+        cells = [["  score", figure.of, "mean", figure.against, f"  0{'0.5':^{BAR - 2}}1"]]
+        for part in figure.bins:
+            bar = list(("=" * round(part.target * (BAR - 1))).ljust(BAR))
+            bar[round(part.score * (BAR - 1))] = "|"
+            cells.append(
+                [
+                    f"  {part.low:.1f} to {part.high:.1f}",
+                    f"{part.count:,}",
+                    f"{part.score:.3f}",
+                    f"{part.target:.3f}",
+                    "  " + "".join(bar),
+                ]
+            )
+        blocks.append("\n".join([*lines, _aligned(cells, names=1)]))
+    return "\n\n".join(blocks)
+
+
+def _around(interval: tuple[float, float], digits: int) -> str:
+    low, high = interval
+    return "" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def calibration_title(figure: calibrating.Figure) -> str:
+    """Return what is compared with what."""
+    by = "" if figure.aggregate is None else f" by {figure.aggregate}"
+    if figure.eta is None:
+        return f"{figure.of}{by} against {figure.against}"
+    if figure.against == calibrating.RATES:
+        return f"{figure.of}, scores turned into rates from eta {figure.eta:g}, against rates"
+    return f"{figure.of} against {figure.against} at eta {figure.eta:g}"
+
+
+def names_of(figure: Figure) -> tuple[str, str, str]:
+    """Return the method, the PRM and the aggregate, for people."""
     return TITLES.get(figure.method, figure.method), figure.prm or "", figure.aggregate or ""
 
 

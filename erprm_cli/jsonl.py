@@ -1,22 +1,23 @@
 """Rows in and rows out: the only place that knows files, pipes and resuming.
 
 Reading: `read_rows` streams; a bad line names its place and stops the command, or goes to --errors.
+.gz and .zst are packed and unpacked by their suffix; parquet files and hf:// datasets are read as lines.
 Writing: `open_output` appends to what an unbroken run of the same command would have written;
 `open_whole_output` replaces a file by one that a whole run made. The settings that made a file lie beside it
-in FILE.meta.json, and a run with other settings is refused.
+in FILE.meta.json, and a run with other settings is refused. `open_journal` keeps, beside an output, what is
+finished of rows that are not.
 """
 
 import errno
 import fcntl
-import gzip
 import io
 import os
+import re
 import shlex
 import shutil
 import stat
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
@@ -24,12 +25,14 @@ from importlib.resources import files
 from itertools import count
 from operator import length_hint
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NoReturn, TypeVar, cast
+from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 
 import orjson
 
 from erprm_cli import __version__
 from erprm_cli.errors import RowError, UsageError, UserError
+from erprm_cli.hub_rows import HUB, PARQUET, hub_lines, parquet_lines
+from erprm_cli.packing import Packing, packing, unpacked, whole_end
 
 Row = dict[str, Any]
 Record = TypeVar("Record")
@@ -40,12 +43,24 @@ BUFFER_BYTES = 1 << 20
 SYNC_INTERVAL_S = 3.0
 BOM = b"\xef\xbb\xbf"
 DUMPS_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+PACK_BYTES = 1 << 20  # of rows in one packed member
+SECRET = re.compile(r"token(?!s\b|izer)|secret|password|api-?key", re.IGNORECASE)
 AFRESH = "--overwrite starts afresh, another -o keeps both"
 
 
 def to_line(row: Row) -> bytes:
     """Return `row` as one line of JSON in UTF-8, newline included."""
     return orjson.dumps(row, option=DUMPS_OPTIONS)
+
+
+def _to_safe_line(row: Row) -> bytes:
+    """As `to_line`, and what UTF-8 cannot say (lone surrogates of file names) as escapes."""
+    try:
+        return to_line(row)
+    except TypeError:
+        return to_line(
+            {name: str(text).encode("utf-8", "backslashreplace").decode() for name, text in row.items()}
+        )
 
 
 class BadRows:
@@ -61,7 +76,10 @@ class BadRows:
 
         The file is opened at once, so that a wrong name shows before the work, and emptied when it is used.
         """
+        if target is not None and packing(target) is not None:
+            raise UsageError(f"--errors {target}: bad rows are written plain; give it another name")
         self.count = 0
+        self._begun = False
         self.target = target
         self.limit = limit
         self.remedy = remedy
@@ -71,25 +89,36 @@ class BadRows:
         """Record a bad row, or raise UserError when there is nowhere to record it."""
         if self._file is None:
             raise UserError(f"{place}: {reason}. {self.remedy}")
-        if not self.count:
-            _empty(self._file)
         self.count += 1
-        text = line if isinstance(line, str) else line.decode("utf-8", "backslashreplace")
-        try:
-            self._file.write(to_line({"place": place, "reason": reason, "line": text.rstrip("\r\n")}))
-            self._file.flush()
-        except OSError as error:
-            raise UserError(f"{self.target}: {error.strerror}") from None
+        self._write(place, reason, line)
         if self.limit is not None and self.count > self.limit:
             raise UserError(
                 f"more than {self.limit} bad rows, see {self.target}; the last: {place}: {reason}"
             )
 
+    def note(self, place: str, reason: str, line: str) -> None:
+        """Record what a person should look at though no row is bad, if there is where; it does not count."""
+        if self._file is not None:
+            self._write(place, reason, line)
+
+    def _write(self, place: str, reason: str, line: bytes | str) -> None:
+        assert self._file is not None
+        if not self._begun:
+            _empty(self._file)
+            self._begun = True
+        text = line if isinstance(line, str) else line.decode("utf-8", "backslashreplace")
+        row = {"place": place, "reason": reason, "line": text.rstrip("\r\n")}
+        try:
+            self._file.write(_to_safe_line(row))
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"{self.target}: {error.strerror}") from None
+
     def close(self) -> None:
         """Close the file; raise UserError if any row was bad, so that the exit status tells."""
         if self._file is None:
             return
-        if not self.count:
+        if not self._begun:
             _empty(self._file)  # of what an earlier run left
         self.abandon()
         if self.count:
@@ -227,7 +256,7 @@ class Lines:
                 self.before_wait()
             try:
                 data = next(reads, b"")
-            except (OSError, EOFError, zlib.error) as error:  # a directory on stdin; a .gz cut short
+            except (OSError, EOFError) as error:  # a directory on stdin; a .gz cut short
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 raise UserError(f"{self.source}, after line {self.number:,}: {reason}") from None
             if not data:
@@ -247,8 +276,14 @@ def open_lines(
 
 
 @contextmanager
-def open_input(source: str) -> Iterator[IO[bytes]]:
-    """Open `source` for bytes: a file (.gz is unpacked), "-" for standard input, or tiny:train, tiny:test."""
+def open_input(source: str) -> Iterator[Iterable[bytes]]:
+    """Open `source` for bytes: a file, unpacked by its suffix, "-" for standard input, tiny:train, tiny:test.
+
+    Of a parquet file and a dataset (hf://...) the bytes are lines of JSON, made as they are read.
+    """
+    if source.startswith(HUB):
+        yield hub_lines(source)
+        return
     if source == "-":
         if sys.stdin.isatty():
             print("erprm: reading rows from the terminal; Ctrl-D ends them", file=sys.stderr)
@@ -258,24 +293,42 @@ def open_input(source: str) -> Iterator[IO[bytes]]:
     if source.startswith(SHIPPED):
         shipped = files("erprm_cli.templates") / "tiny" / f"{source.removeprefix(SHIPPED)}.jsonl"
         path = Path(str(shipped))
+    form = packing(source)
     try:
-        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise UserError(f"{source}: {error.strerror}") from None
-    with cast(IO[bytes], opened):
-        yield cast(IO[bytes], opened)
+    with file:
+        if path.suffix == PARQUET:
+            yield parquet_lines(source)
+        else:
+            yield file if form is None else unpacked(file, form)
 
 
 class Output:
     """An open place for rows. What `existing` yields was written by an earlier run of the same command."""
 
-    def __init__(self, file: BinaryIO, path: Path | None, name: str, if_it_fails: str = "") -> None:
-        """Write to `file`, which is `path` if it keeps its rows; errors say `name` and `if_it_fails`."""
+    def __init__(
+        self,
+        file: BinaryIO,
+        path: Path | None,
+        name: str,
+        if_it_fails: str = "",
+        form: Packing | None = None,
+    ) -> None:
+        """Write to `file`, which is `path` if it keeps its rows; errors say `name` and `if_it_fails`.
+
+        With `form`, rows wait for PACK_BYTES or SYNC_INTERVAL_S and are written as one packed member.
+        """
         self.file = file
         self.path = path
         self.name = name
         self.if_it_fails = if_it_fails
+        self.form = form
+        self.continued = False  # holds, or may hold, rows of an earlier run
         self.count = 0
+        self._to_pack: list[bytes] = []
+        self._bytes_to_pack = 0
         self._synced = time.monotonic()
 
     def write(self, row: Row) -> None:
@@ -286,6 +339,11 @@ class Output:
 
     def write_lines(self, lines: Iterable[bytes]) -> None:
         """Write rows as lines, newlines included; they may wait in the buffer until `flush`."""
+        if self.form is not None:
+            for line in lines:
+                self._to_pack.append(line)
+                self._bytes_to_pack += len(line)
+            return
         try:
             self.file.writelines(lines)
         except OSError as error:
@@ -293,17 +351,44 @@ class Output:
 
     def flush(self) -> None:
         """Let what is in the buffer go, and every few seconds make it safe on the disk."""
+        due = time.monotonic() - self._synced > SYNC_INTERVAL_S
+        if self.form is not None and not due and self._bytes_to_pack < PACK_BYTES:
+            return
+        self.finish(sync=due and self.path is not None)
+
+    def finish(self, *, sync: bool = False) -> None:
+        """Let everything go; with `sync` it is also safe on the disk."""
         try:
+            if self.form is not None and self._to_pack:
+                lines, self._to_pack, self._bytes_to_pack = self._to_pack, [], 0
+                self.file.write(self.form.pack(b"".join(lines)))
             self.file.flush()
-            if self.path is not None and time.monotonic() - self._synced > SYNC_INTERVAL_S:
-                self.sync()
+            if sync:
+                os.fsync(self.file.fileno())
+            if sync or self.form is not None:
+                self._synced = time.monotonic()
         except OSError as error:
             self._fail(error)
 
-    def sync(self) -> None:
-        """Make what has been let go safe on the disk."""
-        os.fsync(self.file.fileno())
-        self._synced = time.monotonic()
+    def made_with(self, facts: Row) -> None:
+        """Add what this run is made with (versions, the model's commit) to FILE.meta.json.
+
+        UserError if an earlier run used another commit of the model: a branch has moved on the Hub.
+        """
+        if self.path is None:
+            return
+        meta = _read_meta(self.path)
+        runs = meta.setdefault("runs", [])
+        if self.continued:
+            runs.append(_this_run())
+        for run in runs[:-1]:
+            before, now = run.get("commit"), facts.get("commit")
+            if before and now and before != now:
+                raise UserError(
+                    f"{self.path} was made with commit {before} of the model, not {now}; {AFRESH}"
+                )
+        runs[-1] |= facts
+        _replace_meta(self.path, meta)
 
     def existing(self) -> Iterator[Row]:
         """Yield the rows that an earlier run left in the file."""
@@ -330,21 +415,46 @@ def open_output(
         with _rows_on_stdout() as file, _flushed(Output(file, None, "stdout")) as output:
             yield output
         return
-    path = Path(target)
+    path, form = Path(target), packing(target)
     with _closing(_open_write(target)) as file:
         if not path.is_file():  # a named pipe or a device keeps nothing
-            with _flushed(Output(file, None, target)) as output:
+            with _flushed(Output(file, None, target, form=form)) as output:
                 yield output
             return
         if path.stat().st_size and not overwrite:
             _check_meta(path, settings)
             _cut_torn_line(path)
+            continued = True
         else:
+            continued = False
             _empty(file)  # before the new settings are written: these rows are not made with them
             _write_meta(path, settings)
         kept = "; the rows so far are kept, and the same command continues"
-        with _flushed(Output(file, path, target, kept)) as output:
+        with _flushed(Output(file, path, target, kept, form)) as output:
+            output.continued = continued
             yield output
+
+
+@contextmanager
+def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iterator[Output | None]:
+    """Open a file beside `out` for what is finished though no row is: a kill does not lose it.
+
+    Its rows count only with `settings`; made with others, or with `overwrite`, it starts empty. It is
+    deleted when all went well. None where `out` keeps nothing.
+    """
+    if out.path is None:
+        yield None
+        return
+    path = out.path.with_name(out.path.name + ".journal")
+    stale = True
+    with suppress(UserError, FileNotFoundError):
+        _check_meta(path, settings)
+        stale = False
+    with open_output(str(path), settings, overwrite=overwrite or stale) as journal:
+        yield journal
+        out.finish(sync=True)  # before the journal goes
+        path.unlink(missing_ok=True)
+        _meta_path(path).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -372,15 +482,14 @@ def open_whole_output(
         file = locked.enter_context(_closing(_open_write(str(draft), named=target)))
         try:
             _empty(file)
-            output = Output(file, None, target, "; nothing in it has changed")
+            output = Output(file, None, target, "; nothing in it has changed", packing(target))
             yield output
-            output.flush()
-            output.sync()
+            output.finish(sync=True)
+            _write_meta(path, settings)  # first: without it, the file would be refused for ever
             os.replace(draft, path)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
-        _write_meta(path, settings)
 
 
 def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
@@ -426,8 +535,8 @@ def _why(cause: BaseException | None) -> str:
 
 def _check_target(target: str, source: str) -> None:
     """Raise UsageError if `target` cannot be written, whatever is on the disk: no work is lost later."""
-    if target.endswith(".gz"):
-        raise UsageError(f"{target}: rows are written plain, so that they can be continued; gzip them after")
+    if target.endswith(PARQUET):
+        raise UsageError(f"{target}: rows are written as JSON Lines, plain, .gz or .zst")
     if _is_same_file(target, source):
         name = "stdout" if target == "-" else target
         raise UsageError(f"{name} is the input too; give -o another name")
@@ -457,7 +566,10 @@ def _open_write(path: str, named: str | None = None) -> BinaryIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise UserError(f"{named}: another run, or another flag of this one, writes it too") from None
+            array = "; put $SLURM_ARRAY_TASK_ID into its name" if "SLURM_ARRAY_TASK_ID" in os.environ else ""
+            raise UserError(
+                f"{named}: another run, or another flag of this one, writes it too{array}"
+            ) from None
         except OSError:
             return file  # a file system without locks
         with suppress(FileNotFoundError):
@@ -477,8 +589,13 @@ def _empty(file: BinaryIO) -> None:
 
 @contextmanager
 def _flushed(output: Output) -> Iterator[Output]:
-    yield output
-    output.flush()
+    try:
+        yield output
+    except BaseException:
+        with suppress(OSError, UserError):  # the first error is the one to tell
+            output.finish()
+        raise
+    output.finish()
 
 
 @contextmanager
@@ -495,13 +612,36 @@ def _meta_path(path: Path) -> Path:
     return path.with_name(path.name + ".meta.json")
 
 
-def _write_meta(path: Path, settings: Row) -> None:
-    meta = {
-        "settings": settings,
-        "erprm": __version__,
-        "command": shlex.join(["erprm", *sys.argv[1:]]),
+def command_line() -> str:
+    """Return the command as one may type it again, without what would start afresh and without secrets."""
+    words, hidden = [], False
+    for word in sys.argv[1:]:
+        name = word.partition("=")[0]
+        secret = name.startswith("-") and bool(SECRET.search(name))
+        if word != "--overwrite":
+            words.append("..." if hidden else f"{name}=..." if secret and "=" in word else word)
+        hidden = secret and "=" not in word
+    return shlex.join(["erprm", *words])
+
+
+def _this_run() -> Row:
+    return {
+        "command": command_line(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "erprm": __version__,
     }
+
+
+def _write_meta(path: Path, settings: Row) -> None:
+    _replace_meta(path, {"settings": settings, "runs": [_this_run()]})
+
+
+def _read_meta(path: Path) -> Row:
+    meta: Row = orjson.loads(_meta_path(path).read_bytes())
+    return meta
+
+
+def _replace_meta(path: Path, meta: Row) -> None:
     try:
         with replacing(_meta_path(path)) as draft:
             draft.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
@@ -523,13 +663,25 @@ def _check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
     asked = orjson.loads(orjson.dumps(settings))  # as it would have been read back
     for name in sorted(names | asked.keys()):
         before, now = made_with.get(name), asked.get(name)
+        if before != now and name == "shard":
+            raise UserError(
+                f"{named} was made with {name} {before}, not {now}; each needs a file of its own, as with "
+                "$SLURM_ARRAY_TASK_ID in the name"
+            )
         if before != now:
             raise UserError(f"{named} was made with {name} {before}, not {now}; {AFRESH}")
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Cut what follows the last newline: the line that a killed run did not finish."""
+    """Cut what a killed run did not finish: what follows the last newline, or the last whole member."""
+    form = packing(str(path))
     with path.open("r+b") as file:
+        if form is not None:
+            try:
+                file.truncate(whole_end(file, form))
+            except EOFError as error:
+                raise UserError(f"{path}: {error}; {AFRESH}") from None
+            return
         end = file.seek(0, os.SEEK_END)
         block = 1 << 16
         while end:

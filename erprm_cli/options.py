@@ -1,7 +1,10 @@
 """Flags shared by commands, so that a flag has one name, one type and one meaning."""
 
+from collections.abc import Callable
+from dataclasses import fields
 from enum import StrEnum
-from typing import Annotated
+from inspect import Parameter, signature
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -16,6 +19,8 @@ class Dtype(StrEnum):
 class EngineName(StrEnum):
     auto = "auto"
     transformers = "transformers"
+    vllm = "vllm"
+    server = "server"
 
 
 class Aggregate(StrEnum):
@@ -46,6 +51,14 @@ Errors = Annotated[
 ]
 MaxErrors = Annotated[int | None, typer.Option(min=0, help="Stop after more bad rows than this.")]
 Limit = Annotated[int | None, typer.Option("--limit", "-L", min=0, help="Read at most this many rows.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Do this share of the ids: I is 0 to N-1, or 1 to N.",
+        show_default="of a SLURM array, the task's",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 
 # Models
@@ -59,7 +72,10 @@ PrmFormatName = Annotated[
         show_default="what the model says",
     ),
 ]
-Engine = Annotated[EngineName, typer.Option(help="What runs the model.")]
+Engine = Annotated[
+    EngineName,
+    typer.Option(help="What runs the model; auto: server with --base-url, vllm where it has a GPU."),
+]
 DtypeOption = Annotated[
     Dtype, typer.Option("--dtype", help="Number type; auto: bfloat16 on a GPU, float32 on a CPU.")
 ]
@@ -70,6 +86,25 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]
+TensorParallelSize = Annotated[int, typer.Option(min=1, help="vllm: GPUs that share one model.")]
+DataParallelSize = Annotated[int, typer.Option(min=1, help="vllm: copies of the model, fed from one queue.")]
+MaxModelLen = Annotated[
+    int | None, typer.Option(min=1, help="vllm: longest prompt and completion together, in tokens.")
+]
+GpuMemoryUtilization = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="vllm: share of the GPU's memory to use.")
+]
+EnforceEager = Annotated[bool, typer.Option("--enforce-eager", help="vllm: no compilation, no CUDA graphs.")]
+Quantization = Annotated[str | None, typer.Option(help="vllm: how the weights are quantized.")]
+EngineArgs = Annotated[
+    list[str] | None,
+    typer.Option("--engine-arg", metavar="KEY=VALUE", help="vllm: any other engine argument; repeatable."),
+]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="server: an OpenAI-compatible API, like http://localhost:8000/v1."),
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="server: requests in flight at once.")]
 
 # Sampling
 Template = Annotated[
@@ -94,3 +129,37 @@ EstimatorOption = Annotated[
 AggregateOption = Annotated[
     Aggregate, typer.Option("--aggregate", help="How the scores of steps make one of a solution.")
 ]
+
+
+def group(name: str, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command take the parameter `name`, a dataclass of option types, as one flag for each field.
+
+    The fields in `without` keep their defaults and are no flags. Typer knows no groups of options; it reads
+    the signature of a command, so that is what is written here.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        made = signature(command).parameters[name].annotation
+        hints = get_type_hints(made, include_extras=True)
+        flags = {
+            field.name: Parameter(
+                field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            )
+            for field in fields(made)
+            if field.name not in without
+        }
+
+        def run(**values: Any) -> None:
+            group = made(**{flag: values.pop(flag) for flag in flags})
+            command(**values, **{name: group})
+
+        parameters: list[Parameter] = []
+        for parameter in signature(command).parameters.values():
+            taken = flags.values() if parameter.name == name else [parameter]
+            parameters += [one.replace(kind=Parameter.KEYWORD_ONLY) for one in taken]
+        run.__doc__ = command.__doc__
+        run.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return run
+
+    return decorate

@@ -8,6 +8,8 @@ import sys
 import time
 from types import TracebackType
 
+from erprm_cli.terminal import visible
+
 LOG_INTERVAL_S = 30.0
 REDRAW_INTERVAL_S = 0.2
 
@@ -37,12 +39,12 @@ class News:
         """Print one line, unless -q."""
         if not self.quiet:
             self._clear()
-            print(f"erprm {self.command}: {message}", file=sys.stderr, flush=True)
+            print(f"erprm {self.command}: {visible(message)}", file=sys.stderr, flush=True)
 
     def warn(self, message: str) -> None:
         """Print a warning, even with -q: it tells of something counted, left out or doubtful."""
         self._clear()
-        print(f"erprm {self.command}: warning: {message}", file=sys.stderr, flush=True)
+        print(f"erprm {self.command}: warning: {visible(message)}", file=sys.stderr, flush=True)
 
     def progress(self, done: int, unit: str, total: int | None = None, note: str = "") -> None:
         """Tell how far the work is; cheap enough to be called for every row."""

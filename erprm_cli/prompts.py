@@ -2,17 +2,29 @@
 
 from typing import Any
 
+from erprm_cli.engines import Chat, Prompt
 from erprm_cli.errors import UserError
 from erprm_cli.policy_templates import PolicyTemplate
 
 ANSWER = "<<answer>>"  # stands for what the assistant says while a chat template is looked at
 
 
+def make_prompt(template: PolicyTemplate, tokenizer: Any, problem: str, begun: str = "") -> Prompt:
+    """Return what an engine with this tokenizer completes: the prompt, and after it `begun`.
+
+    Without a tokenizer it is text, or for a chat template the turns, which the server then writes out.
+    """
+    if tokenizer is None and template.chat:
+        turns = tuple((turn["role"], turn["content"]) for turn in _turns(template, problem))
+        return Chat(turns, begun)
+    return encode_prompt(template, tokenizer, render_prompt(template, tokenizer, problem) + begun)
+
+
 def render_prompt(template: PolicyTemplate, tokenizer: Any, problem: str) -> str:
     """Return the text after which the policy writes its solution.
 
-    With `template.chat` it is the model's own chat template up to where the assistant begins. A `tokenizer`
-    of None stands for a policy whose server fills in prompts, for which only plain templates will do.
+    With `template.chat` it is the model's own chat template up to where the assistant begins, for which the
+    tokenizer must be there.
     """
     if not template.chat:
         return template.fill(problem)

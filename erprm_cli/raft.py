@@ -13,14 +13,14 @@ stopped run continues where it was:
     ...
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from erprm_cli import records
 from erprm_cli.answers import Grader
-from erprm_cli.engines import EngineConfig, open_engine
+from erprm_cli.engines import EngineConfig, made_with, open_engine
 from erprm_cli.jsonl import Row, open_output, open_whole_output, read_rows
 from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.progress import News
@@ -60,8 +60,13 @@ class Raft:
         directory: Path,
         evaluation: str | None,
         news: News,
+        note: Callable[[str, str, str], object] | None = None,
     ) -> None:
-        """Run in `directory`; `evaluation` names the problems of the greedy evaluation, if there is one."""
+        """Run in `directory`; `evaluation` names the problems of the greedy evaluation, if there is one.
+
+        `note` is told of answers without a verdict, as `Grader` says.
+        """
+        self.note = note
         self.config, self.engine, self.template = config, engine, template
         self.directory, self.evaluation, self.news = directory, evaluation, news
 
@@ -110,9 +115,12 @@ class Raft:
             if missing is None:
                 return
             engine = replace(self.engine, model=drawn.model)
-            with closing(open_engine(engine)) as running, Grader() as grader:
+            with closing(open_engine(engine)) as running, Grader(self.note) as grader:
+                out.made_with(made_with(running, type(running).__name__))
                 for row in sample_solutions(missing, running, self.template, drawn, n, grader, done):
                     out.write(row)
+                if grader.unknown:
+                    self.news.say(f"{path.name}{grader.summary()}")
 
     def _score(self, samples: Path, scored: Path) -> None:
         from erprm_cli.prm import Scorer
@@ -127,6 +135,7 @@ class Raft:
                     dtype=self.engine.dtype,
                     trust_remote_code=self.engine.trust_remote_code,
                 )
+                out.made_with(made_with(scorer, "transformers"))
                 for row in scorer.score(missing):
                     out.write(row)
 

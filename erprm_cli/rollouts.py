@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 
 from erprm_cli import records
 from erprm_cli.answers import Grader
-from erprm_cli.engines import Completion, Engine, Request, derive_seed
-from erprm_cli.jsonl import Row
+from erprm_cli.engines import Completion, Engine, Prompt, Request, derive_seed
+from erprm_cli.jsonl import Output, Row
 from erprm_cli.policy_templates import PolicyTemplate
-from erprm_cli.prompts import encode_prompt, render_prompt
+from erprm_cli.prompts import encode_prompt, make_prompt, render_prompt
+from erprm_cli.records import content_hash
 from erprm_cli.sampling import Drawn, grade
 from erprm_cli.steps import prefixes
 
 MAX_REMEMBERED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
 
-PrefixKey = tuple[str, str]  # a problem's id and the text of a prefix
+PrefixKey = tuple[str, str]  # a problem's id and the hash of a prefix's text
 
 
 @dataclass(slots=True)
@@ -28,13 +29,14 @@ class Tally:
 
     completions: int = 0
     unfinished: int = 0
-    shared_prefixes: int = 0  # prefixes that an earlier solution already had
+    shared_prefixes: int = 0  # prefixes that an earlier solution, or run, already had
 
 
 @dataclass(slots=True)
 class _Prefix:
     """One prefix: its rewards and texts so far, and the solutions that wait for the missing ones."""
 
+    text: str
     gold: str
     rewards: list[float]
     texts: list[str]
@@ -47,6 +49,44 @@ class _Solution:
     row: Row
     prefixes: list[_Prefix]
     missing: int  # prefixes that are not finished
+
+
+class FinishedPrefixes:
+    """The rewards and texts of prefixes that need no completions: of rows and a journal, and of this run.
+
+    The oldest are forgotten beyond MAX_REMEMBERED; to complete one again costs time and changes nothing.
+    """
+
+    def __init__(self, k: int, keep_text: bool = False) -> None:
+        """Take only prefixes with `k` rewards and, with `keep_text`, as many texts."""
+        self.k, self.keep_text = k, keep_text
+        self._found: dict[PrefixKey, tuple[list[float], list[str]]] = {}
+
+    def get(self, key: PrefixKey) -> tuple[list[float], list[str]] | None:
+        return self._found.get(key)
+
+    def add(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
+        self._found[key] = rewards, texts
+        if len(self._found) > MAX_REMEMBERED:
+            del self._found[next(iter(self._found))]
+
+    def add_row(self, row: Row) -> Row:
+        """Add the prefixes of a rollouts row that is there; return the row."""
+        completions = row.get("completions") or [[]] * len(row["steps"])
+        for text, rewards, texts in zip(
+            prefixes(row["solution"], row["steps"]), row["rollouts"], completions, strict=False
+        ):
+            self._add_if_whole((row["id"], content_hash(text)), rewards, texts)
+        return row
+
+    def add_journal(self, journal: Output | None) -> None:
+        """Add the prefixes that a stopped run finished while their solutions were not."""
+        for row in journal.existing() if journal is not None else ():
+            self._add_if_whole((row["id"], row["prefix"]), row["rewards"], row["completions"])
+
+    def _add_if_whole(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
+        if len(rewards) == self.k and (len(texts) == self.k or not self.keep_text):
+            self.add(key, rewards, texts)
 
 
 def gradable(row: Row) -> Row:
@@ -69,13 +109,20 @@ class Roller:
         k: int,
         grader: Grader,
         keep_text: bool = False,
+        finished: FinishedPrefixes | None = None,
+        journal: Output | None = None,
     ) -> None:
-        """Complete each prefix `k` times; `keep_text` also keeps the texts, as `completions`."""
+        """Complete each prefix `k` times; `keep_text` also keeps the texts, as `completions`.
+
+        What is `finished` is taken from there. A prefix that is finished before its solution is goes to
+        `journal`, so that a stopped run loses only the prefixes in flight.
+        """
         self.engine, self.template, self.drawn = engine, template, drawn
         self.k, self.grader, self.keep_text = k, grader, keep_text
         self.tally = Tally()
         self._under_way: dict[PrefixKey, _Prefix] = {}
-        self._finished: dict[PrefixKey, _Prefix] = {}
+        self.finished = finished or FinishedPrefixes(k, keep_text)
+        self.journal = journal
         self._ready: deque[Row] = deque()
 
     def roll(self, solutions: Iterable[Row]) -> Iterator[Row]:
@@ -97,10 +144,12 @@ class Roller:
         solution = _Solution(row, [], 0)
         new: list[tuple[PrefixKey, int]] = []
         for index, text in enumerate(texts):
-            key = (row["id"], text)
-            prefix = self._finished.get(key) or self._under_way.get(key)
+            key = (row["id"], content_hash(text))
+            prefix = self._under_way.get(key)
+            if prefix is None and (found := self.finished.get(key)):
+                prefix = _Prefix("", row["answer"], *found, 0)
             if prefix is None:
-                prefix = _Prefix(row["answer"], [0.0] * self.k, [""] * self.k, self.k)
+                prefix = _Prefix(text, row["answer"], [0.0] * self.k, [""] * self.k, self.k)
                 self._under_way[key] = prefix
                 new.append((key, index))
             else:
@@ -113,14 +162,15 @@ class Roller:
             self._ready.append(self._row(solution))
         prompts = self._prompts(row, texts) if new else []
         for key, index in new:
-            yield Request(key, prompts[index], tuple(range(self.k)), derive_seed(self.drawn.seed, *key))
+            seed = derive_seed(self.drawn.seed, row["id"], texts[index])
+            yield Request(key, prompts[index], tuple(range(self.k)), seed)
 
-    def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[str | tuple[int, ...]]:
+    def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[Prompt]:
         """Return the prompt of each prefix: as ids cut from one tokenisation wherever that is exact."""
         tokenizer = self.engine.tokenizer
-        prompt = render_prompt(self.template, tokenizer, row["problem"])
         if tokenizer is None:
-            return [prompt + text for text in texts]
+            return [make_prompt(self.template, None, row["problem"], text) for text in texts]
+        prompt = render_prompt(self.template, tokenizer, row["problem"])
         whole = tokenizer(
             prompt + row["solution"],
             add_special_tokens=not self.template.chat,
@@ -128,7 +178,7 @@ class Roller:
         )
         ids, offsets = whole["input_ids"], whole.get("offset_mapping", [])
         token_after = {end: index + 1 for index, (begin, end) in enumerate(offsets) if end > begin}
-        cut: list[str | tuple[int, ...]] = []
+        cut: list[Prompt] = []
         for text in texts:
             length = token_after.get(len(prompt) + len(text))
             if length is None:  # a token reaches over the prefix's end
@@ -141,7 +191,7 @@ class Roller:
         """Grade one completion, and finish the prefix and the solutions for which it was the last."""
         key: PrefixKey = completion.key  # type: ignore[assignment]  # as _enter made it
         prefix = self._under_way[key]
-        _, reward = grade(key[1] + completion.text, completion, prefix.gold, self.template, self.grader)
+        _, reward = grade(prefix.text + completion.text, completion, prefix.gold, self.template, self.grader)
         prefix.rewards[completion.index] = reward or 0.0
         prefix.missing -= 1
         self.tally.completions += 1
@@ -151,7 +201,11 @@ class Roller:
         if prefix.missing:
             return
         del self._under_way[key]
-        self._remember(key, prefix)
+        self.finished.add(key, prefix.rewards, prefix.texts)
+        if self.journal is not None and any(solution.missing > 1 for solution in prefix.waiting):
+            texts = prefix.texts if self.keep_text else []
+            fields = {"id": key[0], "prefix": key[1], "rewards": prefix.rewards, "completions": texts}
+            self.journal.write(fields)
         for solution in prefix.waiting:
             solution.missing -= 1
             if not solution.missing:
@@ -164,8 +218,3 @@ class Roller:
         if self.keep_text:
             added["completions"] = [prefix.texts for prefix in solution.prefixes] + [[""]]
         return solution.row | added
-
-    def _remember(self, key: PrefixKey, prefix: _Prefix) -> None:
-        self._finished[key] = prefix
-        if len(self._finished) > MAX_REMEMBERED:
-            del self._finished[next(iter(self._finished))]

@@ -7,7 +7,7 @@ from erprm_cli.answers import Grader, extract
 from erprm_cli.engines import Completion, Engine, Request, SamplingParams, derive_seed
 from erprm_cli.jsonl import Row
 from erprm_cli.policy_templates import PolicyTemplate
-from erprm_cli.prompts import encode_prompt, render_prompt
+from erprm_cli.prompts import make_prompt
 from erprm_cli.steps import split_steps
 
 
@@ -53,8 +53,7 @@ def sample_solutions(
                 continue
             waiting[identity] = problem
             open_samples[identity] = len(missing)
-            text = render_prompt(template, engine.tokenizer, problem["problem"])
-            prompt = encode_prompt(template, engine.tokenizer, text)
+            prompt = make_prompt(template, engine.tokenizer, problem["problem"])
             yield Request(identity, prompt, missing, derive_seed(drawn.seed, identity))
 
     for completion in engine.generate(requests(), drawn.params(template)):

@@ -182,7 +182,8 @@ def paired_difference(ours: ArrayLike, theirs: ArrayLike, seed: int = 0) -> Esti
 
     p is that of the two-sided sign-flip (permutation) test: how often the mean is as far from 0 when the
     two are exchanged at random in each problem. All exchanges are tried if there are at most `SIGN_FLIPS`,
-    else as many random ones. Two equal lists have difference 0 and p = 1.
+    else as many random ones. Two equal lists have difference 0 and p = 1. Where few problems differ, the
+    interval may leave 0 out although p is above 0.05: then p is the one to go by, as it is exact.
     """
     difference_P = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     count, mean = len(difference_P), float(difference_P.mean())

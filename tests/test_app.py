@@ -35,6 +35,9 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "bon": ([], SOLUTION, "scores"),
+    "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
+    "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
+    "show": ([], {"id": "a"}, "problem"),
     "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
 }
 

@@ -1,12 +1,15 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from erprm_cli import records
 from erprm_cli.answers import Grader
+from erprm_cli.engines import Request
 from erprm_cli.errors import RowError
-from erprm_cli.jsonl import Row
+from erprm_cli.jsonl import Row, open_journal, open_output
 from erprm_cli.policy_templates import policy_template
-from erprm_cli.rollouts import Roller, gradable
+from erprm_cli.rollouts import FinishedPrefixes, Roller, gradable
 from erprm_cli.sampling import Drawn
 from tests.scripted import ScriptedEngine
 
@@ -81,3 +84,72 @@ def test_texts_are_kept_when_asked_for() -> None:
 def test_what_cannot_be_graded_is_refused(name: str) -> None:
     with pytest.raises(RowError, match=f"'{name}'"):
         gradable(solution(0, "one") | {name: None})
+
+
+# A stopped run
+
+
+class Stop(BaseException):
+    pass
+
+
+def run(path: Path, rows: list[Row], stop_after: int | None = None, **options: Any) -> list[Request]:
+    """Roll `rows` into the file `path` as the command does, perhaps not to the end; return what was asked."""
+    said = 0
+
+    def say(prompt: str, index: int) -> str:
+        nonlocal said
+        if said == stop_after:
+            raise Stop
+        said += 1
+        return even_is_right(prompt, index + len(prompt))
+
+    engine, keep_text = ScriptedEngine(say), options.pop("keep_text", False)
+    settings = {"seed": 0, "keep_text": keep_text}
+    with open_output(str(path), settings, **options) as out, Grader() as grader:
+        finished = FinishedPrefixes(4, keep_text)
+        done = records.keys(map(finished.add_row, out.existing()))
+        missing = [row for row in rows if (row["id"], row["sample"]) not in done]
+        with open_journal(out, settings, **options) as journal:
+            finished.add_journal(journal)
+            for row in Roller(engine, TINY, DRAWN, 4, grader, keep_text, finished, journal).roll(missing):
+                out.write(row)
+    return engine.asked
+
+
+SOLUTIONS = [
+    solution(0, *(f"step {number}" for number in range(6))),
+    solution(1, *(f"step {number}" for number in range(3)), "another", "end"),
+    solution(2, "one", "two", "three"),
+]
+
+
+@pytest.mark.parametrize("keep_text", [False, True])
+def test_a_stopped_run_loses_only_the_prefix_in_flight(tmp_path: Path, keep_text: bool) -> None:
+    whole = tmp_path / "whole.jsonl"
+    asked = run(whole, SOLUTIONS, keep_text=keep_text)
+    for stop_after in range(4 * len(asked)):
+        path = tmp_path / f"{stop_after}.jsonl"
+        with pytest.raises(Stop):
+            run(path, SOLUTIONS, stop_after, keep_text=keep_text)
+        again = run(path, SOLUTIONS, keep_text=keep_text)
+        assert len(again) == len(asked) - stop_after // 4
+        assert sorted(path.read_bytes().splitlines()) == sorted(whole.read_bytes().splitlines())
+        assert not path.with_name(path.name + ".journal").exists()
+
+
+def test_a_journal_made_otherwise_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with pytest.raises(Stop):
+        run(path, SOLUTIONS[:1], 9)
+    assert len(run(path, SOLUTIONS[:1], overwrite=True)) == 5
+    path.unlink()
+    with pytest.raises(Stop):
+        run(path, SOLUTIONS[:1], 9)
+    assert len(run(path, SOLUTIONS[:1], keep_text=True)) == 5
+
+
+def test_more_solutions_later_use_the_prefixes_of_rows_that_are_there(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    run(path, SOLUTIONS[:1])
+    assert len(run(path, SOLUTIONS[:2])) == 1

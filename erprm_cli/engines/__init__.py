@@ -5,9 +5,29 @@ at once, and yields each completion when it is done.
 """
 
 import hashlib
+import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Protocol
+
+from erprm_cli import options
+from erprm_cli.errors import UsageError
+from erprm_cli.progress import News
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A prompt that a server writes out with its model's chat template.
+
+    `turns` are (role, content); `begun` is what the assistant has said of its turn so far, to be continued.
+    """
+
+    turns: tuple[tuple[str, str], ...]
+    begun: str = ""
+
+
+Prompt = str | tuple[int, ...] | Chat
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +35,12 @@ class Request:
     """Completions wanted of one prompt.
 
     `indices` says which of the prompt's completions: 0 .. n-1, or what is missing of them. `prompt` is text,
-    or token ids that the model continues as they are. Equal (seed, index) give an equal completion.
+    or token ids that the model continues as they are, or for an engine without a tokenizer a chat. Equal
+    (seed, index) give an equal completion.
     """
 
     key: Hashable
-    prompt: str | tuple[int, ...]
+    prompt: Prompt
     indices: tuple[int, ...]
     seed: int
 
@@ -50,21 +71,30 @@ class Usage:
     """Tokens so far: read as prompts (each prompt of a request once) and generated (useful ones only).
 
     `too_long` counts completions that are empty because the prompt fills the model's context.
+    `prefix_cache_hit_rate` is the share of prompt tokens that the engine had read before, by its own count;
+    null where it does not count.
     """
 
     prompt_tokens: int = 0
     generated_tokens: int = 0
     too_long: int = 0
+    prefix_cache_hit_rate: float | None = None
 
     def rate(self, seconds: float) -> str:
-        """Return the generated tokens and their rate, for a summary."""
+        """Return the generated tokens and their rate, for a progress line."""
         return f"{self.generated_tokens:,} tokens, {self.generated_tokens / max(seconds, 1e-9):,.0f}/s"
+
+    def summary(self, seconds: float) -> str:
+        """Return all that is known, for the last line."""
+        hits = self.prefix_cache_hit_rate
+        cached = "" if hits is None else f" (prefix cache {hits:.1%})"
+        return f"{self.prompt_tokens:,} prompt tokens{cached}, generated {self.rate(seconds)}"
 
 
 class Engine(Protocol):
     """A model that completes prompts."""
 
-    tokenizer: Any  # transformers' tokenizer of the model
+    tokenizer: Any  # transformers' tokenizer of the model; None if only a server has it
     usage: Usage
 
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
@@ -82,20 +112,81 @@ def derive_seed(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
 
 
+def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
+    """Return token ids: of text with the special tokens that the tokenizer adds, BOS never twice."""
+    assert not isinstance(prompt, Chat)  # made only for an engine without a tokenizer
+    if not isinstance(prompt, str):
+        return list(prompt)
+    begun = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
+    ids: list[int] = tokenizer(prompt, add_special_tokens=not begun).input_ids
+    if ids:
+        return ids
+    beginnings = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)  # a model needs something to go on
+    return [next(index for index in beginnings if index is not None)]
+
+
+def made_with(model: Any, name: str) -> dict[str, Any]:
+    """Return what a sidecar tells of an engine, or scorer, called `name`: versions and the model's commit."""
+    libraries = ("torch", "transformers", "vllm")
+    versions = {library: sys.modules[library].__version__ for library in libraries if library in sys.modules}
+    commit = getattr(getattr(getattr(model, "model", None), "config", None), "_commit_hash", None)
+    return {"engine": name, "commit": commit, **versions}
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Which model, where and how: the flags that all engines share."""
+    """Which model, where and how: the flags that `sample`, `rollout` and `rlhf` share.
 
-    model: str
-    engine: str = "auto"  # auto, transformers
-    dtype: str = "auto"
-    batch_size: int = 0  # completions in flight; 0 lets the engine choose
-    revision: str | None = None
-    trust_remote_code: bool = False
+    Each field is a flag (see `options.group`); a new one needs no other place but the engine that reads it.
+    """
+
+    model: options.Model = "tiny"
+    engine: options.Engine = options.EngineName.auto
+    dtype: options.DtypeOption = options.Dtype.auto
+    batch_size: options.BatchSize = 0
+    revision: options.Revision = None
+    trust_remote_code: options.TrustRemoteCode = False
+    tensor_parallel_size: options.TensorParallelSize = 1
+    data_parallel_size: options.DataParallelSize = 1
+    max_model_len: options.MaxModelLen = None
+    gpu_memory_utilization: options.GpuMemoryUtilization = None
+    enforce_eager: options.EnforceEager = False
+    quantization: options.Quantization = None
+    engine_args: options.EngineArgs = None
+    base_url: options.BaseUrl = None
+    concurrency: options.Concurrency = 256
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the header of an output says: what changes the completions or is a risk."""
+        unusual = {"quantization": self.quantization, "trust_remote_code": self.trust_remote_code}
+        return {"dtype": self.dtype.value} | {name: value for name, value in unusual.items() if value}
 
 
-def open_engine(config: EngineConfig) -> Engine:
-    """Load the model behind the engine that `config` names."""
+def open_engine(config: EngineConfig, news: News | None = None) -> Engine:
+    """Load the model behind the engine that `config` names; UsageError if flags contradict."""
+    chosen = config.engine
+    if chosen == "auto":
+        chosen = options.EngineName.server if config.base_url else _local_engine()
+    if (chosen == "server") != (config.base_url is not None):
+        raise UsageError("--engine server and --base-url URL go together: one says what, the other where")
+    if chosen == "server":
+        from erprm_cli.engines.server_engine import ServerEngine
+
+        return ServerEngine.open(config, news)
+    if chosen == "vllm":
+        from erprm_cli.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(config)
     from erprm_cli.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(config)
+
+
+def _local_engine() -> options.EngineName:
+    """Return vllm where it is installed and a GPU is there, else transformers."""
+    if find_spec("vllm") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return options.EngineName.vllm
+    return options.EngineName.transformers

@@ -19,7 +19,7 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed
+from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed, encode
 from erprm_cli.engines.drawing import draw
 from erprm_cli.engines.rolling_cache import GROUPED, KeysValues, RollingCache, move_columns
 from erprm_cli.errors import EngineError, UsageError
@@ -96,14 +96,6 @@ class TransformersEngine:
         self.cache_examples = []
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-    def encode(self, prompt: str | tuple[int, ...]) -> list[int]:
-        """Return token ids: of text with the special tokens that the tokenizer adds, BOS never twice."""
-        if not isinstance(prompt, str):
-            return list(prompt)
-        begun = bool(self.tokenizer.bos_token) and prompt.startswith(self.tokenizer.bos_token)
-        ids: list[int] = self.tokenizer(prompt, add_special_tokens=not begun).input_ids
-        return ids or _ids(self.tokenizer.bos_token_id) or _ids(self.tokenizer.eos_token_id)[:1] or [0]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of token ids, without special tokens and otherwise as it is."""
@@ -205,31 +197,45 @@ class _Run:
         self.stop_tail = max((len(stop.encode()) for stop in params.stop), default=0) + 4
         self.may_end_V = torch.zeros(engine.vocab_size, dtype=torch.bool, device=self.device)
         self.may_end_V[[*engine.eos_ids, *stop_ends]] = True
+        self.is_broken = torch.zeros((), dtype=torch.bool, device=self.device)
 
     def __iter__(self) -> Iterator[Completion]:
-        self._draw_jobs(self.num_slots)
-        self._allocate(min(self.num_slots, sum(len(job.waiting) for job in self.queue)))
+        while self.num_waiting < self.num_slots and not self.exhausted:
+            self._draw_jobs(self.num_slots)
+            yield from self._take_finished()
+        self._allocate(min(self.num_slots, self.num_waiting))
         self._refill()
-        while any(self.slots):
-            for _ in range(self.steps_per_check):
-                self._step()
-            self._harvest()
+        while any(self.slots) or not self.exhausted:
+            if any(self.slots):
+                for _ in range(self.steps_per_check):
+                    self._step()
+                self._harvest()
             self._refill()
-            yield from self.finished
-            self.finished.clear()
-        yield from self.finished
+            yield from self._take_finished()
+
+    @property
+    def num_waiting(self) -> int:
+        """Return how many completions wait for a slot."""
+        return sum(len(job.waiting) for job in self.queue)
+
+    def _take_finished(self) -> list[Completion]:
+        finished, self.finished = self.finished, []
+        return finished
 
     # Requests
 
     def _draw_jobs(self, wanted: int) -> None:
-        """Draw requests for `wanted` completions, or to the end of them, and read their prompts."""
+        """Draw requests for `wanted` completions, or to the end of them, and read their prompts.
+
+        Prompts that are too long finish at once; there may be no end of them, so they count as well.
+        """
         engine, jobs = self.engine, list[_Job]()
-        while wanted > 0 and not self.exhausted:
+        while wanted > len(self.finished) and not self.exhausted:
             request = next(self.requests, None)
             if request is None:
                 self.exhausted = True
                 break
-            ids = engine.encode(request.prompt)
+            ids = encode(engine.tokenizer, request.prompt)
             limit = min(self.params.max_tokens, (engine.max_length or NEVER) - len(ids))
             if limit < 1:
                 engine.usage.too_long += len(request.indices)
@@ -296,7 +302,7 @@ class _Run:
         free = [number for number, slot in enumerate(self.slots) if slot is None]
         if REFILL_SHARE * len(free) < len(self.slots):
             return
-        if not self.exhausted and sum(len(job.waiting) for job in self.queue) < len(free):
+        if not self.exhausted and self.num_waiting < len(free):
             self._draw_jobs(self.num_slots)
         entering: dict[int, _Slot] = {}
         prompts: list[tuple[_Job, list[int]]] = []
@@ -343,15 +349,20 @@ class _Run:
         column = now - cache.base
         start_B, entered_B, deadline_B, seed_B = self.state_4B
         start_B = start_B.clamp(max=now)
+        # A GPU may go a few steps beyond a completion's end before anybody looks.
+        last_position = (self.engine.max_length or NEVER) - 1
         time_T = torch.arange(cache.first, now + 1, device=self.device)
         logits_B1V = self.engine.model(
             input_ids=self.token_BT1[:, column],
             attention_mask=time_T >= start_B[:, None],
-            position_ids=(now - start_B)[:, None],
+            position_ids=(now - start_B)[:, None].clamp(max=last_position),
             past_key_values=cache,
             use_cache=True,
         ).logits
-        token_B = draw(logits_B1V[:, -1], params.temperature, params.top_p, seed_B, now - entered_B)
+        logits_BV = logits_B1V[:, -1]
+        self.is_broken |= logits_BV.amax(-1).isnan().any()
+        token_B = draw(logits_BV, params.temperature, params.top_p, seed_B, now - entered_B)
+        token_B = token_B.clamp(max=self.engine.vocab_size - 1)  # of NaN nothing can be drawn
         self.token_BT1[:, column + 1, 0] = token_B
         self.to_check_B |= self.may_end_V[token_B] | (now >= deadline_B)
         cache.now += 1
@@ -360,6 +371,11 @@ class _Run:
     def _harvest(self) -> None:
         """Finish the completions that have come to an end and free their slots."""
         cache = self.cache
+        if self.is_broken:
+            raise EngineError(
+                "the model's logits are not numbers: its weights are broken, or too large for --dtype; "
+                "float32 may help"
+            )
         flagged = self.to_check_B.nonzero()[:, 0].tolist()
         numbers = [number for number in flagged if self.slots[number]]
         self.to_check_B.zero_()

@@ -38,15 +38,20 @@ by_twos 'outcome_only=""; [ NAME = orm ] && outcome_only=--outcome-only
 step "Candidates: 64 solutions of each of 200 test problems, at the paper's temperature"
 erprm sample tiny:test -L 200 -n 64 --temperature 0.7 --top-p 0.9 --max-tokens 160 -o candidates.jsonl
 
-step "Scores, and best-of-n"
+step "Scores"
 by_twos 'erprm score candidates.jsonl --prm prm-NAME -o NAME.scores.jsonl'
-erprm bon er.scores.jsonl --compare soft.scores.jsonl --compare hard.scores.jsonl \
-    --compare orm.scores.jsonl --report report.jsonl -o chosen.jsonl
 
 step "RAFT: the policy learns from the solutions that the ER model prefers"
 erprm rlhf tiny:train -L 300 --prm prm-er -n 16 --iterations 1 --lr 3e-4 --batch-size 32 \
     --max-tokens 160 --eval tiny:test -o raft > raft.log.jsonl
 
-step "All of it in one table"
+step "Best-of-n: % correct by every way of choosing, and the paired differences between the models"
+erprm bon er.scores.jsonl --compare soft.scores.jsonl --compare hard.scores.jsonl \
+    --compare orm.scores.jsonl --report report.jsonl --plot - -o chosen.jsonl
+
+step "A look at the steps: erprm show $run/chosen.jsonl shows more"
+PAGER=cat erprm show -L 2 chosen.jsonl
+
+step "Before and after RAFT"
 python "$here/quickstart_table.py" report.jsonl raft
 step "done"

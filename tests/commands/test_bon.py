@@ -374,6 +374,16 @@ def test_a_plot_is_drawn(erprm: Erprm, scored: str, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_plot_of_letters_goes_to_stderr(erprm: Erprm, scored: str) -> None:
+    result = erprm("bon", scored, "--n", "1,2,3", "--plot", "-")
+    assert len(rows_of(result.stdout)) == 2
+    text = result.stderr.partition("problems      ")[2]
+    assert "a  majority vote" in text and "d  pass@n (oracle)" in text
+    top = next(line for line in text.splitlines() if line.startswith("100.0 |"))
+    assert top.endswith("d")  # pass@3 is 100 %, at the right end
+    assert sum(line[7:8] == "*" for line in text.splitlines()) == 1  # all meet at n = 1
+
+
 @pytest.mark.skipif(find_spec("matplotlib") is not None, reason="matplotlib is there")
 def test_a_plot_without_matplotlib_is_refused_before_the_work(erprm: Erprm, scored: str) -> None:
     result = erprm("bon", scored, "--plot", "plot.png")

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, open_engine
 from erprm_cli.engines.drawing import draw, uniforms
 from erprm_cli.engines.transformers_engine import TransformersEngine
-from erprm_cli.errors import UserError
+from erprm_cli.errors import EngineError, UserError
 from tests.tiny_models import make_model, make_tokenizer
 
 PROMPTS = [
@@ -176,3 +176,47 @@ def test_the_shipped_policy_solves_problems() -> None:
 def test_a_folder_without_a_model_is_said_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot load the folder"):
         open_engine(EngineConfig(str(tmp_path)))
+
+
+def test_an_endless_stream_of_prompts_that_are_too_long_yields_as_it_goes() -> None:
+    engine = engine_of(batch_size=2)
+    requests = (Request(key, tuple([5] * 300), (0,), 0) for key in count())
+    found = engine.generate(requests, SamplingParams(max_tokens=4))
+    assert [next(found).finish_reason for _ in range(5)] == ["length"] * 5
+
+
+def test_prompts_that_are_too_long_do_not_end_a_run() -> None:
+    engine = engine_of(batch_size=2)
+    long = [Request(("long", key), tuple([5] * 300), (0,), 0) for key in range(7)]
+    short = [Request(("short", key), tuple([5] * 9), (0,), key) for key in range(3)]
+    requests = [*long[:5], *short[:2], *long[5:], *short[2:]]
+    done = list(engine.generate(requests, SamplingParams(max_tokens=4)))
+    assert {completion.key for completion in done} == {request.key for request in requests}
+    assert all(
+        (completion.num_tokens > 0) == (completion.key in {r.key for r in short}) for completion in done
+    )
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_no_numbers_are_an_engine_error(temperature: float) -> None:
+    engine = engine_of()
+    with torch.no_grad():
+        engine.model.get_output_embeddings().weight[3] = float("nan")
+    with pytest.raises(EngineError, match="not numbers"):
+        run(engine, SamplingParams(temperature=temperature, max_tokens=8))
+
+
+def test_a_nucleus_wider_than_the_tokens_looked_at_first_is_exact() -> None:
+    torch.manual_seed(0)
+    logits_BV = torch.randn(4, 5000) * 0.1
+    probability_BV = logits_BV.softmax(-1)
+    for top_p in (0.05, 0.9):
+        drawn = {
+            int(token)
+            for position in range(300)
+            for token in draw(logits_BV, 1.0, top_p, torch.arange(4), torch.full((4,), position))[:1]
+        }
+        order = probability_BV[0].argsort(descending=True)
+        size = int((probability_BV[0][order].cumsum(0) < top_p).sum()) + 1
+        assert drawn <= set(order[:size].tolist())
+        assert len(drawn) > 0.5 * min(size, 300)

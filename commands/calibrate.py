@@ -1,0 +1,107 @@
+"""erprm calibrate: scored rows with rollouts or labels -> how well the scores fit them."""
+
+import sys
+from enum import StrEnum
+from math import isinf, isnan
+from typing import Annotated
+
+import typer
+
+from erprm_cli import options
+from erprm_cli.errors import UsageError
+from erprm_cli.jsonl import Row, bad_rows, open_whole_output
+from erprm_cli.progress import News
+
+
+class Against(StrEnum):
+    labels = "labels"
+    rates = "rates"
+
+
+def calibrate(
+    source: options.Source = "-",
+    output: options.Target = "-",
+    prm: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
+    ] = None,
+    against: Annotated[
+        Against | None,
+        typer.Option(
+            help="What a step's score should be: its label, or the rate k/K of right rollouts.",
+            show_default="labels if rows have them or --eta makes them",
+        ),
+    ] = None,
+    eta: Annotated[
+        float | None,
+        typer.Option(
+            help="The eta that the PRM was trained at: labels are made anew at it from rollouts, or against "
+            "rates the scores are turned back into rates.",
+            show_default="labels as they are, scores as they are",
+        ),
+    ] = None,
+    aggregate: options.AggregateOption = options.Aggregate.min,
+    all_aggregates: Annotated[
+        bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")
+    ] = False,
+    plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw the reliability diagram (.png, .svg, .pdf)."),
+    ] = None,
+    seed: options.Seed = 0,
+    limit: options.Limit = None,
+    errors: options.Errors = None,
+    max_errors: options.MaxErrors = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say whether scores mean what they say.
+
+    Writes a row for the steps against their labels or rates, and one for the solutions against their reward:
+    Brier score and AUC with 95 % intervals over problems, calibration error (10 bins), and the bins of the
+    reliability diagram. AUC tells steps with any right rollout from those with none. INPUT holds rows with
+    scores and labels or rollouts.
+
+    Example: erprm score labels.jsonl --prm prm | erprm calibrate --plot fit.png
+    """
+    from erprm_cli import calibrating, figures, plots
+    from erprm_cli.scored_rows import ScoredRows
+    from erprm_cli.terminal import plain
+
+    if eta is not None and isnan(eta):
+        raise UsageError("--eta is not a number")
+    if against == Against.rates and eta is not None and isinf(eta):
+        raise UsageError("a label at an infinite eta does not tell the rate; give --against labels")
+    if plot is not None:
+        plots.load_pyplot()
+    aggregates = [aggregate.value, *(other.value for other in options.Aggregate if other != aggregate)]
+    settings: Row = {"command": "calibrate", "against": against, "prm": prm, "seed": seed}
+    settings["eta"] = None if eta is None else f"{eta:g}"  # JSON has no inf
+    settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}
+    with (
+        bad_rows(errors, max_errors) as bad,
+        open_whole_output(output, settings, source=source, overwrite=overwrite) as out,
+        News("calibrate", quiet) as news,
+    ):
+        targets = calibrating.Targets(against, eta)
+        found = calibrating.Calibration(targets, aggregates if all_aggregates else aggregates[:1])
+        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample")
+        for row in rows.read(source, bad, limit):
+            found.add(row)
+            news.progress(found.count, "solutions")
+        if not found.count:
+            return
+        at = calibrating.trained_at(found.prm)
+        if at is not None and at != (targets.eta or 0.0):  # plain rates are labels at eta 0
+            news.warn(
+                f"{plain(found.prm or '')} was trained at eta {at:g}, so its scores mean other labels than "
+                f"these at {targets.eta or 0.0:g}; --eta {at:g} compares like with like"
+            )
+        judged = found.figures(seed)
+        for figure in judged:
+            out.write(figure.row(found.prm))
+        news.say(f"{found.count:,} solutions, scores of {plain(found.prm or 'an unnamed PRM')}")
+        if not quiet:
+            print(figures.calibration_table(judged), file=sys.stderr)
+        if plot is not None:
+            plots.plot_calibration(judged, plot)

@@ -1,0 +1,33 @@
+"""erprm show: rows of any stage -> text for people."""
+
+import os
+import shutil
+import sys
+
+from erprm_cli import options
+from erprm_cli.jsonl import bad_rows
+
+
+def show(
+    source: options.Source = "-",
+    limit: options.Limit = None,
+    errors: options.Errors = None,
+    max_errors: options.MaxErrors = None,
+) -> None:
+    """Show solutions step by step, with labels, k/K and scores.
+
+    Takes rows of any command, and ProcessBench's. Writes text, not rows: on a terminal coloured (not with
+    NO_COLOR) and through $PAGER, else plain. A cross marks the first error where a row tells it: a label or
+    k/K of 0, or the step that ProcessBench names; a ? the first score below 0.5.
+
+    Example: erprm show -L 20 chosen.jsonl
+    """
+    from erprm_cli import showing
+    from erprm_cli.json_arrays import read_rows_or_array
+
+    on_terminal = sys.stdout.isatty()
+    colour = on_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    look = showing.Look(shutil.get_terminal_size((100, 24)).columns, colour)
+    with bad_rows(errors, max_errors) as bad:
+        texts = (look.show(row) for row in read_rows_or_array(source, showing.check, bad, limit))
+        (showing.page if on_terminal else showing.print_all)(texts)

@@ -1,0 +1,84 @@
+"""Generation with vLLM in this process's charge, for one GPU or several, and for a CPU.
+
+Each completion is a request of its own with a seed of its own, derived from (request's seed, index), so that
+equal (seed, index) give an equal completion and a resumed run can ask for the indices that are missing. A
+request of vLLM with n = K would give child k the seed + k, and fans out into K requests all the same. These
+come side by side, so the automatic prefix cache reads their prompt once, and prefixes of one solution, being
+token ids cut from one tokenisation, share all full blocks.
+"""
+
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any
+
+from erprm_cli import models
+from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed, encode
+from erprm_cli.engines.vllm_stream import Job, VllmStream
+
+CompletionKey = tuple[Hashable, int]
+
+
+class VllmEngine:
+    """A causal language model in vLLM. A prompt that is too long is treated as in TransformersEngine."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        """Start vLLM; see VllmStream for what can go wrong."""
+        self.usage = Usage()
+        # Before the engine, which takes long: most wrong names are found here.
+        self.tokenizer = models.load_tokenizer(
+            config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
+        self.stream = VllmStream(config)
+
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+        """Yield one completion per index of each request, in any order, as they finish.
+
+        Equal (seed, index) give an equal completion, but for rounding: the logits' last bits depend on what
+        else is in the batch.
+        """
+        empty: deque[Completion] = deque()
+        for (key, index), output in self.stream.run(self._jobs(requests, params, empty)):
+            (found,) = output.outputs
+            num_tokens = len(found.token_ids)
+            self.usage.generated_tokens += num_tokens
+            yield Completion(key, index, found.text, num_tokens, found.finish_reason)
+            while empty:
+                yield empty.popleft()
+        yield from empty
+        self.usage.prefix_cache_hit_rate = self.stream.prefix_cache_hit_rate()
+
+    def close(self) -> None:
+        """End vLLM's processes."""
+        self.stream.close()
+
+    def _jobs(
+        self, requests: Iterable[Request], params: SamplingParams, empty: deque[Completion]
+    ) -> Iterator[Job[CompletionKey]]:
+        """Yield what vLLM is asked; completions for which there is no room go to `empty`."""
+        for request in requests:
+            ids = encode(self.tokenizer, request.prompt)
+            limit = min(params.max_tokens, self.stream.max_model_len - len(ids))
+            if limit < 1:
+                self.usage.too_long += len(request.indices)
+                empty += [Completion(request.key, index, "", 0, "length") for index in request.indices]
+                continue
+            self.usage.prompt_tokens += len(ids) if request.indices else 0
+            for index in request.indices:
+                seed = derive_seed(request.seed, index)
+                yield (request.key, index), ids, _vllm_params(params, limit, seed)
+
+
+def _vllm_params(params: SamplingParams, limit: int, seed: int) -> Any:
+    """Return vLLM's own parameters; it ends at the model's end tokens by itself."""
+    from vllm import SamplingParams as VllmParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return VllmParams(
+        temperature=params.temperature,
+        top_p=params.top_p,
+        max_tokens=limit,
+        stop=list(params.stop),
+        seed=None if params.temperature == 0 else seed,
+        spaces_between_special_tokens=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )

@@ -1,0 +1,85 @@
+"""Rows of Hugging Face datasets and of parquet files, as the lines of JSON that all commands read.
+
+hf://openai/gsm8k:main/test        repository, configuration, split
+hf://HuggingFaceH4/MATH-500:test   the only configuration
+hf://owner/name@revision:test      a branch, tag or commit
+hf:///data/folder:train            a folder that `datasets` understands
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import orjson
+
+from erprm_cli.errors import UsageError, UserError
+
+HUB = "hf://"
+PARQUET = ".parquet"
+FORM = "hf://OWNER/NAME:SPLIT, or with a configuration and a revision hf://OWNER/NAME@REVISION:CONFIG/SPLIT"
+NAME = re.compile(r"(?P<path>[^:]+?)(?:@(?P<revision>[^@:]+))?:(?:(?P<config>[^:]+)/)?(?P<split>[\w.-]+)")
+BATCH_ROWS = 1_000
+
+
+class HubName(NamedTuple):
+    """What a name of the form hf:// asks for, in load_dataset's words."""
+
+    path: str
+    name: str | None
+    split: str
+    revision: str | None
+
+
+def parse_hub_name(source: str) -> HubName:
+    """Return what `source` asks for; UsageError if it is not of that form.
+
+    >>> parse_hub_name("hf://openai/gsm8k:main/test")
+    HubName(path='openai/gsm8k', name='main', split='test', revision=None)
+    """
+    match = NAME.fullmatch(source.removeprefix(HUB))
+    if match is None:
+        raise UsageError(f"{source}: a dataset is named {FORM}")
+    return HubName(match["path"], match["config"], match["split"], match["revision"])
+
+
+def hub_lines(source: str) -> Iterator[bytes]:
+    """Yield the rows of a dataset as lines, streamed; UserError that names it if it cannot be loaded."""
+    wanted = parse_hub_name(source)
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(
+            wanted.path, wanted.name, split=wanted.split, revision=wanted.revision, streaming=True
+        )
+        yield from _lines(rows, source)
+    except (OSError, ValueError) as error:  # no such dataset, configuration, split; no network
+        raise UserError(f"{source}: {_first_line(error)}") from None
+
+
+def parquet_lines(path: str) -> Iterator[bytes]:
+    """Yield the rows of a parquet file as lines, a batch in memory at a time."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            batches = file.iter_batches(BATCH_ROWS)
+            yield from _lines((row for batch in batches for row in batch.to_pylist()), path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: {_first_line(error)}") from None
+
+
+def _lines(rows: Iterable[dict[str, Any]], source: str) -> Iterator[bytes]:
+    for number, row in enumerate(rows, start=1):
+        try:
+            line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError as error:  # bytes, as of an image
+            raise UserError(
+                f"{source}, row {number}: cannot be JSON ({error}); take that column out of the dataset"
+            ) from None
+        yield line
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,85 @@
+"""Files packed by suffix, .gz and .zst: whole members one after another, so that a file can be continued.
+
+Both formats let a file be a row of members (zstandard: frames), each of which unpacks by itself. A killed
+run leaves whole members and perhaps the beginning of one, which is cut.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import IO, Any
+
+from erprm_cli.errors import UsageError
+
+BLOCK_BYTES = 1 << 13  # read at a time; what little input can unpack to stays small
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A format: how a member is made and undone, and what the undoing raises."""
+
+    name: str
+    pack: Callable[[bytes], bytes]
+    decoder: Callable[[], Any]
+    error: type[Exception]
+
+
+def packing(path: str) -> Packing | None:
+    """Return the format that the suffix of `path` names, or None; UsageError if its library is missing."""
+    suffix = PurePath(path).suffix
+    if suffix == ".gz":
+        return Packing("gzip", lambda data: gzip.compress(data, 6, mtime=0), _gunzip, zlib.error)
+    if suffix == ".zst":
+        try:
+            import zstandard
+        except ModuleNotFoundError:
+            raise UsageError(f"{path}: .zst needs zstandard: pip install 'erprm[zst]'") from None
+        decoder = zstandard.ZstdDecompressor()
+        return Packing("zstandard", zstandard.compress, decoder.decompressobj, zstandard.ZstdError)
+    return None
+
+
+def unpacked(file: IO[bytes], form: Packing) -> Iterator[bytes]:
+    """Yield the content of a packed file; EOFError if it is torn or of another format."""
+    whole = read = 0
+    for data, whole, read in _members(file, form):  # noqa: B007
+        if data:
+            yield data
+    if whole < read:
+        raise EOFError("the file ends within its packed data; a copy of it was cut short")
+
+
+def whole_end(file: IO[bytes], form: Packing) -> int:
+    """Return where the last whole member of a packed file ends; EOFError if it is of another format."""
+    whole = 0
+    for _, whole, _ in _members(file, form):  # noqa: B007  # the last one counts
+        pass
+    return whole
+
+
+def _members(file: IO[bytes], form: Packing) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (data, bytes of the file in whole members, bytes read) as the file is read."""
+    whole = read = 0
+    decoder = None
+    while block := file.read(BLOCK_BYTES):
+        read += len(block)
+        while block:
+            if decoder is None and not (block := block.lstrip(b"\0")):  # padding, as tapes have it
+                yield b"", (whole := read), read
+                break
+            decoder = decoder or form.decoder()
+            try:
+                data = decoder.decompress(block)
+            except form.error as error:
+                raise EOFError(f"not {form.name}, or damaged: {error}") from None
+            block = b""
+            if decoder.eof:
+                block, decoder = decoder.unused_data, None
+                whole = read - len(block)
+            yield data, whole, read
+
+
+def _gunzip() -> Any:
+    return zlib.decompressobj(wbits=31)

@@ -1,0 +1,85 @@
+"""erprm show: text in a pipe, colours and a pager on a terminal."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+Erprm = Callable[..., Result]
+
+ROW = {"id": "a", "problem": "How many?", "sample": 0, "solution": "x = 2", "steps": ["x = 2"]}
+SCORED = ROW | {"answer": "2", "scores": [0.25], "reward": 1.0, "prediction": "2"}
+
+
+def on_terminal(source: Path, **environment: str) -> str:
+    """Run `erprm show` on a terminal of its own and return what it shows."""
+    screen, terminal = pty.openpty()
+    settings: dict[str, Any] = os.environ | {"TERM": "xterm", "PAGER": "cat"} | environment
+    settings = {name: value for name, value in settings.items() if value}
+    command = [sys.executable, "-m", "erprm_cli", "show", str(source)]
+    with subprocess.Popen(command, stdout=terminal, stderr=terminal, env=settings) as process:
+        os.close(terminal)
+        shown = b""
+        while True:
+            try:
+                part = os.read(screen, 4096)
+            except OSError:  # Linux says so when the other side is closed
+                break
+            if not part:
+                break
+            shown += part
+    os.close(screen)
+    assert process.returncode == 0
+    return shown.decode()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(SCORED) + "\n")
+    return path
+
+
+def test_a_pipe_gets_plain_text(erprm: Erprm) -> None:
+    result = erprm("show", stdin=json.dumps(SCORED) + "\n" + json.dumps(ROW))
+    assert result.exit_code == 0
+    assert "? 1   0.25  x = 2\n" in result.stdout
+    assert result.stdout.count("── a") == 2 and "\x1b" not in result.stdout
+    assert result.stderr == ""
+
+
+def test_the_limit_counts_rows(erprm: Erprm) -> None:
+    assert erprm("show", "-L", "3", stdin=(json.dumps(ROW) + "\n") * 5).stdout.count("── a") == 3
+
+
+def test_bad_rows_are_set_aside(erprm: Erprm, tmp_path: Path) -> None:
+    text = json.dumps(ROW | {"scores": []}) + "\n" + json.dumps(SCORED) + "\n"
+    result = erprm("show", "--errors", tmp_path / "bad.jsonl", stdin=text)
+    assert result.exit_code == 1 and result.stdout.count("── a") == 1
+    assert "'scores'" in (tmp_path / "bad.jsonl").read_text()
+
+
+def test_a_terminal_gets_colours_unless_told_otherwise(source: Path) -> None:
+    assert "\x1b[38;5;208m0.25" in on_terminal(source, NO_COLOR="").replace(" ", "")
+    for setting in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        shown = on_terminal(source, **setting)
+        assert "0.25  x = 2" in shown and "\x1b" not in shown
+
+
+def test_a_terminal_gets_the_pager_and_a_pager_may_stop_early(source: Path, tmp_path: Path) -> None:
+    assert on_terminal(source, PAGER="sed s/x/y/", NO_COLOR="1").count("y = 2") == 1
+    source.write_text((json.dumps(SCORED) + "\n") * 20_000)
+    assert len(on_terminal(source, PAGER="head -3", NO_COLOR="1").splitlines()) == 3
+
+
+def test_an_output_without_unicode_is_no_error(source: Path) -> None:
+    command = [sys.executable, "-m", "erprm_cli", "show", str(source)]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and b"?? a, sample 0 ???" in done.stdout

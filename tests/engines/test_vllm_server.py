@@ -1,0 +1,214 @@
+"""The server engine against a real `vllm serve` of tiny on loopback, started once for all tests."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from erprm_cli.app import make_app
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed (pip install 'erprm[vllm]')"),
+]
+
+Row = dict[str, Any]
+
+START_S = 300
+TINY = str(files("erprm_cli.templates") / "tiny")
+UNKNOWN_HERE = "served:policy"  # a second name of tiny, by which nothing can be loaded here
+# What a chat is to tiny: the prompt that it was trained on, so that chats and plain prompts must agree.
+CHAT_TEMPLATE = """{{ bos_token }}{% for turn in messages %}{% if turn.role == 'user' %}Question: \
+{{ turn.content }}
+Answer:
+{% else %}{{ turn.content }}{{ eos_token }}{% endif %}{% endfor %}"""
+AS_CHAT = 'chat = true\nprompt = "{problem}"\n'
+
+
+class VllmServer:
+    """`vllm serve` in a process group of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start it and wait until it answers."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/v1"
+        template = folder / "chat.jinja"
+        template.write_text(CHAT_TEMPLATE)
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TINY]
+        command += ["--served-model-name", "tiny", UNKNOWN_HERE, "--chat-template", str(template)]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--block-size", "32"]
+        command += ["--dtype", "float32", "--enforce-eager"]
+        settings = {
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+        }
+        self.log = folder / "vllm.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=os.environ | settings, start_new_session=True
+            )
+        deadline = time.monotonic() + START_S
+        while not self._is_up():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                pytest.fail(f"vllm did not start: {self.log.read_text()[-3000:]}")
+            time.sleep(0.5)
+
+    def _is_up(self) -> bool:
+        with suppress(OSError):
+            urllib.request.urlopen(self.url.replace("/v1", "/health"), timeout=5).close()
+            return True
+        return False
+
+    def kill(self) -> None:
+        """End it and its children, at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
+    server = VllmServer(tmp_path_factory.mktemp("vllm"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def greedy(server: VllmServer) -> list[Row]:
+    """Greedy solutions by the server."""
+    return rows(erprm("sample", "tiny:test", "-L", 8, "--greedy", "--base-url", server.url))
+
+
+def erprm(*args: object, stdin: str = "") -> Result:
+    """Run the program in process, where transformers is loaded once."""
+    words = [*map(str, args), "--max-tokens", "160"]
+    return CliRunner().invoke(make_app(), words, input=stdin)
+
+
+def rows(done: Result) -> list[Row]:
+    """Return the rows on stdout in the order of their keys; nothing else may be there."""
+    assert done.exit_code == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return sorted(found, key=lambda row: (row["id"], row["sample"]))
+
+
+def lines(given: list[Row]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in given)
+
+
+def test_greedy_solutions_are_those_of_the_transformers_engine(greedy: list[Row]) -> None:
+    assert greedy == rows(erprm("sample", "tiny:test", "-L", 8, "--greedy", "--engine", "transformers"))
+
+
+def test_greedy_rollouts_are_the_rest_of_the_greedy_solution(server: VllmServer, greedy: list[Row]) -> None:
+    done = erprm(
+        "rollout", "-k", 2, "--temperature", 0, "--keep-text", "--base-url", server.url, stdin=lines(greedy)
+    )
+    for row in rows(done):
+        begin = 0
+        assert len(row["completions"]) == len(row["steps"]) >= 2
+        for step, texts in zip(row["steps"][1:], row["completions"][:-1], strict=True):
+            begin = row["solution"].index(step, begin)
+            assert texts == [row["solution"][begin:]] * 2
+
+
+def test_without_a_tokenizer_here_the_rows_are_the_same(server: VllmServer, greedy: list[Row]) -> None:
+    """Text prompts; --greedy, as a rounding error can move a draw."""
+    common = ("-m", UNKNOWN_HERE, "--base-url", server.url)
+    done = erprm("sample", "tiny:test", "-L", 8, "--greedy", *common)
+    assert "as text, not as token ids" in done.stderr
+    named = [row | {"sampling": row["sampling"] | {"model": UNKNOWN_HERE}} for row in greedy]
+    assert rows(done) == named
+    plain = ("rollout", "-k", 2, "--temperature", 0, "--keep-text", "--base-url", server.url)
+    with_ids, with_text = erprm(*plain, stdin=lines(greedy)), erprm(*plain, *common[:2], stdin=lines(greedy))
+    assert [row["completions"] for row in rows(with_text)] == [row["completions"] for row in rows(with_ids)]
+
+
+def test_chats_are_continued_by_the_server(server: VllmServer, greedy: list[Row], tmp_path: Path) -> None:
+    template = tmp_path / "as-chat.toml"
+    template.write_text(AS_CHAT)
+    chat = ("-t", template, "-m", UNKNOWN_HERE, "--base-url", server.url)
+    solutions = rows(erprm("sample", "tiny:test", "-L", 8, "--greedy", *chat))
+    assert [row["solution"] for row in solutions] == [row["solution"] for row in greedy]
+    done = erprm("rollout", "-k", 1, "--temperature", 0, "--keep-text", *chat, stdin=lines(solutions))
+    for row in rows(done):
+        for (text,) in row["completions"][:-1]:
+            assert text and row["solution"].endswith(text)
+
+
+def test_a_sample_is_the_same_in_whatever_request_it_comes(server: VllmServer) -> None:
+    common = ("sample", "tiny:test", "-L", 4, "--base-url", server.url)
+    many, few = (rows(erprm(*common, "-n", n)) for n in (4, 2))
+    assert few == [row for row in many if row["sample"] < 2]
+    assert len({row["solution"] for row in many}) > 4
+    assert all(row["num_tokens"] > 10 for row in many)
+
+
+def test_a_prompt_that_fills_the_context_is_completed_by_nothing(server: VllmServer) -> None:
+    long = {"id": "long", "problem": "Tom has 2 coins. " * 200, "answer": "5"}
+    for model in ("tiny", UNKNOWN_HERE):
+        done = erprm("sample", "-n", 2, "-m", model, "--base-url", server.url, stdin=lines([long]))
+        assert [(row["solution"], row["finish_reason"]) for row in rows(done)] == [("", "length")] * 2
+
+
+def test_the_key_is_in_nothing_that_is_written(
+    server: VllmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-canary-7730"
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    command = ("sample", "tiny:test", "-L", 2, "-n", 1, "--base-url")
+    done = erprm(*command, server.url, "-o", tmp_path / "a.jsonl")
+    failed = erprm(*command, server.url + "/wrong", "-o", tmp_path / "b.jsonl")
+    assert (done.exit_code, failed.exit_code) == (0, 1)
+    for text in (done.output, str(failed.exception), *(path.read_text() for path in tmp_path.iterdir())):
+        assert key not in text
+
+
+def test_a_run_whose_server_dies_is_continued_by_the_command_it_names(
+    server: VllmServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The last test here: it kills the server."""
+    target = tmp_path / "out.jsonl"
+    command = ["sample", "tiny:train", "-L", "60", "-n", "8", "--max-tokens", "160", "-o", str(target)]
+    shell = [sys.executable, "-m", "erprm_cli", *command]
+    pipe = subprocess.PIPE
+    limited = ["--concurrency", "4", "--base-url", server.url]
+    with subprocess.Popen([*shell, *limited], stdout=pipe, stderr=pipe, text=True) as begun:
+        while not (target.exists() and target.stat().st_size):
+            assert begun.poll() is None
+            time.sleep(0.02)
+        server.kill()
+        stdout, stderr = begun.communicate(timeout=200)
+    assert (begun.returncode, stdout) == (4, "")
+    assert stderr.endswith(f"to continue: erprm {' '.join([*command, *limited])}\n")
+    kept = target.read_bytes()
+    assert 0 < kept.count(b"\n") < 480
+
+    again = VllmServer(tmp_path_factory.mktemp("again"))
+    try:
+        done = subprocess.run([*shell, "--base-url", again.url], capture_output=True, text=True, timeout=300)
+    finally:
+        again.kill()
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert target.read_bytes().startswith(kept)
+    keys = [(row["id"], row["sample"]) for row in map(json.loads, target.read_text().splitlines())]
+    assert len(keys) == len(set(keys)) == 480
