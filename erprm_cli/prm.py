@@ -74,7 +74,7 @@ class Tagger:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.separator = self._ids(form.tag) if form.build == "pieces" else []
-        tag = self._single(form.tag) if form.build in ("text", "chat") else None
+        tag = self._single(form.tag, after="a") if form.build in ("text", "chat") else None
         self.token_ids = TokenIds(
             self.separator[-1] if self.separator else tag,
             self._single(form.good) if form.kind == "token" or form.build == "turns" else None,
@@ -99,16 +99,22 @@ class Tagger:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
-    def _single(self, word: str) -> int:
-        """Return the one token that is all of `word`; only blanks may stand in tokens before it.
+    def _single(self, word: str, after: str = "") -> int:
+        """Return the one token that is all of `word`, `after` a text; only blanks may stand in tokens before.
 
-        Equals encode(word)[-1] of the released code wherever that is sound.
+        Equals encode(word)[-1] of the released code wherever that is sound. A tag is looked for after a
+        letter, as it will stand: Mistral's tokenizer has another " ки" at the beginning of a text.
         """
-        encoding = self.tokenizer(word, add_special_tokens=False, return_offsets_mapping=True)
+        text = after + word
+        encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         if encoding.input_ids:
             token_id = int(encoding.input_ids[-1])
             begin, end = encoding.offset_mapping[-1]
-            if word[begin:end].strip() == word.strip() and token_id != self.tokenizer.unk_token_id:
+            if (
+                text[begin:end].strip() == word.strip()
+                and begin >= len(after)
+                and token_id != self.tokenizer.unk_token_id
+            ):
                 return token_id
         raise UserError(
             f"{word!r} is not one token of {self.tokenizer.name_or_path}; add it to the vocabulary with "
@@ -230,6 +236,7 @@ def output_at(model: nn.Module, position_N: Tensor, rows: Sequence[int] | None =
     The output layer of a token classification model is its `score`, whose rows are the classes.
     """
     head: Any = model.get_output_embeddings() or model.score  # type: ignore[operator]  # PreTrainedModel's
+    last: Any
     *layers, last = head if isinstance(head, nn.Sequential) else [head]
     chosen = None if rows is None else list(rows)
 

@@ -22,7 +22,8 @@ import torch
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
+from transformers.utils.hub import cached_file
 
 from erprm_cli import models
 from erprm_cli.errors import UserError
@@ -54,24 +55,23 @@ def load_prm(
     }
     with models.explained(name), _quiet():
         if form.kind == "token":
-            model, info = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 path, trust_remote_code=trust_remote_code, **where
             )
         else:
-            model, info = _head_class(name, path, form, revision).from_pretrained(
+            loaded = _head_class(name, path, form, revision).from_pretrained(
                 path,
                 num_labels=1 if form.kind == "value" else form.num_labels,
                 key_mapping=RENAMED,
                 **where,
             )
+    model, info = loaded
     lacking = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
     if lacking:
         raise UserError(
             f"{name} has no {lacking[0]} of the right size, which the format {form.name} (kind {form.kind}) "
             "reads; take another --prm-format"
         )
-    if form.kind != "token":
-        model.score.float()
     return model
 
 
@@ -98,21 +98,22 @@ def _head_class(name: str, path: str, form: PrmFormat, revision: str | None) -> 
             f"{name} is a {config.model_type}, of which transformers has no token classification model, as "
             f"the format {form.name} (kind {form.kind}) needs"
         )
-    if "score.0.weight" not in weight_names(path, revision):
-        return native
+    two_layers = "score.0.weight" in weight_names(path, revision)
 
-    class WithTwoLayers(native):  # type: ignore[misc, valid-type]
-        """The architecture with the head of Qwen2.5-Math-PRM."""
+    class WithHead(native):  # type: ignore[misc, valid-type]
+        """The architecture's own, its head in float32, and of two layers where the checkpoint has two."""
+
+        _keep_in_fp32_modules_strict = {"score"}
 
         def __init__(self, config: Any) -> None:
             super().__init__(config)
-            width = config.get_text_config().hidden_size
-            self.score = nn.Sequential(
-                nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.num_labels)
-            )
-            self.post_init()
+            if two_layers:
+                width = config.get_text_config().hidden_size
+                last = nn.Linear(width, config.num_labels)
+                self.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), last)
+                self.post_init()
 
-    return WithTwoLayers
+    return WithHead
 
 
 def weight_names(path: str, revision: str | None) -> set[str]:

@@ -3,10 +3,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForTokenClassification
 
 from erprm_cli.errors import UserError
 from erprm_cli.prm import Scorer
+from erprm_cli.prm_loading import weight_names
 from tests.tiny_models import make_model, make_tokenizer, save_model, solution_rows
 
 
@@ -43,3 +45,28 @@ def test_a_model_without_what_the_format_reads_is_refused(tmp_path: Path) -> Non
         Scorer(str(tmp_path / "causal"), form="trl")
     with pytest.raises(UserError, match="has no score.bias of the right size.*format reasoneval"):
         Scorer(str(tmp_path / "head"), form="reasoneval")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_head_of_two_layers_in_several_files_is_read_in_float32(tmp_path: Path, dtype: str) -> None:
+    model = save_head(tmp_path)
+    width = model.config.hidden_size
+    model.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    (tmp_path / "model.safetensors").unlink(missing_ok=True)
+    assert "score.0.weight" in weight_names(str(tmp_path), None)
+    scorer = Scorer(str(tmp_path), form="trl", dtype=dtype)
+    assert scorer.model.dtype == getattr(torch, dtype)
+    assert {weight.dtype for weight in scorer.model.score.parameters()} == {torch.float32}
+    tagged = scorer.encode(solution_rows(4)[3])
+    with torch.no_grad():
+        hidden = scorer.model.model(torch.from_numpy(tagged.ids.astype(int))[None]).last_hidden_state
+        logits = model.score(hidden.float())[0, torch.from_numpy(tagged.tags.astype(int))]
+    expected = logits.softmax(-1)[:, 1].tolist()
+    assert scorer.probabilities([tagged])[0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_architecture_without_a_head_of_its_own_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path, kind="cohere")
+    with pytest.raises(UserError, match="is a cohere, of which transformers has no token classification"):
+        Scorer(str(tmp_path), form="trl")

@@ -5,7 +5,9 @@ import orjson
 import pytest
 from typer.testing import Result
 
-from erprm_cli.errors import UserError
+from erprm_cli.errors import UsageError, UserError
+from erprm_cli.labels import label_of_rate
+from erprm_cli.prm import eta_learned
 from tests.tiny_models import save_model, solution_rows
 
 
@@ -70,3 +72,36 @@ def test_a_solution_that_is_too_long_is_a_bad_row_and_never_cut(
 def test_an_empty_input_needs_no_model(erprm: Callable[..., Result]) -> None:
     result = erprm("score", "--prm", "nowhere")
     assert result.exception is None and result.stdout == ""
+
+
+def test_eta_turns_rates_into_labels(erprm: Callable[..., Result], prm: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl", 6)
+    rates, labels = (
+        [
+            orjson.loads(line)["scores"]
+            for line in erprm("score", source, "--prm", prm, *more).stdout.splitlines()
+        ]
+        for more in ([], ["--eta", 2])
+    )
+    for before, after in zip(sum(rates, []), sum(labels, []), strict=True):
+        assert after == pytest.approx(label_of_rate(before, 2.0), abs=1e-6) and after > before
+
+
+def test_labels_of_a_known_eta_are_relabelled_and_those_of_an_infinite_one_refused() -> None:
+    counts = {"eta": 2.0, "settings": {"target": "counts"}}
+    assert eta_learned("prm", None) == eta_learned("prm", counts) == 0.0
+    assert eta_learned("prm", {"eta": 2.0, "settings": {}}) == 2.0
+    with pytest.raises(UsageError, match="infinite eta"):
+        eta_learned("prm", {"eta": None, "settings": {}})
+
+
+def test_an_unknown_model_needs_a_format(erprm: Callable[..., Result], tmp_path: Path) -> None:
+    source, folder = write(tmp_path / "in.jsonl", 2), save_model(tmp_path / "prm")
+    result = erprm("score", source, "--prm", folder)
+    assert isinstance(result.exception, UsageError) and "math-shepherd, qwen" in str(result.exception)
+    own = tmp_path / "own.toml"
+    own.write_text('prompt = "{problem} "\ntag = " ки"\ngood = " +"\nbad = " -"\n')
+    shipped, ours = (
+        erprm("score", source, "--prm", folder, "--prm-format", name).stdout for name in ("er-prm", own)
+    )
+    assert shipped == ours != ""
