@@ -220,7 +220,8 @@ def main() -> None:
     trie = least_tokens(rows, tokenizer, template)
     # By what the model reads, not by the keys that the requests carry.
     asked = [tokenizer.decode(request.prompt, skip_special_tokens=True) for request in run.engine.asked]
-    wanted, whole = set(), set()
+    wanted: set[str] = set()
+    whole: set[str] = set()
     for row in rows:
         prompt = render_prompt(template, tokenizer, row["problem"])
         wanted.update(prompt + text for text in prefixes(row["solution"], row["steps"]))
