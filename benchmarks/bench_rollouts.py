@@ -218,9 +218,14 @@ def main() -> None:
     old = as_released(Run("calls of 3,000, each step", engine()), rows, template, drawn, options.k)
     sample = sampled(engine(), problems, template, drawn, options.n)
     trie = least_tokens(rows, tokenizer, template)
-    asked = [request.key for request in run.engine.asked]
-    wanted = {(row["id"], text) for row in rows for text in prefixes(row["solution"], row["steps"])}
-    whole = {(row["id"], row["solution"]) for row in rows}
+    # By what the model reads, not by the keys that the requests carry.
+    asked = [tokenizer.decode(request.prompt, skip_special_tokens=True) for request in run.engine.asked]
+    wanted: set[str] = set()
+    whole: set[str] = set()
+    for row in rows:
+        prompt = render_prompt(template, tokenizer, row["problem"])
+        wanted.update(prompt + text for text in prefixes(row["solution"], row["steps"]))
+        whole.add(prompt + row["solution"])
     completions = len(asked) * options.k
     print(
         f"{len(rows):,} solutions by tiny, k = {options.k}, {options.slots} slots; "

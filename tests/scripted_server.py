@@ -58,7 +58,10 @@ class ScriptedServer:
                 self.reply(Reply({"data": [{"id": "m"}]}))
 
             def do_POST(self) -> None:
-                fields = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                body = self.rfile.read(int(self.headers["content-length"]))
+                if not body:
+                    return  # the client has left
+                fields = json.loads(body)
                 with script.lock:
                     script.asked.append(fields)
                     script.headers.append({name.lower(): value for name, value in self.headers.items()})

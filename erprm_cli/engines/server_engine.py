@@ -92,6 +92,10 @@ class _Refused(Exception):
         self.status, self.reason = status, reason
 
 
+class _Closed(Exception):
+    """The engine is no longer wanted."""
+
+
 class ServerEngine:
     """A model behind an HTTP server. `tokenizer` is None where prompts go as text or as chats."""
 
@@ -148,7 +152,10 @@ class ServerEngine:
     def close(self) -> None:
         """Break off what is under way and close the connections."""
         self._cancel()
-        self._open.close()
+        # Left without an exception, the portal would wait for its tasks; and of one of them we may not know,
+        # if a signal came just after its start.
+        with suppress(_Closed), self._open:
+            raise _Closed
 
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
         """Yield one completion per index of each request, in any order, as they finish.
