@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from erprm_cli.errors import RowError
+from erprm_cli.terminal import one_line
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -25,7 +26,7 @@ def unique(check: Callable[[Row], Row], *names: str) -> Callable[[Row], Row]:
         row = check(row)
         key = hash(tuple(row[name] for name in names))
         if key in seen:
-            what = ", ".join(f"{name} {row[name]!r}" for name in names)
+            what = ", ".join(f"{name} {one_line(repr(row[name]))}" for name in names)
             raise RowError(f"{what} is here a second time; rows of one kind need different ones")
         seen.add(key)
         return row

@@ -457,6 +457,18 @@ def test_a_worker_ignores_an_interrupt_and_is_replaced_when_killed() -> None:
         assert grader.unknown == 0
 
 
+def test_a_pair_without_a_verdict_is_told_once() -> None:
+    told: list[tuple[str, str, str]] = []
+    with Grader(lambda *note: told.append(note)) as grader:
+        assert grader.summary() == ""
+        for _ in range(2):
+            assert grader.reward("x^2", HOSTILE["tower"]) == 0.0
+        assert grader.summary() == ", 1 answer unknown (no verdict in time, graded 0)"
+    ((place, reason, pair),) = told
+    assert place == "answers" and "no verdict" in reason
+    assert json.loads(pair) == {"gold": "x^2", "prediction": HOSTILE["tower"]}
+
+
 def test_a_worker_that_hangs_is_ended_and_the_pair_counted() -> None:
     with Grader() as grader:
         begin = time.perf_counter()

@@ -476,3 +476,38 @@ def test_rows_on_a_full_disk_are_one_line_and_status_1(shell: Callable[..., Any]
     done = shell("label", path, "-o", "/dev/full", "-q")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "erprm: /dev/full: No space left on device\n"
+
+
+# The sidecar
+
+
+def test_each_run_is_told_with_what_it_was_made(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    for engine in ("one", "two"):
+        with open_output(str(path), SETTINGS) as output:
+            output.made_with({"engine": engine, "commit": "abc"})
+            output.write({"n": 1})
+    with open_output(str(path), SETTINGS):  # nothing was missing
+        pass
+    runs = json.loads((tmp_path / "out.jsonl.meta.json").read_text())["runs"]
+    assert [run["engine"] for run in runs] == ["one", "two"]
+    assert all({"command", "started", "erprm"} <= run.keys() for run in runs)
+    with pytest.raises(UserError, match="made with commit abc of the model, not def; --overwrite"):
+        with open_output(str(path), SETTINGS) as output:
+            output.made_with({"commit": "def"})
+
+
+def test_notes_are_no_bad_rows(tmp_path: Path) -> None:
+    path = tmp_path / "errors.jsonl"
+    with bad_rows(str(path)) as bad:
+        bad.note("answers", "no verdict", "pair")
+    assert [row["reason"] for row in read_rows(str(path), as_it_is)] == ["no verdict"]
+    BadRows().note("answers", "no verdict", "pair")  # nowhere to tell, and no error
+
+
+def test_a_row_of_50_mb_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"n":1,"text":"' + "x" * 50_000_000 + '"}\n{"n":2}\n{"n":' + "x" * 50_000_000 + "}\n")
+    with pytest.raises(UserError, match="in.jsonl:3: not JSON") as told:
+        numbers(path)
+    assert len(str(told.value)) < 1_000
