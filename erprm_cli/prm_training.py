@@ -91,7 +91,8 @@ class PrmData(Data):
         self.rows = self.tagger.rows if form.kind == "token" else (1, 0)  # good, bad
         self.facts |= {"made_by": None, "low": 1.0, "high": 0.0, "shared": 0}
         self._begins = len(self.tokenizer("").input_ids)  # special tokens before (and after) any text
-        self._special = np.array(sorted(self.tokenizer.all_special_ids), np.int32)
+        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}  # words may be unknown
+        self._special = np.array(sorted(special), np.int32)
         self._seen: set[str] = set()  # problems that are trained on
 
     def add(self, row: Row) -> None:

@@ -28,15 +28,16 @@ erprm label rollouts.jsonl --estimator soft -o soft.labels.jsonl
 erprm label rollouts.jsonl --estimator hard -o hard.labels.jsonl
 cp er.labels.jsonl orm.labels.jsonl
 
+step "A look at the labelled steps: erprm show $run/er.labels.jsonl shows more"
+PAGER=cat erprm show -L 2 er.labels.jsonl
+
 step "Reward models: one for each estimator, and one that learns the outcome alone"
 by_twos 'outcome_only=""; [ NAME = orm ] && outcome_only=--outcome-only
     erprm train NAME.labels.jsonl --base tiny --epochs 3 --lr 1e-3 $outcome_only \
         -o prm-NAME > prm-NAME.log.jsonl'
 
-# The nucleus leaves out most slips of arithmetic, which a reward model of this size cannot see, and keeps the
-# misconceptions, which it can. It was chosen on training problems that the reward models had not seen.
 step "Candidates: 64 solutions of each of 200 test problems, at the paper's temperature"
-erprm sample tiny:test -L 200 -n 64 --temperature 0.7 --top-p 0.9 --max-tokens 160 -o candidates.jsonl
+erprm sample tiny:test -L 200 -n 64 --temperature 0.7 --max-tokens 160 -o candidates.jsonl
 
 step "Scores"
 by_twos 'erprm score candidates.jsonl --prm prm-NAME -o NAME.scores.jsonl'
@@ -45,13 +46,9 @@ step "RAFT: the policy learns from the solutions that the ER model prefers"
 erprm rlhf tiny:train -L 300 --prm prm-er -n 16 --iterations 1 --lr 3e-4 --batch-size 32 \
     --max-tokens 160 --eval tiny:test -o raft > raft.log.jsonl
 
-step "Best-of-n: % correct by every way of choosing, and the paired differences between the models"
+step "The result: % correct by every way of choosing, the differences between the models, and RAFT"
 erprm bon er.scores.jsonl --compare soft.scores.jsonl --compare hard.scores.jsonl \
     --compare orm.scores.jsonl --report report.jsonl --plot - -o chosen.jsonl
 
-step "A look at the steps: erprm show $run/chosen.jsonl shows more"
-PAGER=cat erprm show -L 2 chosen.jsonl
-
-step "Before and after RAFT"
 python "$here/quickstart_table.py" report.jsonl raft
 step "done"
