@@ -62,7 +62,7 @@ def calibrate(
 
     Example: erprm score labels.jsonl --prm prm | erprm calibrate --plot fit.png
     """
-    from erprm_cli import calibrating, figures, plots
+    from erprm_cli import calibration, figures, plots
     from erprm_cli.scored_rows import ScoredRows
     from erprm_cli.terminal import plain
 
@@ -81,15 +81,15 @@ def calibrate(
         open_whole_output(output, settings, source=source, overwrite=overwrite) as out,
         News("calibrate", quiet) as news,
     ):
-        targets = calibrating.Targets(against, eta)
-        found = calibrating.Calibration(targets, aggregates if all_aggregates else aggregates[:1])
+        targets = calibration.Targets(against, eta)
+        found = calibration.Calibration(targets, aggregates if all_aggregates else aggregates[:1])
         rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", form=prm_format)
         for row in rows.read(source, bad, limit):
             found.add(row)
             news.progress(found.count, "solutions")
         if not found.count:
             return
-        at = calibrating.trained_at(found.prm)
+        at = calibration.trained_at(found.prm)
         if at is not None and at != (targets.eta or 0.0):  # plain rates are labels at eta 0
             news.warn(
                 f"{plain(found.prm or '')} was trained at eta {at:g}, so its scores mean other labels than "

@@ -1,136 +1,205 @@
-"""Whether scores mean what they say: Brier score, calibration error, reliability, area under the ROC curve.
-
-A score is compared with its target: a rate k/K of right completions, a label, or an outcome of 0 or 1.
-All are [N] arrays of N steps (or solutions).
-"""
+"""Scored rows with labels or rollouts: how well the scores fit, step by step and solution by solution."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import orjson
 
-Floats = NDArray[np.float64]
-BINS = 10
-RESAMPLES = 400  # of the problems, for an interval
+from erprm_cli import records
+from erprm_cli.calibration_metrics import Bin, auc, brier, expected_calibration_error, intervals, reliability
+from erprm_cli.candidates import CORRECT_ABOVE
+from erprm_cli.errors import RowError
+from erprm_cli.jsonl import Row
+from erprm_cli.labels import entropy_regularized, eta_in_row, eta_of_row, rate_of_label
+from erprm_cli.selection import aggregate
+
+LABELS, RATES, REWARD = "labels", "rates", "reward"
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
-    """The scores in [low, high), in the last bin also 1: how many, their mean and that of their targets."""
+class Figure:
+    """How well scores fit their targets; `noise` is what K rollouts alone add to the Brier score."""
 
-    low: float
-    high: float
+    of: str  # steps or solutions
+    against: str  # labels, rates or reward
+    aggregate: str | None
+    eta: float | None
     count: int
-    score: float
-    target: float
+    problems: int
+    brier: float
+    brier_interval: tuple[float, float]
+    noise: float | None
+    error: float
+    auc: float | None
+    auc_interval: tuple[float, float]
+    bins: list[Bin]
+
+    def row(self, prm: str | None) -> Row:
+        """Return the figure as a row, the bins of its reliability diagram included."""
+        return {
+            "of": self.of,
+            "against": self.against,
+            "prm": prm,
+            "aggregate": self.aggregate,
+            "eta": None if self.eta is None else eta_in_row(self.eta),
+            "count": self.count,
+            "problems": self.problems,
+            "brier": self.brier,
+            "brier_low": self.brier_interval[0],
+            "brier_high": self.brier_interval[1],
+            "noise": self.noise,
+            "calibration_error": self.error,
+            "auc": self.auc,
+            "auc_low": self.auc_interval[0],
+            "auc_high": self.auc_interval[1],
+            "bins": [asdict(part) for part in self.bins],
+        }
 
 
-def brier(score: ArrayLike, target: ArrayLike) -> float:
-    """Return the mean squared difference (Brier 1950); 0 is best.
+class Targets:
+    """Finds the target of each step of a row: its labels, or the rates of its rollouts.
 
-    Against rates of K completions even the true probabilities p get mean p (1 - p) / K, not 0.
-
-    >>> brier([0.5, 1.0], [0.0, 1.0])
-    0.125
+    Labels are those of the row, or made of its rollouts at `eta`. Rates are k/K; with `eta`, that of the
+    labels a model was trained on, its scores are first turned back into rates, p = f_eta^-1(score).
     """
-    score_N, target_N = _pair(score, target)
-    return float(((score_N - target_N) ** 2).mean())
+
+    def __init__(self, against: str | None = None, eta: float | None = None) -> None:
+        """Compare with labels or rates; None: with labels if the first row has them or `eta` makes them."""
+        self.against = against
+        self.given = eta
+        self.eta = eta
+
+    def check(self, row: Row) -> Row:
+        """Check a solution row for its targets; RowError if it has none, or other ones than those before."""
+        records.solution(row)
+        if self.against is None:
+            made = self.given is not None or row.get("labels") is not None
+            self.against = LABELS if made else RATES
+        if self.against == RATES or self.given is not None:
+            return records.rollouts(row)
+        records.labels(row)
+        try:
+            eta = eta_of_row(row.get("eta"), str(row.get("estimator")))
+        except (TypeError, ValueError):
+            raise RowError("'labels' without the 'eta' they have; `erprm label` writes it") from None
+        if self.eta is None:
+            self.eta = eta
+        if self.eta != eta:
+            raise RowError(
+                f"labels at eta {eta:g}, but those before are at {self.eta:g}; --eta makes all anew"
+            )
+        return row
+
+    def check_scored(self, row: Row) -> Row:
+        """Check a row for its scores too."""
+        return records.scores(self.check(row))
+
+    def of(self, row: Row) -> tuple[list[float], list[float], list[float]]:
+        """Return the scores, the targets and the variances of the rates [L] of a row."""
+        scores, eta = row["scores"], self.given
+        if self.against == LABELS:
+            if eta is None:
+                return scores, row["labels"], []
+            return scores, [_label(tuple(rewards), eta) for rewards in row["rollouts"]], []
+        if eta is not None:
+            scores = [rate_of_label(score, eta) for score in scores]
+        rates = [math.fsum(rewards) / len(rewards) for rewards in row["rollouts"]]
+        return scores, rates, [_variance_of_mean(tuple(rewards)) for rewards in row["rollouts"]]
 
 
-def reliability(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> list[Bin]:
-    """Return the bins of equal width, from the lowest score up, that hold any score.
+@dataclass(slots=True)
+class _Pairs:
+    """Scores, their targets, and the number of the problem of each."""
 
-    >>> for part in reliability([0.1, 0.3, 0.9], [0.0, 1.0, 1.0], bins=2):
-    ...     print(part)
-    Bin(low=0.0, high=0.5, count=2, score=0.2, target=0.5)
-    Bin(low=0.5, high=1.0, count=1, score=0.9, target=1.0)
-    """
-    score_N, target_N = _pair(score, target)
-    bin_N = np.minimum((score_N * bins).astype(int), bins - 1)
-    return [
-        Bin(
-            number / bins,
-            (number + 1) / bins,
-            int((inside := bin_N == number).sum()),
-            float(score_N[inside].mean()),
-            float(target_N[inside].mean()),
+    score: list[float] = field(default_factory=list)
+    target: list[float] = field(default_factory=list)
+    problem: list[int] = field(default_factory=list)
+
+    def add(self, problem: int, scores: Sequence[float], targets: Sequence[float]) -> None:
+        self.score += scores
+        self.target += targets
+        self.problem += [problem] * len(scores)
+
+    def figure(
+        self, of: str, against: str, name: str | None, eta: float | None, noise: float | None, seed: int
+    ) -> Figure:
+        numbers = {old: new for new, old in enumerate(dict.fromkeys(self.problem))}
+        problem = [numbers[old] for old in self.problem]
+        around_brier, around_auc = intervals(self.score, self.target, problem, seed=seed)
+        return Figure(
+            of,
+            against,
+            name,
+            eta,
+            len(self.score),
+            len(numbers),
+            brier(self.score, self.target),
+            around_brier,
+            noise,
+            expected_calibration_error(self.score, self.target),
+            auc(self.score, np.array(self.target) > 0),
+            around_auc,
+            reliability(self.score, self.target),
         )
-        for number in np.unique(bin_N).tolist()
-    ]
 
 
-def expected_calibration_error(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> float:
-    """Return the mean over scores of |mean score - mean target| of the bin that each is in; 0 is best.
+class Calibration:
+    """Gathers scored rows: the scores of steps with their targets, of solutions with their reward."""
 
-    Bins have equal width (Guo et al. 2017, arXiv 1706.04599).
+    def __init__(self, targets: Targets, aggregates: Sequence[str]) -> None:
+        self.targets = targets
+        self.aggregates = aggregates
+        self.prm: str | None = None  # that gave the scores, if the rows say
+        self.count = 0
+        self._problems: dict[str, int] = {}
+        self._steps = _Pairs()
+        self._variances: list[float] = []
+        self._solutions = {name: _Pairs() for name in aggregates}
 
-    >>> round(expected_calibration_error([0.1, 0.3, 0.9], [0.0, 1.0, 1.0], bins=2), 4)
-    0.2333
-    """
-    found = reliability(score, target, bins)
-    count = sum(part.count for part in found)
-    return sum(part.count * abs(part.score - part.target) for part in found) / count
+    def add(self, row: Row) -> None:
+        """Add a row that `targets` has checked, with its scores."""
+        self.count += 1
+        if self.prm is None and isinstance(row.get("prm"), str):
+            self.prm = row["prm"]
+        problem = self._problems.setdefault(row["id"], len(self._problems))
+        scores, targets, variances = self.targets.of(row)
+        self._steps.add(problem, scores, targets)
+        self._variances += variances
+        reward = row.get("reward")
+        if isinstance(reward, int | float):
+            for name, pairs in self._solutions.items():
+                pairs.add(problem, [aggregate(row["scores"], name)], [float(reward > CORRECT_ABOVE)])
+
+    def figures(self, seed: int = 0) -> list[Figure]:
+        """Return the figure of the steps, then that of the solutions for each aggregate."""
+        noise = float(np.mean(self._variances)) if self._variances else None
+        against, eta = self.targets.against or RATES, self.targets.eta
+        found = [self._steps.figure("steps", against, None, eta, noise, seed)]
+        for name, pairs in self._solutions.items():
+            if pairs.score:
+                found.append(pairs.figure("solutions", REWARD, name, None, None, seed))
+        return found
 
 
-def auc(score: ArrayLike, is_right: ArrayLike) -> float | None:
-    """Return how often a right one has a higher score than a wrong one; a tie counts half.
-
-    1 separates them, 0.5 is chance; None if all are right or all are wrong.
-
-    >>> auc([0.1, 0.5, 0.5, 0.9], [False, False, True, True])
-    0.875
-    """
-    score_N, right_N = np.asarray(score, np.float64), np.asarray(is_right, bool)
-    if score_N.shape != right_N.shape or score_N.ndim != 1:
-        raise ValueError(f"{score_N.shape} scores for {right_N.shape} outcomes")
-    wrong = np.sort(score_N[~right_N])
-    right = score_N[right_N]
-    if not len(wrong) or not len(right):
+def trained_at(prm: str | None) -> float | None:
+    """Return the eta of the labels that the PRM in folder `prm` was trained on, or None if unknown."""
+    try:
+        card = orjson.loads((Path(prm or "") / "erprm.json").read_bytes())  # prm.CARD; prm loads torch
+        return eta_of_row(card["eta"], card["estimator"])
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    below, not_above = (np.searchsorted(wrong, right, side).sum() for side in ("left", "right"))
-    return float((below + not_above) / 2 / (len(right) * len(wrong)))
 
 
-def intervals(
-    score: ArrayLike, target: ArrayLike, problem: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return 95 % intervals of the Brier score and of the AUC, by drawing problems anew (bootstrap).
-
-    `problem` numbers the problem of each, from 0: steps of one problem are not independent, problems are.
-    Right is what has a target above 0. nan where a figure is not defined, or there is one problem alone.
-    """
-    score_N, target_N = _pair(score, target)
-    order = score_N.argsort()
-    score_N, target_N, problem_N = score_N[order], target_N[order], np.asarray(problem)[order]
-    tie = np.flatnonzero(np.concatenate([[True], score_N[1:] != score_N[:-1]]))  # where each value begins
-    error_N, right_N = (score_N - target_N) ** 2, target_N > 0
-    count = int(problem_N.max()) + 1
-    rng = np.random.default_rng(seed)
-    briers, aucs = [], []
-    for _ in range(resamples if count > 1 else 0):
-        weight_N = rng.multinomial(count, np.full(count, 1 / count))[problem_N]
-        briers.append(float(error_N @ weight_N) / int(weight_N.sum()))
-        right = np.add.reduceat(weight_N * right_N, tie)
-        wrong = np.add.reduceat(weight_N * ~right_N, tie)
-        pairs = float(right.sum()) * float(wrong.sum())
-        aucs.append(float(right @ (wrong.cumsum() - wrong / 2)) / pairs if pairs else math.nan)
-    return _middle(briers), _middle(aucs)
+@lru_cache(100_000)
+def _label(rewards: tuple[float, ...], eta: float) -> float:
+    return entropy_regularized(rewards, eta)
 
 
-def _middle(values: Sequence[float]) -> tuple[float, float]:
-    """Return what holds the middle 95 % of the values, nan left out."""
-    defined = [value for value in values if not math.isnan(value)]
-    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (math.nan, math.nan)
-    return float(low), float(high)
-
-
-def _pair(score: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
-    """Return both as arrays [N] of numbers; ValueError unless N > 0 scores in [0, 1] have a target each."""
-    score_N, target_N = np.asarray(score, np.float64), np.asarray(target, np.float64)
-    if score_N.shape != target_N.shape or score_N.ndim != 1 or not len(score_N):
-        raise ValueError(f"{score_N.shape} scores for {target_N.shape} targets")
-    if not ((score_N >= 0) & (score_N <= 1)).all():
-        raise ValueError("a score is outside [0, 1]")
-    return score_N, target_N
+@lru_cache(100_000)
+def _variance_of_mean(rewards: tuple[float, ...]) -> float:
+    """Return the estimated variance of the mean of rewards; of a single one, an outcome, it is 0."""
+    return float(np.var(rewards, ddof=1)) / len(rewards) if len(rewards) > 1 else 0.0

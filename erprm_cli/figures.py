@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from erprm_cli import calibrating, processbench
+from erprm_cli import calibration, processbench
 from erprm_cli.candidates import PASS, Figure
 from erprm_cli.selection import Estimate
 from erprm_cli.terminal import plain
@@ -67,7 +67,7 @@ def _with_interval(estimate: Estimate) -> tuple[str, str]:
     return f"{100 * estimate.value:.1f}", f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
 
 
-def calibration_table(figures: Sequence[calibrating.Figure]) -> str:
+def calibration_table(figures: Sequence[calibration.Figure]) -> str:
     """Return each figure as a line of numbers and a reliability diagram: bars to the target, | the score."""
     blocks = []
     for figure in figures:
@@ -100,12 +100,12 @@ def _around(interval: tuple[float, float], digits: int) -> str:
     return "" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
 
 
-def calibration_title(figure: calibrating.Figure) -> str:
+def calibration_title(figure: calibration.Figure) -> str:
     """Return what is compared with what."""
     by = "" if figure.aggregate is None else f" by {figure.aggregate}"
     if figure.eta is None:
         return f"{figure.of}{by} against {figure.against}"
-    if figure.against == calibrating.RATES:
+    if figure.against == calibration.RATES:
         return f"{figure.of}, scores turned into rates from eta {figure.eta:g}, against rates"
     return f"{figure.of} against {figure.against} at eta {figure.eta:g}"
 

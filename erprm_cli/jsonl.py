@@ -31,10 +31,10 @@ from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 import orjson
 
 from erprm_cli import __version__
+from erprm_cli.compression import Codec, codec, unpacked, whole_end
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.hub_rows import HUB, PARQUET, hub_lines, parquet_lines
 from erprm_cli.json_arrays import array_lines
-from erprm_cli.packing import Packing, packing, unpacked, whole_end
 from erprm_cli.terminal import one_line
 
 Row = dict[str, Any]
@@ -82,7 +82,7 @@ class BadRows:
 
         The file is opened at once, so that a wrong name shows before the work, and emptied when it is used.
         """
-        if target is not None and packing(target) is not None:
+        if target is not None and codec(target) is not None:
             raise UsageError(f"--errors {target}: bad rows are written plain; give it another name")
         self.count = 0
         self._begun = False
@@ -353,7 +353,7 @@ def open_input(source: str) -> Iterator[Iterable[bytes]]:
     if source.startswith(SHIPPED):
         shipped = files("erprm_cli.templates") / "tiny" / f"{source.removeprefix(SHIPPED)}.jsonl"
         path = Path(str(shipped))
-    form = packing(source)
+    form = codec(source)
     try:
         file = path.open("rb")
     except OSError as error:
@@ -374,7 +374,7 @@ class Output:
         path: Path | None,
         name: str,
         if_it_fails: str = "",
-        form: Packing | None = None,
+        form: Codec | None = None,
     ) -> None:
         """Write to `file`, which is `path` if it keeps its rows; errors say `name` and `if_it_fails`.
 
@@ -475,7 +475,7 @@ def open_output(
         with _rows_on_stdout() as file, _flushed(Output(file, None, "stdout")) as output:
             yield output
         return
-    path, form = Path(target), packing(target)
+    path, form = Path(target), codec(target)
     with _closing(_open_write(target)) as file:
         if not path.is_file():  # a named pipe or a device keeps nothing
             with _flushed(Output(file, None, target, form=form)) as output:
@@ -542,7 +542,7 @@ def open_whole_output(
         file = locked.enter_context(_closing(_open_write(str(draft), named=target)))
         try:
             _empty(file)
-            output = Output(file, None, target, "; nothing in it has changed", packing(target))
+            output = Output(file, None, target, "; nothing in it has changed", codec(target))
             yield output
             output.finish(sync=True)
             _write_meta(path, settings)  # first: without it, the file would be refused for ever
@@ -750,7 +750,7 @@ def _check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
 
 def _cut_torn_line(path: Path) -> None:
     """Cut what a killed run did not finish: what follows the last newline, or the last whole member."""
-    form = packing(str(path))
+    form = codec(str(path))
     with path.open("r+b") as file:
         if form is not None:
             try:

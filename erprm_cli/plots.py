@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from erprm_cli import calibrating
+from erprm_cli import calibration
 from erprm_cli.candidates import BEST, PASS_1, Figure
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.figures import calibration_title, names_of
@@ -90,7 +90,7 @@ def text_accuracy(figures: Sequence[Figure]) -> str:
     return "\n".join([*lines, *(f"  {letter}  {name}" for letter, (name, _) in curves.items())])
 
 
-def plot_calibration(figures: Sequence[calibrating.Figure], path: str) -> None:
+def plot_calibration(figures: Sequence[calibration.Figure], path: str) -> None:
     """Draw the reliability diagram: the mean target of each bin against its mean score, to an image file."""
     drawing = load_pyplot().Figure(figsize=(5.5, 5.5), layout="constrained")
     axes = drawing.subplots()

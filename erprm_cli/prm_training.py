@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
 
-from erprm_cli import calibration, models, records
+from erprm_cli import calibration_metrics, models, records
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.jsonl import BadRows, Row, read_rows
 from erprm_cli.labels import eta_of_row, rate_of_label
@@ -222,9 +222,9 @@ class PrmData(Data):
         )
         return {
             "eval_loss": float(np.average(torch.cat(losses).numpy(), weights=weights)),
-            "eval_brier": calibration.brier(rates, truth),
-            "eval_ece": calibration.expected_calibration_error(rates, truth),
-            "eval_auc": calibration.auc(
+            "eval_brier": calibration_metrics.brier(rates, truth),
+            "eval_ece": calibration_metrics.expected_calibration_error(rates, truth),
+            "eval_auc": calibration_metrics.auc(
                 [part.min() for part in scores], [bool(one.is_right) for one in judged]
             ),
         }

@@ -8,7 +8,6 @@ after the second.
 
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -21,9 +20,9 @@ GRACE_S = 1.0  # from the second signal to the end
 
 def catch_signals() -> None:
     """Let the first SIGINT or SIGTERM raise Stopped, and the second end the process within 2 s."""
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
     # A child that is forked has the descriptor too, and what it gets is not ours.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     threading.Thread(target=_watch, args=(ours,), daemon=True).start()
@@ -37,9 +36,9 @@ def _stop(signal_number: int, _frame: FrameType | None) -> None:
     raise Stopped(signal_number)
 
 
-def _watch(channel: socket.socket) -> None:
+def _watch(channel: int) -> None:
     count = 0
-    while number := channel.recv(1):
+    while number := os.read(channel, 1):
         count += number[0] in (signal.SIGINT, signal.SIGTERM)
         if count == 2:
             time.sleep(GRACE_S)

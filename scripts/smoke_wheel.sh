@@ -11,7 +11,7 @@ cd "$place"
 PATH="$place/venv/bin:$PATH"
 erprm --version
 erprm --help > help.txt
-for command in sample rollout label train score bon rlhf; do
+for command in $(python -c 'from erprm_cli.app import COMMANDS; print(*COMMANDS)'); do
     grep -q "  $command " help.txt
     erprm "$command" --help > /dev/null
 done

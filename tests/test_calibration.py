@@ -1,91 +1,115 @@
-"""Calibration against definitions written out, and scores whose calibration is known."""
+"""Targets by hand, and scores whose calibration is known by how they were made."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from erprm_cli.calibration import auc, brier, expected_calibration_error, intervals, reliability
+from erprm_cli.calibration import Calibration, Figure, Targets
+from erprm_cli.errors import RowError
+from erprm_cli.labels import entropy_regularized, label_of_rate
 
-pairs = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.3, 0.5, 0.9, 1.0]), st.booleans()), min_size=1)
-
-
-@given(pairs)
-def test_auc_is_the_share_of_pairs_in_order_ties_half(rows: list[tuple[float, bool]]) -> None:
-    score, is_right = zip(*rows, strict=True)
-    wins = [(a > b) + (a == b) / 2 for a, right in rows for b, other in rows if right and not other]
-    found = auc(score, is_right)
-    assert found == pytest.approx(np.mean(wins)) if wins else found is None
+Row = dict[str, Any]
 
 
-@given(pairs)
-def test_reliability_holds_every_score_once_and_the_error_is_its_weighted_gap(
-    rows: list[tuple[float, bool]],
-) -> None:
-    score, target = zip(*rows, strict=True)
-    found = reliability(score, target)
-    assert sum(part.count for part in found) == len(rows)
-    assert all(part.low - 1e-12 <= part.score <= part.high + 1e-12 for part in found)
-    gap = 0.0
-    for low in range(10):
-        inside = [(s, t) for s, t in rows if min(int(s * 10), 9) == low]
-        gap += abs(sum(s - t for s, t in inside)) / len(rows)
-    assert expected_calibration_error(score, target) == pytest.approx(gap)
+def row(id_: str, scores: list[float], rollouts: list[list[float]], **more: Any) -> Row:
+    steps = [f"step {number}" for number in range(len(scores))]
+    made = {"id": id_, "problem": "p", "sample": 0, "solution": " ".join(steps), "steps": steps}
+    return made | {"scores": scores, "rollouts": rollouts, "reward": rollouts[-1][0]} | more
 
 
-def test_a_constant_score_at_the_base_rate_is_calibrated_but_separates_nothing() -> None:
-    outcome = np.arange(100) < 30
-    score = np.full(100, 0.3)
-    assert expected_calibration_error(score, outcome) == pytest.approx(0)
-    assert brier(score, outcome) == pytest.approx(0.3 * 0.7)
-    assert auc(score, outcome) == 0.5
+def labelled(some: Row, eta: float) -> Row:
+    labels = [entropy_regularized(rewards, eta) for rewards in some["rollouts"]]
+    return some | {"labels": labels, "eta": eta, "estimator": "er"}
 
 
-def test_the_outcome_itself_is_perfect_and_its_opposite_the_worst() -> None:
-    outcome = np.arange(10) < 4
-    assert (brier(outcome, outcome), expected_calibration_error(outcome, outcome)) == (0, 0)
-    assert (auc(outcome, outcome), auc(~outcome, outcome)) == (1, 0)
-    assert brier(~outcome, outcome) == expected_calibration_error(~outcome, outcome) == 1
+def figures(rows: list[Row], aggregates: list[str] | None = None, **options: Any) -> list[Figure]:
+    targets = Targets(**options)
+    found = Calibration(targets, aggregates or ["min"])
+    for some in rows:
+        found.add(targets.check_scored(some))
+    return found.figures()
 
 
-def test_true_probabilities_are_calibrated_and_their_brier_score_is_the_noise_of_the_rates() -> None:
+ROWS = [
+    row("a", [0.8, 0.4, 0.1], [[1.0, 0.0], [0.0, 0.0], [0.0]]),
+    row("b", [0.9, 1.0], [[1.0, 1.0], [1.0]]),
+]
+
+
+def test_figures_against_rates_by_hand() -> None:
+    steps, solutions = figures(ROWS)
+    assert (steps.of, steps.against, steps.count, steps.problems) == ("steps", "rates", 5, 2)
+    assert steps.brier == pytest.approx((0.3**2 + 0.4**2 + 0.1**2 + 0.1**2 + 0) / 5)
+    assert steps.noise == pytest.approx(0.25 / 5)  # the variance of 1 and 0 is 0.5, of their mean 0.25
+    assert steps.auc == 1.0
+    assert (solutions.of, solutions.against, solutions.aggregate) == ("solutions", "reward", "min")
+    assert solutions.brier == pytest.approx((0.1**2 + 0.1**2) / 2)
+    assert solutions.auc == 1.0
+
+
+def test_labels_come_from_the_row_or_anew_from_its_rollouts() -> None:
+    with_labels = [labelled(some, 2.0) for some in ROWS]
+    as_they_are, anew = figures(with_labels), figures(ROWS, against="labels", eta=2.0)
+    assert (as_they_are[0].against, as_they_are[0].eta) == ("labels", 2.0)
+    assert anew == as_they_are == figures(ROWS, eta=2.0)
+    assert as_they_are[0].brier == pytest.approx(
+        ((0.8 - label_of_rate(0.5, 2)) ** 2 + 0.4**2 + 0.1**2 + 0.1**2) / 5
+    )
+    hard = figures(with_labels, eta=math.inf)[0]
+    assert hard.brier == pytest.approx((0.2**2 + 0.4**2 + 0.1**2 + 0.1**2) / 5)
+    assert figures(with_labels, against="rates")[0] == figures(ROWS)[0]
+
+
+def test_scores_at_an_eta_turn_back_into_rates() -> None:
+    scores = [label_of_rate(rate, 5.0) for rate in (0.5, 0.0, 0.0)]
+    rows = [row("a", scores, ROWS[0]["rollouts"])]
+    assert figures(rows, against="rates", eta=5.0)[0].brier == pytest.approx(0)
+    assert figures(rows, against="rates")[0].brier > 0.02
+
+
+def test_every_aggregate_is_judged_by_the_reward() -> None:
+    found = figures(ROWS, ["min", "max"])[1:]
+    assert [(figure.aggregate, round(figure.brier, 4)) for figure in found] == [("min", 0.01), ("max", 0.32)]
+
+
+def test_rows_without_reward_have_no_figure_of_solutions() -> None:
+    assert len(figures([some | {"reward": None} for some in ROWS])) == 1
+
+
+@pytest.mark.parametrize("eta", [0.0, 2.0])
+def test_a_perfect_model_of_many_rollouts_is_calibrated_at_its_eta_and_not_at_another(eta: float) -> None:
     rng = np.random.default_rng(0)
-    p = rng.random(50_000)
-    rate = rng.binomial(16, p) / 16
-    assert expected_calibration_error(p, rate) < 0.005
-    assert brier(p, rate) == pytest.approx((p * (1 - p) / 16).mean(), rel=0.03)
+    rows = []
+    for number in range(400):
+        p = rng.random(4)
+        rollouts = [(rng.random(64) < rate).astype(float).tolist() for rate in p]
+        rows.append(row(str(number), [label_of_rate(rate, eta) for rate in p.tolist()], rollouts))
+    same, other = (figures(rows, against="labels", eta=at)[0] for at in (eta, 2.0 - eta))
+    assert same.error < 0.012 < 0.1 < other.error
+    rates = figures(rows, against="rates", eta=eta)[0]
+    assert rates.error < 0.01
+    assert rates.noise == pytest.approx(rates.brier, rel=0.1)  # nothing but the noise of 64 rollouts
 
 
-@pytest.mark.parametrize(("score", "target"), [([], []), ([0.5], [0.5, 1]), ([1.5], [1]), ([math.nan], [1])])
-def test_what_cannot_be_compared_is_a_value_error(score: list[float], target: list[float]) -> None:
-    with pytest.raises(ValueError):
-        brier(score, target)
+@pytest.mark.parametrize(
+    ("options", "change", "told"),
+    [
+        ({}, {"scores": None}, "no 'scores'"),
+        ({}, {"rollouts": None}, "no 'rollouts'"),
+        ({"against": "labels"}, {}, "no 'labels'"),
+        ({}, {"labels": [0.1, 0.1, 0.1]}, "'labels' without the 'eta'"),
+        ({"against": "rates"}, {"rollouts": [[1.0], [1.0]]}, "'rollouts' has 2 lists for 3 steps"),
+    ],
+)
+def test_a_row_that_cannot_be_compared_says_why(options: Row, change: Row, told: str) -> None:
+    with pytest.raises(RowError, match=told):
+        figures([ROWS[0] | change], **options)
 
 
-def test_the_interval_of_independent_scores_holds_the_truth_in_95_of_100_experiments() -> None:
-    rng = np.random.default_rng(1)
-    trials, inside = 120, np.zeros(2)
-    for _ in range(trials):
-        right = np.arange(160) % 2 == 0
-        score = np.where(right, rng.beta(2, 1, 160), rng.beta(1, 2, 160))
-        found = intervals(score, right, np.arange(160), resamples=200)
-        # E (s - t)^2 of Beta(1, 2) against 0 is 1/6; P(Beta(2, 1) > Beta(1, 2)) is 5/6
-        inside += [low <= truth <= high for (low, high), truth in zip(found, (1 / 6, 5 / 6), strict=True)]
-    assert (inside / trials >= 0.88).all() and (inside / trials <= 0.99).all()
-
-
-def test_steps_of_one_problem_are_not_taken_for_independent() -> None:
-    rng = np.random.default_rng(2)
-    right = rng.random(40) < 0.5
-    score = np.clip(right * 0.5 + rng.random(40) * 0.5, 0, 1)
-    once = intervals(score, right, np.arange(40))
-    tenfold = intervals(np.repeat(score, 10), np.repeat(right, 10), np.repeat(np.arange(40), 10))
-    assert np.array(tenfold) == pytest.approx(np.array(once))
-    falsely = intervals(np.repeat(score, 10), np.repeat(right, 10), np.arange(400))
-    assert falsely[0][1] - falsely[0][0] < 0.5 * (once[0][1] - once[0][0])
-
-
-def test_one_problem_has_no_interval() -> None:
-    assert all(math.isnan(end) for ends in intervals([0.1, 0.9], [0, 1], [0, 0]) for end in ends)
+def test_labels_at_two_etas_are_not_mixed() -> None:
+    mixed = [labelled(ROWS[0], 2.0), labelled(ROWS[1], 0.0)]
+    with pytest.raises(RowError, match="labels at eta 0, but those before are at 2; --eta makes all anew"):
+        figures(mixed)
+    assert figures(mixed, eta=2.0) == figures(ROWS, against="labels", eta=2.0)

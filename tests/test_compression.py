@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from erprm_cli import jsonl
+from erprm_cli.compression import codec
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.jsonl import BadRows, Row, open_output, open_whole_output, read_rows
-from erprm_cli.packing import packing
 
 zstandard = pytest.importorskip("zstandard")
 
@@ -69,7 +69,7 @@ def test_rows_that_wait_are_kept_when_a_command_ends_early(tmp_path: Path, suffi
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_torn_input_is_an_error_and_not_an_end(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"in.jsonl{suffix}"
-    form = packing(str(path))
+    form = codec(str(path))
     assert form
     whole = form.pack(b"".join(map(jsonl.to_line, ROWS)))
     for size in range(1, len(whole)):

@@ -17,7 +17,7 @@ BLOCK_BYTES = 1 << 13  # read at a time; what little input can unpack to stays s
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
+class Codec:
     """A format: how a member is made and undone, and what the undoing raises."""
 
     name: str
@@ -26,22 +26,22 @@ class Packing:
     error: type[Exception]
 
 
-def packing(path: str) -> Packing | None:
+def codec(path: str) -> Codec | None:
     """Return the format that the suffix of `path` names, or None; UsageError if its library is missing."""
     suffix = PurePath(path).suffix
     if suffix == ".gz":
-        return Packing("gzip", lambda data: gzip.compress(data, 6, mtime=0), _gunzip, zlib.error)
+        return Codec("gzip", lambda data: gzip.compress(data, 6, mtime=0), _gunzip, zlib.error)
     if suffix == ".zst":
         try:
             import zstandard
         except ModuleNotFoundError:
             raise UsageError(f"{path}: .zst needs zstandard: pip install 'erprm[zst]'") from None
         decoder = zstandard.ZstdDecompressor()
-        return Packing("zstandard", zstandard.compress, decoder.decompressobj, zstandard.ZstdError)
+        return Codec("zstandard", zstandard.compress, decoder.decompressobj, zstandard.ZstdError)
     return None
 
 
-def unpacked(file: IO[bytes], form: Packing) -> Iterator[bytes]:
+def unpacked(file: IO[bytes], form: Codec) -> Iterator[bytes]:
     """Yield the content of a packed file; EOFError if it is torn or of another format."""
     whole = read = 0
     for data, whole, read in _members(file, form):  # noqa: B007
@@ -51,7 +51,7 @@ def unpacked(file: IO[bytes], form: Packing) -> Iterator[bytes]:
         raise EOFError("the file ends within its packed data; a copy of it was cut short")
 
 
-def whole_end(file: IO[bytes], form: Packing) -> int:
+def whole_end(file: IO[bytes], form: Codec) -> int:
     """Return where the last whole member of a packed file ends; EOFError if it is of another format."""
     whole = 0
     for _, whole, _ in _members(file, form):  # noqa: B007  # the last one counts
@@ -59,7 +59,7 @@ def whole_end(file: IO[bytes], form: Packing) -> int:
     return whole
 
 
-def _members(file: IO[bytes], form: Packing) -> Iterator[tuple[bytes, int, int]]:
+def _members(file: IO[bytes], form: Codec) -> Iterator[tuple[bytes, int, int]]:
     """Yield (data, bytes of the file in whole members, bytes read) as the file is read."""
     whole = read = 0
     decoder = None

@@ -1,0 +1,136 @@
+"""Whether scores mean what they say: Brier score, calibration error, reliability, area under the ROC curve.
+
+A score is compared with its target: a rate k/K of right completions, a label, or an outcome of 0 or 1.
+All are [N] arrays of N steps (or solutions).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+BINS = 10
+RESAMPLES = 400  # of the problems, for an interval
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """The scores in [low, high), in the last bin also 1: how many, their mean and that of their targets."""
+
+    low: float
+    high: float
+    count: int
+    score: float
+    target: float
+
+
+def brier(score: ArrayLike, target: ArrayLike) -> float:
+    """Return the mean squared difference (Brier 1950); 0 is best.
+
+    Against rates of K completions even the true probabilities p get mean p (1 - p) / K, not 0.
+
+    >>> brier([0.5, 1.0], [0.0, 1.0])
+    0.125
+    """
+    score_N, target_N = _pair(score, target)
+    return float(((score_N - target_N) ** 2).mean())
+
+
+def reliability(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> list[Bin]:
+    """Return the bins of equal width, from the lowest score up, that hold any score.
+
+    >>> for part in reliability([0.1, 0.3, 0.9], [0.0, 1.0, 1.0], bins=2):
+    ...     print(part)
+    Bin(low=0.0, high=0.5, count=2, score=0.2, target=0.5)
+    Bin(low=0.5, high=1.0, count=1, score=0.9, target=1.0)
+    """
+    score_N, target_N = _pair(score, target)
+    bin_N = np.minimum((score_N * bins).astype(int), bins - 1)
+    return [
+        Bin(
+            number / bins,
+            (number + 1) / bins,
+            int((inside := bin_N == number).sum()),
+            float(score_N[inside].mean()),
+            float(target_N[inside].mean()),
+        )
+        for number in np.unique(bin_N).tolist()
+    ]
+
+
+def expected_calibration_error(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> float:
+    """Return the mean over scores of |mean score - mean target| of the bin that each is in; 0 is best.
+
+    Bins have equal width (Guo et al. 2017, arXiv 1706.04599).
+
+    >>> round(expected_calibration_error([0.1, 0.3, 0.9], [0.0, 1.0, 1.0], bins=2), 4)
+    0.2333
+    """
+    found = reliability(score, target, bins)
+    count = sum(part.count for part in found)
+    return sum(part.count * abs(part.score - part.target) for part in found) / count
+
+
+def auc(score: ArrayLike, is_right: ArrayLike) -> float | None:
+    """Return how often a right one has a higher score than a wrong one; a tie counts half.
+
+    1 separates them, 0.5 is chance; None if all are right or all are wrong.
+
+    >>> auc([0.1, 0.5, 0.5, 0.9], [False, False, True, True])
+    0.875
+    """
+    score_N, right_N = np.asarray(score, np.float64), np.asarray(is_right, bool)
+    if score_N.shape != right_N.shape or score_N.ndim != 1:
+        raise ValueError(f"{score_N.shape} scores for {right_N.shape} outcomes")
+    wrong = np.sort(score_N[~right_N])
+    right = score_N[right_N]
+    if not len(wrong) or not len(right):
+        return None
+    below, not_above = (np.searchsorted(wrong, right, side).sum() for side in ("left", "right"))
+    return float((below + not_above) / 2 / (len(right) * len(wrong)))
+
+
+def intervals(
+    score: ArrayLike, target: ArrayLike, problem: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return 95 % intervals of the Brier score and of the AUC, by drawing problems anew (bootstrap).
+
+    `problem` numbers the problem of each, from 0: steps of one problem are not independent, problems are.
+    Right is what has a target above 0. nan where a figure is not defined, or there is one problem alone.
+    """
+    score_N, target_N = _pair(score, target)
+    order = score_N.argsort()
+    score_N, target_N, problem_N = score_N[order], target_N[order], np.asarray(problem)[order]
+    tie = np.flatnonzero(np.concatenate([[True], score_N[1:] != score_N[:-1]]))  # where each value begins
+    error_N, right_N = (score_N - target_N) ** 2, target_N > 0
+    count = int(problem_N.max()) + 1
+    rng = np.random.default_rng(seed)
+    briers, aucs = [], []
+    for _ in range(resamples if count > 1 else 0):
+        weight_N = rng.multinomial(count, np.full(count, 1 / count))[problem_N]
+        briers.append(float(error_N @ weight_N) / int(weight_N.sum()))
+        right = np.add.reduceat(weight_N * right_N, tie)
+        wrong = np.add.reduceat(weight_N * ~right_N, tie)
+        pairs = float(right.sum()) * float(wrong.sum())
+        aucs.append(float(right @ (wrong.cumsum() - wrong / 2)) / pairs if pairs else math.nan)
+    return _middle(briers), _middle(aucs)
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float]:
+    """Return what holds the middle 95 % of the values, nan left out."""
+    defined = [value for value in values if not math.isnan(value)]
+    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (math.nan, math.nan)
+    return float(low), float(high)
+
+
+def _pair(score: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
+    """Return both as arrays [N] of numbers; ValueError unless N > 0 scores in [0, 1] have a target each."""
+    score_N, target_N = np.asarray(score, np.float64), np.asarray(target, np.float64)
+    if score_N.shape != target_N.shape or score_N.ndim != 1 or not len(score_N):
+        raise ValueError(f"{score_N.shape} scores for {target_N.shape} targets")
+    if not ((score_N >= 0) & (score_N <= 1)).all():
+        raise ValueError("a score is outside [0, 1]")
+    return score_N, target_N
