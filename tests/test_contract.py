@@ -30,7 +30,7 @@ ERPRM = [sys.executable, "-m", "erprm_cli"]
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the program's engine be the scripted one."""
-    monkeypatch.setattr(engines, "open_engine", lambda config: ScriptedEngine(pause_s=0.0))
+    monkeypatch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
 
 
 def erprm(*args: object, stdin: str | bytes = "") -> Any:
@@ -62,7 +62,7 @@ def test_any_row_is_used_or_refused(command: str, data: st.DataObject) -> None:
     first, last = good | {"id": "first"}, good | {"id": "last"}
     lines = "".join(json.dumps(row) + "\n" for row in (first, good | changes, last))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "open_engine", lambda config: ScriptedEngine(pause_s=0.0))
+        patch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
         with TemporaryDirectory() as folder:
             patch.chdir(folder)
             Path("in.jsonl").write_text(lines)
@@ -72,7 +72,8 @@ def test_any_row_is_used_or_refused(command: str, data: st.DataObject) -> None:
             bad = Path("bad.jsonl").read_bytes().count(b"\n")
     raised = type(done.exception).__name__
     assert raised in ("NoneType", "SystemExit") or (bad and raised == "UserError"), done.exception
-    assert {"first", "last"} <= {row["id"] for row in ours}
+    ids = [row["id"] for row in ours]
+    assert "first" in ids and "last" in ids
     assert len(ours) + bad == 3 or changes.get("id") in ("first", "last")
 
 
@@ -176,7 +177,7 @@ def test_an_engine_that_fails_loses_nothing(
     make = rows.problem if command == "sample" else rows.solution
     source = rows.write(tmp_path / "in.jsonl", [make(number) for number in range(4)])
     engine = Failing(how)
-    monkeypatch.setattr(engines, "open_engine", lambda config: engine)
+    monkeypatch.setattr(engines, "open_engine", lambda *_: engine)
     words = (command, source, "-q", "-o", tmp_path / "out.jsonl", "-n" if command == "sample" else "-k", 3)
     done = erprm(*words)
     assert engine.closed
@@ -184,7 +185,7 @@ def test_an_engine_that_fails_loses_nothing(
         assert done.exit_code == 0
         return
     assert isinstance(done.exception, EngineError)
-    monkeypatch.setattr(engines, "open_engine", lambda config: ScriptedEngine(pause_s=0.0))
+    monkeypatch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
     assert erprm(*words).exit_code == 0
     assert erprm(*words[:4], tmp_path / "whole.jsonl", *words[5:]).exit_code == 0
     for name in ("out.jsonl", "whole.jsonl"):

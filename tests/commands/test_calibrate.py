@@ -86,6 +86,11 @@ def test_a_diagram_is_drawn(erprm: Erprm, tmp_path: Path) -> None:
 def test_a_model_scores_on_the_way(erprm: Erprm) -> None:
     rows = [{name: row[name] for name in row if name not in ("scores", "prm")} for row in scored(4)]
     text = jsonl(rows)
-    found = erprm("calibrate", "--prm", "tiny", stdin=text)
+    found = erprm("calibrate", "--prm", "tiny", "--prm-format", "er-prm", stdin=text)
     assert found.exception is None
-    assert found.stdout == erprm("calibrate", stdin=erprm("score", "--prm", "tiny", stdin=text).stdout).stdout
+    assert (
+        found.stdout
+        == erprm(
+            "calibrate", stdin=erprm("score", "--prm", "tiny", "--prm-format", "er-prm", stdin=text).stdout
+        ).stdout
+    )

@@ -64,11 +64,15 @@ def test_a_model_scores_on_the_way_what_score_scores(erprm: Erprm, tmp_path: Pat
         {"id": str(i), "problem": "Tom has 2 coins.", "steps": ["Tom has 2.", "So 3."], "label": i % 3 - 1}
         for i in range(6)
     ]
-    result = erprm("processbench", "--prm", "tiny", stdin="\n".join(map(json.dumps, rows)))
+    result = erprm(
+        "processbench", "--prm", "tiny", "--prm-format", "er-prm", stdin="\n".join(map(json.dumps, rows))
+    )
     assert result.exception is None, result.exception
     solutions = [row | {"sample": 0, "solution": "Tom has 2.\nSo 3.", "label": row["label"]} for row in rows]
     source = write(tmp_path / "solutions.jsonl", solutions)
-    again = erprm("processbench", stdin=erprm("score", source, "--prm", "tiny").stdout)
+    again = erprm(
+        "processbench", stdin=erprm("score", source, "--prm", "tiny", "--prm-format", "er-prm").stdout
+    )
     assert rows_of(result.stdout) == rows_of(again.stdout)
     assert rows_of(result.stdout)[0]["prm"] == "tiny"
 
