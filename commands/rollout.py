@@ -57,9 +57,11 @@ def rollout(
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
+        open_journal(out, settings, overwrite=overwrite) as journal,
     ):
         finished = FinishedPrefixes(k, keep_text)
         done = {(row["id"], row["sample"]) for row in map(finished.add_row, out.existing())}
+        finished.add_journal(journal)
         rows = read_rows(source, unique(gradable, "id", "sample"), bad, limit)
         solutions = peek(row for row in rows if row["id"] in share and (row["id"], row["sample"]) not in done)
         if solutions is None:
@@ -67,13 +69,11 @@ def rollout(
                 News("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
         with (
-            open_journal(out, settings, overwrite=overwrite) as journal,
             closing(open_engine(engine, News("rollout", quiet))) as running,
             Grader(bad.note) as grader,
             News("rollout", quiet) as news,
         ):
             out.made_with(made_with(running, type(running).__name__))
-            finished.add_journal(journal)
             roller = Roller(running, recipe, drawn, k, grader, keep_text, finished, journal)
             for row in roller.roll(solutions):
                 out.write(row)

@@ -53,7 +53,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize("command", GOOD)
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, derandomize=True)
 @given(data=st.data())
 def test_any_row_is_used_or_refused(command: str, data: st.DataObject) -> None:
     """A good row with some fields of any content, between two good ones, of which none is lost."""
@@ -192,3 +192,14 @@ def test_an_engine_that_fails_loses_nothing(
         lines = sorted((tmp_path / name).read_bytes().splitlines())
         assert len(lines) == (12 if command == "sample" else 4)
         assert lines == sorted((tmp_path / "whole.jsonl").read_bytes().splitlines())
+
+
+def test_a_journal_left_by_a_kill_at_the_very_end_goes(tmp_path: Path, scripted: None) -> None:
+    source = rows.write(tmp_path / "in.jsonl", [rows.solution(number) for number in range(3)])
+    path = tmp_path / "out.jsonl"
+    assert erprm("rollout", source, "-q", "-k", 1, "-o", path).exit_code == 0
+    meta = json.loads((tmp_path / "out.jsonl.meta.json").read_text())
+    (tmp_path / "out.jsonl.journal").write_text("")
+    (tmp_path / "out.jsonl.journal.meta.json").write_text(json.dumps(meta))
+    assert erprm("rollout", source, "-q", "-k", 1, "-o", path).exit_code == 0
+    assert sorted(os.listdir(tmp_path)) == ["in.jsonl", "out.jsonl", "out.jsonl.meta.json"]

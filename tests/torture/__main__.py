@@ -13,7 +13,7 @@ from tests.torture.kills import kills
 from tests.torture.program import fresh
 from tests.torture.stream import stream
 
-PARTS = ("kills", "truncations", "corruptions", "answers", "rows")
+PARTS = ("truncations", "corruptions", "rows", "answers", "kills")  # the last loads torch
 
 
 def main() -> None:

@@ -87,4 +87,4 @@ def _by_id(path: Path) -> Counter[tuple[str, bytes]]:
     """Return the lines of a file with the id that each has."""
     import orjson
 
-    return Counter((orjson.loads(line)["id"], line) for line in path.read_bytes().splitlines())
+    return Counter((str(orjson.loads(line).get("id")), line) for line in path.read_bytes().splitlines())

@@ -16,6 +16,7 @@ from typing import Any
 
 from erprm_cli import app, engines, raft
 from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed
+from erprm_cli.progress import News
 
 PAUSE_S = 0.0003  # between two completions
 IN_FLIGHT = 32
@@ -56,7 +57,7 @@ def completion(request: Request, index: int) -> Completion:
     return Completion(request.key, index, text, len(text.split()), draw.choice(("stop", "stop", "length")))
 
 
-def scripted(config: EngineConfig) -> ScriptedEngine:
+def scripted(config: EngineConfig, news: News | None = None) -> ScriptedEngine:
     """Stand in for `engines.open_engine`."""
     return ScriptedEngine()
 
