@@ -81,6 +81,7 @@ def train(
     seed: options.Seed = 0,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
+    allow_pickle: options.AllowPickle = False,
     limit: options.Limit = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,
@@ -140,6 +141,7 @@ def train(
             seed=seed,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
             overwrite=overwrite,
         )
         data = PrmData(config)

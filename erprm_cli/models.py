@@ -40,17 +40,27 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
         )
 
 
+def only_safetensors(allow_pickle: bool) -> bool | None:
+    """Return from_pretrained's use_safetensors: True, or None where pickled weights may do instead."""
+    return None if allow_pickle else True
+
+
 def load_causal_lm(
-    name: str, *, dtype: torch.dtype, revision: str | None = None, trust_remote_code: bool = False
+    name: str,
+    *,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> Any:
-    """Load a causal language model in `dtype` on the CPU; safetensors only."""
+    """Load a causal language model in `dtype` on the CPU; safetensors only, unless `allow_pickle`."""
     with explained(name):
         return AutoModelForCausalLM.from_pretrained(
             resolve(name),
             dtype=dtype,
             revision=revision,
             trust_remote_code=trust_remote_code,
-            use_safetensors=True,
+            use_safetensors=only_safetensors(allow_pickle),
         )
 
 
@@ -67,5 +77,8 @@ class explained:
             what = "folder" if Path(self.name).exists() else "model"
             reason = str(error).strip().splitlines()[0]
             if "safetensors" in reason:
-                reason += " (pickled weights can run code and are not read: save the model with safetensors)"
+                reason += (
+                    " (pickled weights can run code and are not read: save the model with safetensors, or "
+                    "trust them with --allow-pickle)"
+                )
             raise UserError(f"cannot load the {what} {self.name!r}: {reason}") from None

@@ -92,6 +92,9 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
 ]
+AllowPickle = Annotated[
+    bool, typer.Option("--allow-pickle", help="Read weights that are pickled where none are safetensors.")
+]
 TensorParallelSize = Annotated[int, typer.Option(min=1, help="vllm: GPUs that share one model.")]
 DataParallelSize = Annotated[int, typer.Option(min=1, help="vllm: copies of the model, fed from one queue.")]
 MaxModelLen = Annotated[

@@ -84,7 +84,7 @@ class PolicyData(Data):
             return AutoModelForCausalLM.from_pretrained(
                 models.resolve(config.base),
                 dtype=dtype,
-                use_safetensors=True,
+                use_safetensors=models.only_safetensors(config.allow_pickle),
                 revision=config.revision,
                 trust_remote_code=config.trust_remote_code,
                 attn_implementation=config.attn_implementation,

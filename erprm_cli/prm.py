@@ -288,6 +288,7 @@ class Scorer:
         batch_tokens: int = 0,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        allow_pickle: bool = False,
     ) -> None:
         """Load a folder or Hub name, read by the format `form`, or by the one that is known to be its own.
 
@@ -311,19 +312,17 @@ class Scorer:
             )
         self.num_tokens = 0  # read so far
         self.num_padded = 0  # read so far, padding included
-        self.load(
-            dtype=dtype, batch_tokens=batch_tokens, revision=revision, trust_remote_code=trust_remote_code
-        )
+        where = {"revision": revision, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
+        self.load(dtype, batch_tokens, where)
 
-    def load(self, *, dtype: str, batch_tokens: int, revision: str | None, trust_remote_code: bool) -> None:
-        """Load the model."""
+    def load(self, dtype: str, batch_tokens: int, where: dict[str, Any]) -> None:
+        """Load the model; `where` is what else load_prm takes."""
         device = models.pick_device()
         self.model = load_prm(
             self.name,
             self.form,
             dtype=models.pick_dtype(dtype, device),
-            revision=revision,
-            trust_remote_code=trust_remote_code,
+            **where,
         )
         self.model.to(device).eval()
         self.tagger.max_tokens = max_positions(self.model.config)
@@ -410,6 +409,7 @@ def open_scorer(
         batch_tokens=batch_tokens,
         revision=config.revision,
         trust_remote_code=config.trust_remote_code,
+        allow_pickle=config.allow_pickle,
     )
 
 

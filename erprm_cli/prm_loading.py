@@ -39,8 +39,9 @@ def load_prm(
     dtype: torch.dtype,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> Any:
-    """Load the model that `form` reads, in `dtype` but for a head, which is float32; on the CPU, safetensors.
+    """Load the model that `form` reads, in `dtype` but for a head, which is float32; on the CPU.
 
     `trust_remote_code` concerns language models alone: heads are loaded into transformers' own classes.
     UserError if a weight that is read is not in the checkpoint: it would be a random one.
@@ -48,7 +49,7 @@ def load_prm(
     path = models.resolve(name)
     where: dict[str, Any] = {
         "revision": revision,
-        "use_safetensors": True,
+        "use_safetensors": models.only_safetensors(allow_pickle),
         "dtype": dtype,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # told below

@@ -185,7 +185,7 @@ class PrmData(Data):
         where: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         how: Row = where | {
             "dtype": dtype,
-            "use_safetensors": True,
+            "use_safetensors": models.only_safetensors(config.allow_pickle),
             "attn_implementation": config.attn_implementation,
         }
         with models.explained(config.base):

@@ -36,7 +36,7 @@ class VllmScorer(Scorer):
             trust_remote_code=config.trust_remote_code,
         )
 
-    def load(self, **_: Any) -> None:
+    def load(self, *_: Any) -> None:
         """Start the engine instead of loading a model."""
         from transformers import AutoConfig
         from vllm.config import PoolerConfig

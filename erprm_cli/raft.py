@@ -180,6 +180,7 @@ class Raft:
             merge_lora=self.config.lora_rank > 0,
             seed=self.config.seed + iteration,
             trust_remote_code=self.engine.trust_remote_code,
+            allow_pickle=self.engine.allow_pickle,
             **self.how,
         )
         train_policy(read_rows(str(selected), records.solution), self.template, config, news=self.news)

@@ -51,8 +51,8 @@ class TrainingConfig:
 
     # What does not decide the result, but for rounding: a run may be continued with other values.
     FREE: ClassVar[frozenset[str]] = frozenset(
-        "output overwrite log_every save_steps report_to trust_remote_code micro_batch_tokens packing "
-        "attn_implementation gradient_checkpointing accelerate_config num_processes".split()
+        "output overwrite log_every save_steps report_to trust_remote_code allow_pickle micro_batch_tokens "
+        "packing attn_implementation gradient_checkpointing accelerate_config num_processes".split()
     )
 
     base: str
@@ -76,6 +76,7 @@ class TrainingConfig:
     report_to: str = "none"
     revision: str | None = None
     trust_remote_code: bool = False
+    allow_pickle: bool = False
     accelerate_config: str | None = None
     num_processes: int | None = None
     overwrite: bool = False

@@ -101,6 +101,20 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+def test_pickled_weights_are_read_where_they_are_allowed(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from erprm_cli.models import load_causal_lm
+
+    folder = save_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    model = load_causal_lm(str(folder), dtype=torch.float32, allow_pickle=True)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in weights.items())
+
+
 def test_code_beside_a_model_does_not_run(tmp_path: Path) -> None:
     from erprm_cli.models import load_causal_lm, load_tokenizer
 

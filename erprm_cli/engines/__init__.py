@@ -146,6 +146,7 @@ class EngineConfig:
     batch_size: options.BatchSize = 0
     revision: options.Revision = None
     trust_remote_code: options.TrustRemoteCode = False
+    allow_pickle: options.AllowPickle = False
     tensor_parallel_size: options.TensorParallelSize = 1
     data_parallel_size: options.DataParallelSize = 1
     max_model_len: options.MaxModelLen = None
@@ -158,7 +159,8 @@ class EngineConfig:
 
     def settings(self) -> dict[str, Any]:
         """Return what the header of an output says: what changes the completions or is a risk."""
-        unusual = {"quantization": self.quantization, "trust_remote_code": self.trust_remote_code}
+        names = ("quantization", "trust_remote_code", "allow_pickle")
+        unusual = {name: getattr(self, name) for name in names}
         return {"dtype": self.dtype.value} | {name: value for name, value in unusual.items() if value}
 
 

@@ -74,7 +74,12 @@ class TransformersEngine:
         }
         tokenizer = load_tokenizer(config.model, **options)
         with _out_of_memory_explained("the model does not fit; a smaller --dtype may"):
-            model = load_causal_lm(config.model, dtype=pick_dtype(config.dtype, device), **options).to(device)
+            model = load_causal_lm(
+                config.model,
+                dtype=pick_dtype(config.dtype, device),
+                allow_pickle=config.allow_pickle,
+                **options,
+            ).to(device)
         return cls(model, tokenizer, config.batch_size)
 
     @property

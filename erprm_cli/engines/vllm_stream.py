@@ -146,6 +146,7 @@ def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
         "revision": config.revision,
         "tokenizer_revision": config.revision,
         "trust_remote_code": config.trust_remote_code,
+        "load_format": None if config.allow_pickle else "safetensors",
         "tensor_parallel_size": config.tensor_parallel_size,
         "data_parallel_size": config.data_parallel_size,
         "max_model_len": config.max_model_len,

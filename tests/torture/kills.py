@@ -90,7 +90,22 @@ def scripted_cases(folder: Path) -> list[Case]:
 def tiny_cases() -> list[Case]:
     """Return the commands on the shipped policy, which load and run it."""
     short = ("--max-tokens", 96, "-q")
-    raft = ("--prm", "tiny", "--prm-format", "er-prm", "-n", 2, "--iterations", 2, "--slice-size", 6, "--lr", 1e-4, "--batch-size", 4)
+    raft = (
+        "--prm",
+        "tiny",
+        "--prm-format",
+        "er-prm",
+        "-n",
+        2,
+        "--iterations",
+        2,
+        "--slice-size",
+        6,
+        "--lr",
+        1e-4,
+        "--batch-size",
+        4,
+    )
     return [
         Case("sample tiny", ("sample", "tiny:train", "-L", 12, "-n", 2, *short, "-o", "out.jsonl"), True),
         Case("rlhf tiny", ("rlhf", "tiny:train", "-L", 12, *raft, *short, "-o", "raft"), True),
