@@ -13,7 +13,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from erprm_cli.answers import Grader
 from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage
 from erprm_cli.engines.transformers_engine import TransformersEngine
 from erprm_cli.engines.vllm_engine import VllmEngine
+from erprm_cli.errors import EngineError
 from erprm_cli.jsonl import read_rows
 from erprm_cli.models import pick_device
 from erprm_cli.options import Dtype
@@ -128,7 +129,8 @@ def main() -> None:
         problems = read_rows(options.input, records.problem, limit=options.problems)
         rows = list(sample_solutions(problems, vllm, template, drawn, 2, grader))
         recorder = Recorder(vllm.tokenizer)
-        list(Roller(recorder, template, drawn, options.k, grader).roll(rows))
+        with suppress(EngineError):  # of completions that the recorder does not give
+            list(Roller(recorder, template, drawn, options.k, grader).roll(rows))
         requests = recorder.asked
         separate = [
             Request((request.key, index), request.prompt, (index,), request.seed)
