@@ -24,7 +24,7 @@ demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 test: $(READY)
 	$(BIN)/pytest -q
 
-torture: $(READY) ## kills, cuts, flipped bits, hostile answers, a million rows: what is lost (a quarter of an hour)
+torture: $(READY) ## kills, cuts, flipped bits, hostile answers, a million rows: what is lost (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
 
 check: $(READY) ## what CI judges: style, types, and the help text in README.md
