@@ -114,8 +114,7 @@ def bon(
         found = candidates.judge(graded, names, aggregates, budgets, seed)
         for unknown in sorted(set(budgets) - {figure.n for figure in found}):
             news.warn(f"no problem has {unknown:,} candidates; there is no figure for that n")
-        if not quiet:
-            print(figures.table(found), file=sys.stderr)
+        news.show(figures.table(found))
         if figure_rows is not None:
             for figure in found:
                 figure_rows.write(figure.row())

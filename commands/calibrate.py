@@ -1,6 +1,5 @@
 """erprm calibrate: scored rows with rollouts or labels -> how well the scores fit them."""
 
-import sys
 from enum import StrEnum
 from math import isinf, isnan
 from typing import Annotated
@@ -99,7 +98,6 @@ def calibrate(
         for figure in judged:
             out.write(figure.row(found.prm))
         news.say(f"{found.count:,} solutions, scores of {plain(found.prm or 'an unnamed PRM')}")
-        if not quiet:
-            print(figures.calibration_table(judged), file=sys.stderr)
+        news.show(figures.calibration_table(judged))
         if plot is not None:
             plots.plot_calibration(judged, plot)

@@ -1,6 +1,5 @@
 """erprm processbench: scored rows of ProcessBench -> how often a PRM finds the first wrong step."""
 
-import sys
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -93,5 +92,4 @@ def processbench(
             if not all(split.counts):
                 kind = "a wrong step" if split.right else "no wrong step"
                 news.warn(f"{plain(split.name)} has no row with {kind}, so no F1")
-        if not quiet:
-            print(figures.processbench_table(found), file=sys.stderr)
+        news.show(figures.processbench_table(found))

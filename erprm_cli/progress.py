@@ -41,6 +41,12 @@ class News:
             self._clear()
             print(f"erprm {self.command}: {visible(message)}", file=sys.stderr, flush=True)
 
+    def show(self, text: str) -> None:
+        """Print a table or a drawing as it is, unless -q."""
+        if not self.quiet:
+            self._clear()
+            print(text, file=sys.stderr, flush=True)
+
     def warn(self, message: str) -> None:
         """Print a warning, even with -q: it tells of something counted, left out or doubtful."""
         self._clear()
