@@ -1,11 +1,23 @@
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from erprm_cli.app import make_app
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give these tests a cache of tokenised data of their own: what was kept before changes what is said.
+
+    `datasets` reads the variable when it is imported, which collecting the modules already does.
+    """
+    cache = tempfile.TemporaryDirectory(prefix="erprm-datasets-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["HF_DATASETS_CACHE"] = cache.name
 
 
 @pytest.fixture
