@@ -129,6 +129,30 @@ def test_any_row_is_trained_on_or_refused(command: str, model: str, data: st.Dat
     assert made and (used + bad == 3 or changes.get("id") in ("first", "last"))
 
 
+JUDGED = {"id": "a", "generator": "g", "problem": "p", "steps": ["x", "y"], "label": 1, "scores": [0.9, 0.1]}
+READERS = {
+    ("convert", "--to", "trl", "--threshold", "0.5"): rows.rollouts(1, k=2)
+    | {"labels": [0.5] * len(rows.rollouts(1)["steps"])},
+    ("convert", "--to", "er-prm"): LABELLED,
+    ("show",): rows.scores(1) | {"rollouts": rows.rollouts(1, k=2)["rollouts"]},
+    ("calibrate",): rows.scores(1) | {"rollouts": rows.rollouts(1, k=2)["rollouts"]},
+    ("processbench",): JUDGED,
+}
+
+
+@pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(data=st.data())
+def test_any_row_is_read_or_refused(command: tuple[str, ...], data: st.DataObject) -> None:
+    _, lines = data.draw(changed(READERS[command]))
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = erprm(*command, "--errors", "bad.jsonl", stdin=lines)
+        bad = Path("bad.jsonl").read_bytes().count(b"\n")
+    assert_used_or_refused(done, bad)
+    assert done.stdout
+
+
 # Pipes and disks
 
 
