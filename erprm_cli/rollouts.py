@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from erprm_cli import records
 from erprm_cli.answers import Grader, Verdict
-from erprm_cli.engines import Completion, Engine, Prompt, Request, derive_seed
+from erprm_cli.engines import Completion, Engine, Prompt, Request, derive_seed, generate
 from erprm_cli.errors import EngineError
 from erprm_cli.jsonl import Output, Row
 from erprm_cli.policy_templates import PolicyTemplate
@@ -136,7 +136,7 @@ class Roller:
         Completions depend on the seed, the problem's id and the prefix's text alone.
         """
         requests = (request for row in solutions for request in self._enter(row))
-        for completion in self.engine.generate(requests, self.drawn.params(self.template)):
+        for completion in generate(self.engine, requests, self.drawn.params(self.template)):
             self._take(completion)
             while self._ready:
                 yield self._ready.popleft()

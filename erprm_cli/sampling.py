@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 from erprm_cli.answers import Grader, Verdict, extract
-from erprm_cli.engines import Completion, Engine, Request, SamplingParams, derive_seed
+from erprm_cli.engines import Completion, Engine, Request, SamplingParams, derive_seed, generate
 from erprm_cli.errors import EngineError, UserError
 from erprm_cli.jsonl import Row
 from erprm_cli.policy_templates import PolicyTemplate
@@ -63,7 +63,7 @@ def sample_solutions(
 
     ungraded: deque[tuple[Row, Verdict]] = deque()
     try:
-        for completion in engine.generate(requests(), drawn.params(template)):
+        for completion in generate(engine, requests(), drawn.params(template)):
             identity = str(completion.key)
             ungraded.append(solution_row(waiting[identity], completion, template, drawn, grader))
             open_samples[identity] -= 1

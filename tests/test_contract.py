@@ -1,6 +1,7 @@
 """What every command owes beside help: closed pipes, full disks, two writers, engines that fail, any row."""
 
 import json
+import multiprocessing
 import os
 import resource
 import shlex
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from erprm_cli import engines
+from erprm_cli import app, engines
 from erprm_cli.app import make_app
 from erprm_cli.engines import Completion, Request, SamplingParams
 from erprm_cli.errors import EngineError
@@ -270,8 +272,6 @@ class Failing(ScriptedEngine):
                 yield completion
             elif self.how == "raises":
                 raise EngineError("the engine broke")
-            elif self.how == "dies":
-                os.kill(os.getpid(), signal.SIGKILL)
             elif self.how == "empty":
                 yield Completion(completion.key, completion.index, "", 0, "stop")
             elif self.how == "too few":
@@ -281,29 +281,74 @@ class Failing(ScriptedEngine):
         self.closed = True
 
 
-@pytest.mark.parametrize("how", ["raises", "too few", "empty"])
+class Mortal(Failing):
+    """An engine in a process of its own that is killed at the sixth completion.
+
+    What is read from it then has an end, or what is written to it meets a broken pipe.
+    """
+
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(target=self.serve, args=(ours, theirs))
+        process.start()
+        theirs.close()
+        with ours:
+            for number, completion in enumerate(super(Failing, self).generate(requests, params)):
+                if number == 5 and self.how == "written":
+                    process.kill()
+                    process.join()
+                ours.send(completion)
+                yield ours.recv()
+
+    def serve(self, ours: Connection, theirs: Connection) -> None:
+        ours.close()
+        for _ in range(5):
+            theirs.send(theirs.recv())
+        theirs.recv()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def broken_engine(how: str) -> Failing:
+    return (Mortal if how in ("read", "written") else Failing)(how)
+
+
+@pytest.mark.parametrize("how", ["raises", "too few", "empty", "read", "written"])
 @pytest.mark.parametrize("command", ["sample", "rollout"])
 def test_an_engine_that_fails_loses_nothing(
-    command: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    how: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     make = rows.problem if command == "sample" else rows.solution
     source = rows.write(tmp_path / "in.jsonl", [make(number) for number in range(4)])
-    engine = Failing(how)
+    engine = broken_engine(how)
     monkeypatch.setattr(engines, "open_engine", lambda *_: engine)
-    words = (command, source, "-q", "-o", tmp_path / "out.jsonl", "-n" if command == "sample" else "-k", 3)
-    done = erprm(*words)
+    monkeypatch.setattr(app, "catch_signals", lambda: None)  # pytest has its own way with them
+    words = [command, str(source), "-q", "-o", str(tmp_path / "out.jsonl")]
+    words += ["-n" if command == "sample" else "-k", "3"]
+    monkeypatch.setattr("sys.argv", ["erprm", *words])
+    with pytest.raises(SystemExit) as left:
+        app.main()
     assert engine.closed
     if how == "empty":
-        assert done.exit_code == 0
+        assert left.value.code in (0, None)
         return
-    assert isinstance(done.exception, EngineError)
+    assert left.value.code == 4
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.endswith(f"; to continue: erprm {' '.join(words)}")
+    kept = (tmp_path / "out.jsonl").read_bytes()
+    assert command == "rollout" or kept.count(b"\n") == 5
     monkeypatch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
     assert erprm(*words).exit_code == 0
     assert erprm(*words[:4], tmp_path / "whole.jsonl", *words[5:]).exit_code == 0
-    for name in ("out.jsonl", "whole.jsonl"):
-        lines = sorted((tmp_path / name).read_bytes().splitlines())
-        assert len(lines) == (12 if command == "sample" else 4)
-        assert lines == sorted((tmp_path / "whole.jsonl").read_bytes().splitlines())
+    assert (tmp_path / "out.jsonl").read_bytes().startswith(kept)
+    ours, whole = (
+        sorted((tmp_path / name).read_bytes().splitlines()) for name in ("out.jsonl", "whole.jsonl")
+    )
+    assert len(ours) == (12 if command == "sample" else 4)
+    assert ours == whole
 
 
 def test_a_journal_left_by_a_kill_at_the_very_end_goes(tmp_path: Path, scripted: None) -> None:

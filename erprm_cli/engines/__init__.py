@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from erprm_cli import options
-from erprm_cli.errors import UsageError
+from erprm_cli.errors import EngineError, UsageError
 from erprm_cli.progress import News
 
 
@@ -104,6 +104,18 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free the model and end what runs for it."""
         ...
+
+
+def generate(engine: Engine, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+    """Yield what `engine` generates; EngineError also where a process or a connection behind it goes away.
+
+    The errors that say so are those of our own rows' reader leaving, which ends a command without a word.
+    """
+    try:
+        yield from engine.generate(requests, params)
+    except (ConnectionError, EOFError) as error:
+        reason = f"{type(error).__name__} {error}".strip()
+        raise EngineError(f"what runs the model has gone away ({reason})") from None
 
 
 def derive_seed(*parts: object) -> int:
