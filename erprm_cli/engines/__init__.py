@@ -5,6 +5,7 @@ at once, and yields each completion when it is done.
 """
 
 import hashlib
+import re
 import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Any, Protocol
 from erprm_cli import options
 from erprm_cli.errors import EngineError, UsageError
 from erprm_cli.progress import News
+
+SECRET_KEY = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)  # hf_token, api-key
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,15 @@ class EngineConfig:
     engine_args: options.EngineArgs = None
     base_url: options.BaseUrl = None
     concurrency: options.Concurrency = 256
+
+    def __post_init__(self) -> None:
+        """Refuse a secret among the flags before any file notes the command line; UsageError."""
+        for text in self.engine_args or ():
+            key = text.partition("=")[0]
+            if SECRET_KEY.search(key):
+                raise UsageError(f"--engine-arg {key}: a secret is safe in the environment only (HF_TOKEN)")
+        if self.base_url is not None and ("@" in self.base_url or "?" in self.base_url):
+            raise UsageError("--base-url holds a password or a query; put a key into ERPRM_API_KEY instead")
 
     def settings(self) -> dict[str, Any]:
         """Return what the header of an output says: what changes the completions or is a risk."""
