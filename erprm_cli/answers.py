@@ -1,8 +1,8 @@
 r"""Final answers: finding one in a solution, and telling whether two are equal.
 
 Equality goes from cheap to dear: the same text, the same canonical form, the same exact number, and only
-then math-verify, in a process of its own that is killed when it takes too long. Model text is never evaluated
-in this process.
+then math-verify, in processes of its own (`answer_workers`) that are killed when they take too long. Model
+text is never evaluated in this process.
 
 >>> extract(r"Step 1: 2 + 3 = 5." "\n" "The answer is: $5$.")
 '5'
@@ -12,25 +12,18 @@ True
 
 import json
 import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from concurrent.futures import Future
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from erprm_cli.errors import EngineError, UsageError
+from erprm_cli.answer_workers import WorkerPool
+from erprm_cli.errors import UsageError
 
 MAX_LENGTH = 512  # characters; the longest answer in MATH has fewer than half as many
 MAX_DEPTH = 24  # brackets in brackets
-CPU_LIMIT_S = 2.0  # per pair
-WALL_LIMIT_S = 20.0  # per pair; reached only where the machine is overloaded or the worker is stopped
-START_LIMIT_S = 120.0  # importing math_verify: 0.6 s on an idle machine
-MEMORY_LIMIT_BYTES = 2 << 30  # address space of the worker
 CACHE_SIZE = 1 << 17  # pairs
 ROUNDED_PLACES = 6  # a decimal with as many places may be a rounding, as in math-verify
 FLOAT_PLACES = 12  # a printed float is not to be trusted beyond
@@ -264,20 +257,57 @@ ASSIGNED = re.compile(r"[A-Za-z]=(.+)")
 CONTENT = re.compile(r"\w")
 
 
+Pair = tuple[str, str]  # gold and prediction
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Whether two answers are equal: known at once, or when math-verify has told."""
+
+    found: bool | Future[bool | None]
+    pair: Pair = ("", "")
+    grader: "Grader | None" = None  # that is waiting for `found`
+
+    def is_known(self) -> bool:
+        """Return whether `equal` need not wait."""
+        return isinstance(self.found, bool) or self.found.done()
+
+    def equal(self) -> bool:
+        """Wait for the verdict and return it; a pair without one is counted and told of here."""
+        if isinstance(self.found, bool):
+            return self.found
+        assert self.grader is not None
+        self.found = self.grader.settle(self.pair, self.found)
+        return self.found
+
+    def reward(self) -> float:
+        """Wait for the verdict and return the outcome reward r(a, x): 1.0 if equal, else 0.0."""
+        return float(self.equal())
+
+
 class Grader:
     """Compares answers, and remembers what it compared. A context manager; usable from any thread.
 
     `unknown` counts the pairs that got no verdict, as they took too long or too much; they grade as unequal.
-    The worker process starts with the first pair that needs it and ends with the grader or with this process.
+    A pair is counted, and told of, when someone waits for its verdict: in that order, whichever worker is
+    first. The worker processes start with the first pairs that need them, and end with the grader or with
+    this process.
     """
 
-    def __init__(self, note: Callable[[str, str, str], object] | None = None) -> None:
-        """Tell `note` (as `BadRows.note`: place, reason, the pair as JSON) of each pair without a verdict."""
-        self.unknown = 0
+    def __init__(
+        self, note: Callable[[str, str, str], object] | None = None, num_workers: int | None = None
+    ) -> None:
+        """Tell `note` (as `BadRows.note`: place, reason, the pair as JSON) of each pair without a verdict.
+
+        At most `num_workers` processes compare; see WorkerPool for their default.
+        """
         self._note = note
-        self._worker: Worker | None = None
-        self._lock = threading.Lock()
-        self._verdict = lru_cache(CACHE_SIZE)(self._compare)
+        self._num_workers = num_workers
+        self._cheaply = lru_cache(CACHE_SIZE)(_compare_cheaply)
+        self._lock = threading.Lock()  # of what follows; `note` is called by one thread at a time
+        self._pool: WorkerPool | None = None
+        self._asked: dict[Pair, bool | Future[bool | None]] = {}  # the workers, the oldest question first
+        self._unknown: set[Pair] = set()
 
     def __enter__(self) -> "Grader":
         return self
@@ -286,11 +316,17 @@ class Grader:
         self.close()
 
     def close(self) -> None:
-        """End the worker process. The grader may be used again."""
+        """End the worker processes. The grader may be used again."""
         with self._lock:
-            worker, self._worker = self._worker, None
-            if worker is not None:
-                worker.close()
+            pool, self._pool = self._pool, None
+            self._asked = {pair: found for pair, found in self._asked.items() if isinstance(found, bool)}
+        if pool is not None:
+            pool.close()
+
+    @property
+    def unknown(self) -> int:
+        """How many pairs got no verdict."""
+        return len(self._unknown)
 
     def reward(self, gold: str, prediction: str | None) -> float:
         """Return the outcome reward r(a, x): 1.0 if `prediction` equals the gold answer, else 0.0."""
@@ -302,34 +338,33 @@ class Grader:
         Numbers are compared exactly, except that a decimal of ROUNDED_PLACES or more is what rounds to it.
         An answer longer than MAX_LENGTH equals only itself. EngineError if math-verify cannot be started.
         """
-        if prediction is None:
-            return False
-        if gold.strip() == prediction.strip():
-            return bool(gold.strip())
-        if max(len(gold), len(prediction)) > MAX_LENGTH:
-            return False
-        return self._verdict(gold, prediction)
+        return self.submit(gold, prediction).equal()
 
-    def _compare(self, gold: str, prediction: str) -> bool:
-        known, tried = _form(gold), _form(prediction)
-        if known.text == tried.text:
-            return bool(known.text)
-        if known.number and (assigned := ASSIGNED.fullmatch(tried.text)):  # x = 5
-            tried = _form(assigned[1])
-        if known.number and tried.number:
-            return known.number.equals(tried.number)
-        if known.words and tried.words:
-            return False
-        if IN_BASE.fullmatch(known.text) and IN_BASE.fullmatch(tried.text):
-            return False  # math-verify drops the base
-        if not CONTENT.search(tried.text):
-            return False
-        verdict = None if _is_monstrous(gold) or _is_monstrous(prediction) else self._ask(gold, prediction)
-        if verdict is None:
-            self.unknown += 1
-            if self._note is not None:
-                pair = json.dumps({"gold": gold, "prediction": prediction})
-                self._note("answers", "no verdict within the limits of time and memory; graded 0", pair)
+    def submit(self, gold: str, prediction: str | None) -> Verdict:
+        """Begin to compare two answers, as `equal` does; pairs that are hard are compared side by side."""
+        if prediction is None:
+            return Verdict(False)
+        if gold.strip() == prediction.strip():
+            return Verdict(bool(gold.strip()))
+        if max(len(gold), len(prediction)) > MAX_LENGTH:
+            return Verdict(False)
+        equal = self._cheaply(gold, prediction)
+        if equal is not None:
+            return Verdict(equal)
+        pair = gold, prediction
+        return Verdict(self._ask(pair), pair, self)
+
+    def settle(self, pair: Pair, found: "Future[bool | None]") -> bool:
+        """Return the verdict, when it is there; count the pair, and tell of it, if there is none."""
+        verdict = found.result()
+        with self._lock:
+            if pair in self._asked:
+                self._asked[pair] = bool(verdict)  # a future is large
+            if verdict is None and pair not in self._unknown:
+                self._unknown.add(pair)
+                if self._note is not None:
+                    text = json.dumps({"gold": pair[0], "prediction": pair[1]})
+                    self._note("answers", "no verdict within the limits of time and memory; graded 0", text)
         return bool(verdict)
 
     def summary(self) -> str:
@@ -337,23 +372,44 @@ class Grader:
         answers = "1 answer" if self.unknown == 1 else f"{self.unknown:,} answers"
         return f", {answers} unknown (no verdict in time, graded 0)" if self.unknown else ""
 
-    def _ask(self, gold: str, prediction: str) -> bool | None:
-        """Return math-verify's verdict, or None if there is none within the limits."""
+    def _ask(self, pair: Pair) -> bool | Future[bool | None]:
+        """Return what the workers found, or will find; a pair that is under way is asked once."""
         with self._lock:
-            for _ in range(2):  # a worker may die through no fault of the pair
-                worker, self._worker = self._worker or Worker(), None
-                try:
-                    verdict = worker.ask(gold, prediction)
-                    self._worker = worker  # kept if it answered: no late reply may answer another question
-                    return verdict
-                except TimeoutError:
-                    return None
-                except ConnectionError:
-                    continue
-                finally:
-                    if self._worker is None:
-                        worker.close()
-        return None
+            found = self._asked.get(pair)
+            if found is None:
+                if any(map(_is_monstrous, pair)):
+                    found = Future()
+                    found.set_result(None)
+                else:
+                    self._pool = self._pool or WorkerPool(self._num_workers)
+                    found = self._pool.submit(*map(_inline, pair))
+                self._asked[pair] = found
+                if len(self._asked) > CACHE_SIZE:
+                    del self._asked[next(iter(self._asked))]
+            return found
+
+
+def _compare_cheaply(gold: str, prediction: str) -> bool | None:
+    """Return whether two answers are equal, or None if only math-verify can tell."""
+    known, tried = _form(gold), _form(prediction)
+    if known.text == tried.text:
+        return bool(known.text)
+    if known.number and (assigned := ASSIGNED.fullmatch(tried.text)):  # x = 5
+        tried = _form(assigned[1])
+    if known.number and tried.number:
+        return known.number.equals(tried.number)
+    if known.words and tried.words:
+        return False
+    if IN_BASE.fullmatch(known.text) and IN_BASE.fullmatch(tried.text):
+        return False  # math-verify drops the base
+    if not CONTENT.search(tried.text):
+        return False
+    return None
+
+
+def _inline(answer: str) -> str:
+    """Return an answer as math-verify is to read it between dollars."""
+    return re.sub(r"(?<!\\)\$|\s+", " ", _unwrap(answer)).strip()
 
 
 def group(answers: Sequence[str | None], grader: Grader | None = None) -> list[list[int]]:
@@ -371,7 +427,9 @@ def group(answers: Sequence[str | None], grader: Grader | None = None) -> list[l
         same = None
         if grader is not None and rank < MAX_VOTE_CLASSES:
             first = answers[indices[0]]
-            same = next((one for one in classes if grader.equal(answers[one[0]] or "", first)), None)
+            verdicts = [grader.submit(answers[one[0]] or "", first) for one in classes]  # side by side
+            pairs = zip(classes, verdicts, strict=True)
+            same = next((one for one, verdict in pairs if verdict.equal()), None)
         if same is None:
             classes.append(indices)
         else:
@@ -387,84 +445,3 @@ def _is_monstrous(answer: str) -> bool:
         if depth > MAX_DEPTH:
             return True
     return bool(TOWER.search(answer))
-
-
-class Worker:
-    """A process that runs math-verify, which can hang in C code where no Python timeout reaches.
-
-    The kernel ends it at CPU_LIMIT_S per pair (processor time, so that verdicts do not depend on the load),
-    even if this process is gone; it also ends when the channel closes.
-    """
-
-    def __init__(self) -> None:
-        """Start the process and wait until it is ready. EngineError if it does not get there."""
-        # -P keeps the current folder, in which anything may lie, off the import path
-        command = [sys.executable, "-P", "-m", "erprm_cli.answers"]
-        self._channel, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,  # rows are written to ours
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the command; it ends us when it likes
-            )
-        try:
-            self._channel.settimeout(START_LIMIT_S)
-            ready = self._channel.recv(1)
-        except BaseException:
-            self.close()
-            raise
-        if not ready:
-            self.close()
-            raise EngineError(f"cannot start math-verify; `{' '.join(command)} </dev/null` says why")
-        self._channel.settimeout(WALL_LIMIT_S)
-
-    def ask(self, gold: str, prediction: str) -> bool:
-        """Return whether two answers are equal. TimeoutError past the limits; ConnectionError if it died."""
-        self._channel.sendall(json.dumps([gold, prediction]).encode() + b"\n")
-        reply = self._channel.recv(1)
-        if reply:
-            return reply == b"1"
-        if self._process.wait(WALL_LIMIT_S) == -signal.SIGPROF:
-            raise TimeoutError
-        raise ConnectionResetError
-
-    def close(self) -> None:
-        """Kill the process, whatever it does."""
-        self._channel.close()
-        self._process.kill()
-        self._process.wait()
-
-
-def serve(channel: socket.socket) -> None:
-    """Answer [gold, prediction] lines of JSON with "1" or "0" until the channel closes: the worker's side."""
-    import logging
-    import resource
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the default is to end the process, in C code too
-    with suppress(ValueError, OSError):  # not every system knows this limit
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logging.disable()
-
-    from math_verify import parse, verify
-
-    @lru_cache(maxsize=1 << 12)  # parsing takes most of the time, and answers of a problem recur
-    def read(answer: str) -> list[object]:
-        inline = re.sub(r"(?<!\\)\$|\s+", " ", _unwrap(answer)).strip()
-        return list(parse(f"${inline}$", parsing_timeout=None))  # its timeout would be SIGALRM
-
-    verify(read(r"\frac{1}{2}"), read("x+1"), timeout_seconds=None)  # loads what is loaded late
-    channel.sendall(b"r")
-    for line in channel.makefile("rb"):
-        gold, prediction = json.loads(line)
-        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
-        equal = verify(read(gold), read(prediction), timeout_seconds=None)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        channel.sendall(b"1" if equal else b"0")
-
-
-if __name__ == "__main__":
-    serve(socket.socket(fileno=0))

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from erprm_cli import records
-from erprm_cli.answers import Grader
-from erprm_cli.engines import Completion, Engine, Prompt, Request, derive_seed
+from erprm_cli.answers import Grader, Verdict
+from erprm_cli.engines import Completion, Engine, Prompt, Request, derive_seed, generate
 from erprm_cli.errors import EngineError
 from erprm_cli.jsonl import Output, Row
 from erprm_cli.policy_templates import PolicyTemplate
@@ -35,13 +35,17 @@ class Tally:
 
 @dataclass(slots=True)
 class _Prefix:
-    """One prefix: its rewards and texts so far, and the solutions that wait for the missing ones."""
+    """One prefix: its completions so far, and the solutions that wait for the missing ones.
+
+    Completions are graded from when they come, side by side; the rewards are waited for when all have come.
+    """
 
     text: str
     gold: str
-    rewards: list[float]
+    verdicts: list[Verdict]
     texts: list[str]
     missing: int
+    rewards: list[float] = field(default_factory=list)  # of all, when none is missing
     waiting: list["_Solution"] = field(default_factory=list)
 
 
@@ -132,7 +136,7 @@ class Roller:
         Completions depend on the seed, the problem's id and the prefix's text alone.
         """
         requests = (request for row in solutions for request in self._enter(row))
-        for completion in self.engine.generate(requests, self.drawn.params(self.template)):
+        for completion in generate(self.engine, requests, self.drawn.params(self.template)):
             self._take(completion)
             while self._ready:
                 yield self._ready.popleft()
@@ -153,9 +157,10 @@ class Roller:
             key = (row["id"], content_hash(text))
             prefix = self._under_way.get(key)
             if prefix is None and (found := self.finished.get(key)):
-                prefix = _Prefix("", row["answer"], *found, 0)
+                rewards, kept = found
+                prefix = _Prefix("", row["answer"], [], kept, 0, rewards)
             if prefix is None:
-                prefix = _Prefix(text, row["answer"], [0.0] * self.k, [""] * self.k, self.k)
+                prefix = _Prefix(text, row["answer"], [Verdict(False)] * self.k, [""] * self.k, self.k)
                 self._under_way[key] = prefix
                 new.append((key, index))
             else:
@@ -194,11 +199,12 @@ class Roller:
         return cut
 
     def _take(self, completion: Completion) -> None:
-        """Grade one completion, and finish the prefix and the solutions for which it was the last."""
+        """Take one completion, and finish the prefix and the solutions for which it was the last."""
         key: PrefixKey = completion.key  # type: ignore[assignment]  # as _enter made it
         prefix = self._under_way[key]
-        _, reward = grade(prefix.text + completion.text, completion, prefix.gold, self.template, self.grader)
-        prefix.rewards[completion.index] = reward or 0.0
+        text = prefix.text + completion.text
+        _, verdict = grade(text, completion, prefix.gold, self.template, self.grader)
+        prefix.verdicts[completion.index] = verdict
         prefix.missing -= 1
         self.tally.completions += 1
         self.tally.unfinished += completion.finish_reason != "stop"
@@ -207,6 +213,7 @@ class Roller:
         if prefix.missing:
             return
         del self._under_way[key]
+        prefix.rewards = [verdict.reward() for verdict in prefix.verdicts]
         self.finished.add(key, prefix.rewards, prefix.texts)
         if self.journal is not None and any(solution.missing > 1 for solution in prefix.waiting):
             texts = prefix.texts if self.keep_text else []

@@ -1,15 +1,18 @@
 """Solutions of problems: N completions each, split into steps, answered and graded."""
 
+from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-from erprm_cli.answers import Grader, extract
-from erprm_cli.engines import Completion, Engine, Request, SamplingParams, derive_seed
-from erprm_cli.errors import EngineError
+from erprm_cli.answers import Grader, Verdict, extract
+from erprm_cli.engines import Completion, Engine, Request, SamplingParams, derive_seed, generate
+from erprm_cli.errors import EngineError, UserError
 from erprm_cli.jsonl import Row
 from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.prompts import make_prompt
 from erprm_cli.steps import split_steps
+
+MAX_UNGRADED = 64  # solutions that wait for a verdict while the engine goes on: what a kill costs at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ def sample_solutions(
     """Yield one solution row per problem and sample in 0 .. n-1 that is not in `done`, as they finish.
 
     Problems are read when the engine has room. A solution depends on the seed, the problem's id and the
-    sample's number alone, so neither a kill in between nor the other problems change it.
+    sample's number alone, so neither a kill in between nor the other problems change it. Their order is that
+    in which the engine finishes them, also where a verdict takes long and others overtake it.
     """
     waiting: dict[str, Row] = {}
     open_samples: dict[str, int] = {}
@@ -57,12 +61,20 @@ def sample_solutions(
             prompt = make_prompt(template, engine.tokenizer, problem["problem"])
             yield Request(identity, prompt, missing, derive_seed(drawn.seed, identity))
 
-    for completion in engine.generate(requests(), drawn.params(template)):
-        identity = str(completion.key)
-        yield solution_row(waiting[identity], completion, template, drawn, grader)
-        open_samples[identity] -= 1
-        if not open_samples[identity]:
-            del waiting[identity], open_samples[identity]
+    ungraded: deque[tuple[Row, Verdict]] = deque()
+    try:
+        for completion in generate(engine, requests(), drawn.params(template)):
+            identity = str(completion.key)
+            ungraded.append(solution_row(waiting[identity], completion, template, drawn, grader))
+            open_samples[identity] -= 1
+            if not open_samples[identity]:
+                del waiting[identity], open_samples[identity]
+            while ungraded and (ungraded[0][1].is_known() or len(ungraded) > MAX_UNGRADED):
+                yield _graded(*ungraded.popleft())
+    except UserError:  # of the engine or of a bad row: what was made before is kept
+        yield from (_graded(*one) for one in ungraded)
+        raise
+    yield from (_graded(*one) for one in ungraded)
     if waiting:
         missing = sum(open_samples.values())
         raise EngineError(
@@ -77,31 +89,37 @@ def missing_samples(problem: Row, n: int, done: Container[tuple[str, int]]) -> t
 
 def solution_row(
     problem: Row, completion: Completion, template: PolicyTemplate, drawn: Drawn, grader: Grader
-) -> Row:
-    """Return the solution row of one completion. Unfinished counts as wrong; no gold answer, null."""
-    prediction, reward = grade(completion.text, completion, problem["answer"], template, grader)
-    return problem | {
+) -> tuple[Row, Verdict]:
+    """Return the solution row of one completion, and the verdict that its reward awaits.
+
+    Unfinished counts as wrong; no gold answer, null.
+    """
+    prediction, verdict = grade(completion.text, completion, problem["answer"], template, grader)
+    row = problem | {
         "sample": completion.index,
         "solution": completion.text,
         "steps": split_steps(completion.text, template.step_break),
         "prediction": prediction,
-        "reward": reward,
+        "reward": None,
         "finish_reason": completion.finish_reason,
         "num_tokens": completion.num_tokens,
         "sampling": asdict(drawn),
     }
+    return row, verdict
+
+
+def _graded(row: Row, verdict: Verdict) -> Row:
+    return row if row["answer"] is None else row | {"reward": verdict.reward()}
 
 
 def grade(
     text: str, completion: Completion, gold: str | None, template: PolicyTemplate, grader: Grader
-) -> tuple[str | None, float | None]:
-    """Return the final answer of a whole solution and its reward, 1.0 or 0.0 (null without a gold answer).
+) -> tuple[str | None, Verdict]:
+    """Return the final answer of a whole solution, and the verdict on it: wrong without a gold answer.
 
     A completion that did not finish counts as wrong, as in the paper's protocol (section 4.1).
     """
     prediction = extract(text, template.answers)
-    if gold is None:
-        return prediction, None
-    if completion.finish_reason != "stop":
-        return prediction, 0.0
-    return prediction, grader.reward(gold, prediction)
+    if gold is None or completion.finish_reason != "stop":
+        return prediction, Verdict(False)
+    return prediction, grader.submit(gold, prediction)

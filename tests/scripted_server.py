@@ -42,8 +42,11 @@ def completed(asked: Fields, text: str = "The answer is: 5", **usage: int) -> Re
 class ScriptedServer:
     """Serves the model "m"; remembers the POSTs, their headers and how many were under way at most."""
 
-    def __init__(self, say: Callable[[str, Fields], Reply]) -> None:
-        """Answer a POST by `say(path, fields)`, the path without /v1, and a GET of /models by itself."""
+    def __init__(self, say: Callable[[str, Fields], Reply], port: int = 0) -> None:
+        """Answer a POST by `say(path, fields)`, the path without /v1, and a GET of /models by itself.
+
+        Port 0 takes a free one.
+        """
         self.say = say
         self.asked: list[Fields] = []
         self.headers: list[dict[str, str]] = []
@@ -89,7 +92,7 @@ class ScriptedServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,8 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erprm_cli.answers import CPU_LIMIT_S, Grader, canonical, extract, group, number
-from erprm_cli.errors import UsageError
+from erprm_cli import answer_workers
+from erprm_cli.answer_workers import CPU_LIMIT_S, Worker
+from erprm_cli.answers import Grader, canonical, extract, group, number
+from erprm_cli.errors import EngineError, UsageError
 
 DATA = Path(__file__).parent / "data"
 GSM8K = [json.loads(line)["answer"] for line in (DATA / "gsm8k_answers.jsonl").open()]
@@ -40,7 +44,7 @@ def workers(parent: int) -> list[int]:
                 stat = (entry / "stat").read_text().rpartition(")")[2].split()
             except OSError:
                 continue
-            if b"erprm_cli.answers" in command and stat[0] != "Z" and int(stat[1]) == parent:
+            if b"erprm_cli.answer_workers" in command and stat[0] != "Z" and int(stat[1]) == parent:
                 found.append(int(entry.name))
     return found
 
@@ -427,7 +431,7 @@ def test_hostile_gold_answers_are_survived(grader: Grader) -> None:
         assert grader.equal(HOSTILE[name], HOSTILE[name]) is True
 
 
-# ---- The worker process
+# ---- The worker processes
 
 
 def test_the_worker_starts_with_the_first_pair_that_needs_it_and_ends_with_the_grader() -> None:
@@ -494,6 +498,97 @@ def test_no_worker_outlives_a_killed_command() -> None:
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(worker)
+
+
+def test_hard_pairs_are_compared_side_by_side_and_hold_nothing_up() -> None:
+    before = set(workers(os.getpid()))
+    with Grader(num_workers=3) as grader:
+        slow = [grader.submit(gold, ENDLESS) for gold in ("7", "8")]
+        assert grader.equal("x+1", "1+x")
+        assert not any(verdict.is_known() for verdict in slow)
+        assert len(set(workers(os.getpid())) - before) == 3
+        assert [verdict.reward() for verdict in slow] == [0.0, 0.0]
+        assert len(set(workers(os.getpid())) - before) == 1
+    assert set(workers(os.getpid())) == before
+
+
+def test_a_worker_is_started_only_when_none_is_idle() -> None:
+    before = set(workers(os.getpid()))
+    with Grader(num_workers=3) as grader:
+        for number in range(5):
+            assert grader.equal(f"x+{number}", f"{number}+x")
+        assert len(set(workers(os.getpid())) - before) == 1
+
+
+def test_no_more_workers_than_allowed_serve_many_threads() -> None:
+    before = set(workers(os.getpid()))
+    with Grader(num_workers=2) as grader, ThreadPoolExecutor(8) as threads:
+        pairs = [(f"x+{number % 9}", f"{number % 3}+x") for number in range(90)]
+        verdicts = list(threads.map(lambda pair: grader.equal(*pair), pairs))
+        assert verdicts == [number % 9 == number % 3 for number in range(90)]
+        assert len(set(workers(os.getpid())) - before) == 2
+
+
+def test_a_pair_under_way_is_asked_once() -> None:
+    with Grader() as grader:
+        first, second = (grader.submit("x+1", "1+x") for _ in range(2))
+        assert first.found is second.found
+        assert first.equal() and second.equal()
+        assert grader.submit("x+1", "1+x").is_known()
+
+
+def test_pairs_are_told_of_in_the_order_in_which_one_waits_for_them() -> None:
+    told: list[str] = []
+    with Grader(lambda *note: told.append(json.loads(note[2])["gold"]), num_workers=2) as grader:
+        verdicts = {gold: grader.submit(gold, ENDLESS) for gold in "789"}
+        towers = {gold: grader.submit(gold, HOSTILE["tower"]) for gold in "xy"}
+        assert [towers["y"].equal(), verdicts["8"].equal(), verdicts["7"].equal()] == [False] * 3
+        assert (told, grader.unknown) == (["y", "8", "7"], 3)
+
+
+def test_closing_does_not_wait_for_what_is_under_way() -> None:
+    before = set(workers(os.getpid()))
+    with Grader(num_workers=2) as grader:
+        for gold in "6789":
+            grader.submit(gold, ENDLESS)
+        begin = time.perf_counter()
+    assert time.perf_counter() - begin < 1.5
+    assert set(workers(os.getpid())) == before
+    assert grader.unknown == 0
+
+
+def scripted_worker(body: str) -> Worker:
+    """A worker that is ready and then does something else than compare."""
+    begin = "import socket, time; channel = socket.socket(fileno=0); channel.send(b'r'); channel.recv(999); "
+    return Worker([sys.executable, "-c", begin + body])
+
+
+def test_a_worker_that_sleeps_has_no_more_time_by_the_clock_than_by_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(answer_workers, "CPU_LIMIT_S", 0.2)
+    with closing(scripted_worker("time.sleep(60)")) as worker:
+        begin = time.perf_counter()
+        with pytest.raises(TimeoutError):
+            worker.ask("1", "2")
+        assert time.perf_counter() - begin < answer_workers.WALL_LIMIT_S / 2
+
+
+def test_a_worker_that_would_compute_has_time_until_the_last_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the scripted one sets itself no limit, it stands for one that gets no processor."""
+    monkeypatch.setattr(answer_workers, "CPU_LIMIT_S", 0.2)
+    late = "end = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass\nchannel.send(b'1')"
+    with closing(scripted_worker(f"exec({late!r})")) as worker:
+        assert worker.ask("1", "2")
+    monkeypatch.setattr(answer_workers, "WALL_LIMIT_S", 0.5)
+    with closing(scripted_worker(f"exec({late!r})")) as worker, pytest.raises(TimeoutError):
+        worker.ask("1", "2")
+
+
+def test_math_verify_that_does_not_start_is_an_engine_error() -> None:
+    with closing(Worker([sys.executable, "-c", "pass"])) as worker:
+        with pytest.raises(EngineError, match="cannot start math-verify"):
+            worker.ask("1", "2")
 
 
 def test_importing_answers_loads_nothing_heavy() -> None:

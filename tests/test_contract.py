@@ -1,12 +1,15 @@
 """What every command owes beside help: closed pipes, full disks, two writers, engines that fail, any row."""
 
 import json
+import multiprocessing
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,10 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from erprm_cli import engines
+from erprm_cli import app, engines
 from erprm_cli.app import make_app
 from erprm_cli.engines import Completion, Request, SamplingParams
 from erprm_cli.errors import EngineError
+from erprm_cli.jsonl import open_output, run_directory
+from tests.tiny_models import save_model, solution_rows
 from tests.torture import rows
 from tests.torture.program import ScriptedEngine
 
@@ -37,6 +42,17 @@ def erprm(*args: object, stdin: str | bytes = "") -> Any:
     return CliRunner().invoke(make_app(), [str(arg) for arg in args], input=stdin)
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a small random model, policy and reward model alike."""
+    return str(save_model(tmp_path_factory.mktemp("model")))
+
+
+def words(command: str, model: str) -> list[str]:
+    """What `command` needs beside its input."""
+    return [model if word == "MODEL" else word for word in WORDS.get(command, ())]
+
+
 # Any row
 
 JSON = st.recursive(
@@ -49,63 +65,142 @@ GOOD = {
     "bon": rows.scores(1),
     "sample": rows.problem(1),
     "rollout": rows.solution(1),
+    "score": solution_rows(3)[2],
 }
+LABELLED = next(row for row in solution_rows(9, labels=True) if len(set(row["labels"])) > 1)
+# Those that make a folder and write log rows to stdout.
+FOLDERS = {"train": LABELLED, "rlhf": rows.problem(1)}
+RATES = ("--lr", "1e-3", "--batch-size", "2")
+WORDS = {
+    "sample": ("-n", "1"),
+    "rollout": ("-k", "1"),
+    "score": ("--prm", "MODEL", "--prm-format", "er-prm"),
+    "train": ("--base", "MODEL", "-o", "made", *RATES),
+    "rlhf": (*("-m", "MODEL", "--prm", "MODEL", "--prm-format", "er-prm", "-o", "made"), *RATES)
+    + ("-n", "1", "--iterations", "1", "--max-tokens", "8"),
+}
+
+
+@st.composite
+def changed(draw: st.DrawFn, good: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return some fields of any content, and the lines of a good row with them between two good ones."""
+    changes = draw(st.dictionaries(st.sampled_from(list(good)), JSON, min_size=1, max_size=3))
+    three = (good | {"id": "first"}, good | changes, good | {"id": "last"})
+    return changes, "".join(json.dumps(row) + "\n" for row in three)
+
+
+def assert_used_or_refused(done: Any, bad: int) -> None:
+    raised = type(done.exception).__name__
+    assert raised in ("NoneType", "SystemExit") or (bad and raised == "UserError"), done.exception
 
 
 @pytest.mark.parametrize("command", GOOD)
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(data=st.data())
-def test_any_row_is_used_or_refused(command: str, data: st.DataObject) -> None:
+def test_any_row_is_used_or_refused(command: str, model: str, data: st.DataObject) -> None:
     """A good row with some fields of any content, between two good ones, of which none is lost."""
-    good = GOOD[command]
-    changes = data.draw(st.dictionaries(st.sampled_from(list(good)), JSON, min_size=1, max_size=3))
-    first, last = good | {"id": "first"}, good | {"id": "last"}
-    lines = "".join(json.dumps(row) + "\n" for row in (first, good | changes, last))
+    changes, lines = data.draw(changed(GOOD[command]))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
         with TemporaryDirectory() as folder:
             patch.chdir(folder)
             Path("in.jsonl").write_text(lines)
-            words = ["-n", 1] if command == "sample" else ["-k", 1] if command == "rollout" else []
-            done = erprm(command, "in.jsonl", "-q", "--errors", "bad.jsonl", "-o", "out.jsonl", *words)
+            given = ("-q", "--errors", "bad.jsonl", "-o", "out.jsonl", *words(command, model))
+            done = erprm(command, "in.jsonl", *given)
             ours = [json.loads(line) for line in Path("out.jsonl").read_bytes().splitlines()]
             bad = Path("bad.jsonl").read_bytes().count(b"\n")
-    raised = type(done.exception).__name__
-    assert raised in ("NoneType", "SystemExit") or (bad and raised == "UserError"), done.exception
+    assert_used_or_refused(done, bad)
     ids = [row["id"] for row in ours]
     assert "first" in ids and "last" in ids
     assert len(ours) + bad == 3 or changes.get("id") in ("first", "last")
 
 
+@pytest.mark.parametrize("command", FOLDERS)
+@settings(deadline=None, max_examples=12, derandomize=True)
+@given(data=st.data())
+def test_any_row_is_trained_on_or_refused(command: str, model: str, data: st.DataObject) -> None:
+    changes, lines = data.draw(changed(FOLDERS[command]))
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = erprm(command, "-q", "--errors", "bad.jsonl", *words(command, model), stdin=lines)
+        bad = Path("bad.jsonl").read_bytes().count(b"\n")
+        made = Path("made/erprm.json" if command == "train" else "made/iteration-1/policy").exists()
+    assert_used_or_refused(done, bad)
+    last = json.loads(done.stdout.splitlines()[-1])
+    used = last["rows"] + last["left_out"] if command == "train" else last["problems"]
+    assert made and (used + bad == 3 or changes.get("id") in ("first", "last"))
+
+
+JUDGED = {"id": "a", "generator": "g", "problem": "p", "steps": ["x", "y"], "label": 1, "scores": [0.9, 0.1]}
+READERS = {
+    ("convert", "--to", "trl", "--threshold", "0.5"): rows.rollouts(1, k=2)
+    | {"labels": [0.5] * len(rows.rollouts(1)["steps"])},
+    ("convert", "--to", "er-prm"): LABELLED,
+    ("show",): rows.scores(1) | {"rollouts": rows.rollouts(1, k=2)["rollouts"]},
+    ("calibrate",): rows.scores(1) | {"rollouts": rows.rollouts(1, k=2)["rollouts"]},
+    ("processbench",): JUDGED,
+}
+
+
+@pytest.mark.parametrize("command", READERS, ids=lambda command: command[0])
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(data=st.data())
+def test_any_row_is_read_or_refused(command: tuple[str, ...], data: st.DataObject) -> None:
+    _, lines = data.draw(changed(READERS[command]))
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        done = erprm(*command, "--errors", "bad.jsonl", stdin=lines)
+        bad = Path("bad.jsonl").read_bytes().count(b"\n")
+    assert_used_or_refused(done, bad)
+    assert done.stdout
+
+
 # Pipes and disks
 
 
-@pytest.mark.parametrize("command", GOOD)
-def test_a_pipe_that_closes_is_quiet(command: str, tmp_path: Path) -> None:
-    path = rows.write(tmp_path / "in.jsonl", [GOOD[command] | {"id": str(n)} for n in range(3_000)])
-    code = "from tests.torture.program import *; engines.open_engine = scripted; app.main()"
-    words = {"sample": "-n 1", "rollout": "-k 1"}.get(command, "")
+SCRIPTED = "from tests.torture.program import *; engines.open_engine = scripted; app.main()"
+
+
+@pytest.mark.parametrize("command", [*GOOD, *FOLDERS])
+def test_a_pipe_that_closes_is_quiet(command: str, model: str, tmp_path: Path) -> None:
+    many = {"train": 60, "rlhf": 4}.get(command, 3_000)
+    good = (GOOD | FOLDERS)[command]
+    path = rows.write(tmp_path / "in.jsonl", [good | {"id": str(n)} for n in range(many)])
+    given = shlex.join([command, str(path), "-q", *words(command, model)])
     done = subprocess.run(
-        f"{sys.executable} -c '{code}' {command} {path} -q {words} | head -1",
+        f"PYTHONPATH={Path.cwd()} {sys.executable} -c '{SCRIPTED}' {given} | head -1",
         shell=True,
+        cwd=tmp_path,
         capture_output=True,
         text=True,
     )
     assert (done.stderr, len(done.stdout.splitlines())) == ("", 1)
 
 
+@pytest.mark.parametrize("command", [*GOOD, *FOLDERS])
+def test_a_full_stdout_is_one_line(command: str, model: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        f"PYTHONPATH={Path.cwd()} {sys.executable} -c '{SCRIPTED}' "
+        f"{shlex.join([command, '-q', *words(command, model)])} >/dev/full",
+        shell=True,
+        cwd=tmp_path,
+        input=json.dumps((GOOD | FOLDERS)[command]),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "erprm: stdout: No space left on device\n")
+
+
 @pytest.mark.parametrize("command", GOOD)
-def test_a_disk_that_is_full_is_one_line_and_leaves_whole_rows(command: str, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_one_line_and_leaves_whole_rows(
+    command: str, model: str, tmp_path: Path
+) -> None:
     """The limit on a file's size stands for the disk: the same errors come from the same calls."""
     path = rows.write(tmp_path / "in.jsonl", [GOOD[command] | {"id": str(n)} for n in range(300)])
-    code = (
-        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-        "from tests.torture.program import *; engines.open_engine = scripted; app.main()"
-    )
-    words = {"sample": ["-n", "1"], "rollout": ["-k", "1"]}.get(command, [])
+    code = f"import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {SCRIPTED}"
     out = tmp_path / "out.jsonl"
     done = subprocess.run(
-        [sys.executable, "-c", code, command, str(path), "-q", *words, "-o", str(out)],
+        [sys.executable, "-c", code, command, str(path), "-q", *words(command, model), "-o", str(out)],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
         capture_output=True,
         text=True,
@@ -123,21 +218,40 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_whole_rows(command: str, tmp
 @pytest.mark.parametrize("command", GOOD)
 @pytest.mark.parametrize("target", ["/dev/full", "{tmp}", "/proc/out.jsonl"])
 def test_an_output_that_cannot_be_is_one_line(
-    command: str, target: str, tmp_path: Path, scripted: None
+    command: str, target: str, model: str, tmp_path: Path, scripted: None
 ) -> None:
-    done = erprm(command, "-q", "-o", target.replace("{tmp}", str(tmp_path)), stdin=json.dumps(GOOD[command]))
+    given = ("-q", "-o", target.replace("{tmp}", str(tmp_path)), *words(command, model))
+    done = erprm(command, *given, stdin=json.dumps(GOOD[command]))
     assert type(done.exception).__name__ == "UserError", done.exception
     assert str(done.exception).startswith(target.replace("{tmp}", str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", GOOD)
-def test_a_second_writer_is_refused(command: str, tmp_path: Path, scripted: None) -> None:
-    from erprm_cli.jsonl import open_output
+@pytest.mark.parametrize("command", FOLDERS)
+@pytest.mark.parametrize("target", ["/dev/full", "{tmp}/file", "{tmp}/file/folder", "/proc/folder"])
+def test_a_folder_that_cannot_be_is_one_line(command: str, target: str, model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    target = target.replace("{tmp}", str(tmp_path))
+    given = ("-q", *words(command, model), "-o", target)
+    done = erprm(command, *given, stdin=json.dumps(FOLDERS[command]))
+    assert type(done.exception).__name__ == "UserError", done.exception
+    assert os.path.dirname(target) in str(done.exception)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
+
+@pytest.mark.parametrize("command", GOOD)
+def test_a_second_writer_is_refused(command: str, model: str, tmp_path: Path, scripted: None) -> None:
     path = tmp_path / "out.jsonl"
+    given = ("-q", "--overwrite", "-o", path, *words(command, model))
     with open_output(str(path), {}):
-        done = erprm(command, "-q", "--overwrite", "-o", path, stdin=json.dumps(GOOD[command]))
+        done = erprm(command, *given, stdin=json.dumps(GOOD[command]))
+    assert "writes it too" in str(done.exception)
+
+
+def test_a_second_run_in_a_run_directory_is_refused(model: str, tmp_path: Path) -> None:
+    given = ("-q", "--overwrite", *words("rlhf", model), "-o", tmp_path)
+    with run_directory(tmp_path, {}):
+        done = erprm("rlhf", *given, stdin=json.dumps(FOLDERS["rlhf"]))
     assert "writes it too" in str(done.exception)
 
 
@@ -158,8 +272,6 @@ class Failing(ScriptedEngine):
                 yield completion
             elif self.how == "raises":
                 raise EngineError("the engine broke")
-            elif self.how == "dies":
-                os.kill(os.getpid(), signal.SIGKILL)
             elif self.how == "empty":
                 yield Completion(completion.key, completion.index, "", 0, "stop")
             elif self.how == "too few":
@@ -169,29 +281,74 @@ class Failing(ScriptedEngine):
         self.closed = True
 
 
-@pytest.mark.parametrize("how", ["raises", "too few", "empty"])
+class Mortal(Failing):
+    """An engine in a process of its own that is killed at the sixth completion.
+
+    What is read from it then has an end, or what is written to it meets a broken pipe.
+    """
+
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+        ours, theirs = multiprocessing.Pipe()
+        process = multiprocessing.get_context("fork").Process(target=self.serve, args=(ours, theirs))
+        process.start()
+        theirs.close()
+        with ours:
+            for number, completion in enumerate(super(Failing, self).generate(requests, params)):
+                if number == 5 and self.how == "written":
+                    process.kill()
+                    process.join()
+                ours.send(completion)
+                yield ours.recv()
+
+    def serve(self, ours: Connection, theirs: Connection) -> None:
+        ours.close()
+        for _ in range(5):
+            theirs.send(theirs.recv())
+        theirs.recv()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def broken_engine(how: str) -> Failing:
+    return (Mortal if how in ("read", "written") else Failing)(how)
+
+
+@pytest.mark.parametrize("how", ["raises", "too few", "empty", "read", "written"])
 @pytest.mark.parametrize("command", ["sample", "rollout"])
 def test_an_engine_that_fails_loses_nothing(
-    command: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str,
+    how: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     make = rows.problem if command == "sample" else rows.solution
     source = rows.write(tmp_path / "in.jsonl", [make(number) for number in range(4)])
-    engine = Failing(how)
+    engine = broken_engine(how)
     monkeypatch.setattr(engines, "open_engine", lambda *_: engine)
-    words = (command, source, "-q", "-o", tmp_path / "out.jsonl", "-n" if command == "sample" else "-k", 3)
-    done = erprm(*words)
+    monkeypatch.setattr(app, "catch_signals", lambda: None)  # pytest has its own way with them
+    words = [command, str(source), "-q", "-o", str(tmp_path / "out.jsonl")]
+    words += ["-n" if command == "sample" else "-k", "3"]
+    monkeypatch.setattr("sys.argv", ["erprm", *words])
+    with pytest.raises(SystemExit) as left:
+        app.main()
     assert engine.closed
     if how == "empty":
-        assert done.exit_code == 0
+        assert left.value.code in (0, None)
         return
-    assert isinstance(done.exception, EngineError)
+    assert left.value.code == 4
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.endswith(f"; to continue: erprm {' '.join(words)}")
+    kept = (tmp_path / "out.jsonl").read_bytes()
+    assert command == "rollout" or kept.count(b"\n") == 5
     monkeypatch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
     assert erprm(*words).exit_code == 0
     assert erprm(*words[:4], tmp_path / "whole.jsonl", *words[5:]).exit_code == 0
-    for name in ("out.jsonl", "whole.jsonl"):
-        lines = sorted((tmp_path / name).read_bytes().splitlines())
-        assert len(lines) == (12 if command == "sample" else 4)
-        assert lines == sorted((tmp_path / "whole.jsonl").read_bytes().splitlines())
+    assert (tmp_path / "out.jsonl").read_bytes().startswith(kept)
+    ours, whole = (
+        sorted((tmp_path / name).read_bytes().splitlines()) for name in ("out.jsonl", "whole.jsonl")
+    )
+    assert len(ours) == (12 if command == "sample" else 4)
+    assert ours == whole
 
 
 def test_a_journal_left_by_a_kill_at_the_very_end_goes(tmp_path: Path, scripted: None) -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from erprm_cli import jsonl
 from erprm_cli.errors import UserError
-from tests.tiny_models import save_model
+from tests.scripted_server import Reply, completed, serving
+from tests.tiny_models import save_model, solution_rows
 
 Run = Callable[..., Any]
 
@@ -162,22 +163,129 @@ def test_no_path_is_made_of_a_row(shell: Run, tmp_path: Path, name: str) -> None
     assert found == ["work", "work/out.jsonl", "work/out.jsonl.meta.json"]
 
 
-def test_no_secret_is_written_or_told(tmp_path: Path) -> None:
-    secret = "hf_canaryCANARYcanary"
-    environment = os.environ | {"HF_TOKEN": secret, "OPENAI_API_KEY": secret, "WANDB_API_KEY": secret}
-    rows = json.dumps(SCORED) + "\n" + json.dumps(SCORED | {"steps": 3}) + "\n"
-    command = [sys.executable, "-m", "erprm_cli", "bon", "-o", "out.jsonl", "--report", "r.jsonl"]
-    done = subprocess.run(
-        [*command, "--errors", "bad.jsonl"],
-        input=rows,
-        cwd=tmp_path,
-        env=environment,
+CANARY = "canaryCANARYcanary"
+SECRETS = {
+    "ERPRM_API_KEY": f"sk-{CANARY}-1",
+    "OPENAI_API_KEY": f"sk-{CANARY}-2",
+    "HF_TOKEN": f"hf_{CANARY}3",
+    "WANDB_API_KEY": f"{CANARY}4",
+}
+
+
+def assert_no_secret(folder: Path, told: str) -> list[str]:
+    """Look for secrets in what was told and in all files below `folder`; return their names."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert CANARY not in told
+    assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
+    return [path.name for path in files]
+
+
+def with_secrets(folder: Path, *words: object, code: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the program in `folder` with secrets in its environment; `code` runs before it."""
+    program = f"{code}\nfrom erprm_cli.app import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, words)],
+        cwd=folder,
+        env=os.environ | SECRETS | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 1
-    everything = done.stdout + done.stderr + "".join(path.read_text() for path in tmp_path.iterdir())
-    assert "bad.jsonl" in everything and secret not in everything
+
+
+def test_no_secret_is_in_what_any_command_writes_or_tells(
+    erprm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chain from problems to a better policy, with a bad row in most inputs."""
+    for name, secret in SECRETS.items():
+        monkeypatch.setenv(name, secret)
+    monkeypatch.chdir(tmp_path)
+    model = save_model(tmp_path / "model")
+    bad = '{"id": 3}\n'
+    (tmp_path / "problems.jsonl").write_text('{"problem": "Tom has 2 apples?", "answer": "1"}\n' + bad)
+    labels = [
+        row | {"rollouts": [[1.0, 0.0]] * (len(row["steps"]) - 1) + [[1.0]]} for row in solution_rows(9)
+    ]
+    rolled = "".join(json.dumps(row | {"reward": 1.0, "prediction": "1"}) + "\n" for row in labels) + bad
+    (tmp_path / "rolled.jsonl").write_text(rolled)
+    judged = {"id": "a", "problem": "p", "steps": ["x", "y"], "label": 1, "scores": [0.9, 0.1]}
+    small = ("-m", model, "--max-tokens", 8)
+    prm = ("--prm", model, "--prm-format", "er-prm")
+    commands: list[tuple[object, ...]] = [
+        ("sample", "problems.jsonl", *small, "-n", 2, "-o", "samples.jsonl"),
+        ("rollout", "rolled.jsonl", *small, "-k", 1, "-L", 2, "--keep-text", "-o", "rollouts.jsonl"),
+        ("label", "rolled.jsonl", "-o", "labels.jsonl"),
+        ("convert", "labels.jsonl", "--to", "er-prm", "-o", "foreign.jsonl"),
+        ("train", "labels.jsonl", "--base", model, "--lr", 1e-3, "-o", "prm"),
+        ("score", "labels.jsonl", *prm, "-o", "scores.jsonl"),
+        ("bon", "scores.jsonl", "-o", "chosen.jsonl", "--report", "report.jsonl"),
+        ("calibrate", "scores.jsonl", "-o", "calibration.jsonl"),
+        ("processbench", "-o", "judged.jsonl"),
+        ("rlhf", "problems.jsonl", *small, *prm, "-n", 1, "--iterations", 1, "--lr", 1e-3, "-o", "raft"),
+        ("export", "prm", "-o", "head"),
+    ]
+    told = ""
+    for command in commands:
+        monkeypatch.setattr(sys, "argv", ["erprm", *map(str, command)])
+        errors = () if command[0] == "export" else ("--errors", f"bad-{command[0]}.jsonl")
+        done = erprm(*command, *errors, stdin=json.dumps(judged))
+        assert done.exception is None or "bad row" in str(done.exception), (command, done.exception)
+        told += done.stdout + done.stderr
+    names = assert_no_secret(tmp_path, told)
+    assert len([name for name in names if name.endswith(".meta.json")]) >= 13
+    assert names.count("erprm.json") >= 3 and names.count("README.md") >= 3
+    assert len([name for name in names if name.startswith("bad-")]) == len(commands) - 1
+
+
+@pytest.mark.parametrize("command", ["sample", "rollout"])
+def test_the_key_of_a_server_is_in_nothing_that_is_written_or_told(command: str, tmp_path: Path) -> None:
+    """Nor when the server refuses it and repeats it, by name, in its headers and in pieces of JSON."""
+    key = SECRETS["ERPRM_API_KEY"]
+    row = SCORED | {"solution": "x\ny", "steps": ["x", "y"]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row) + '\n{"id": 3}\n')
+    words = [command, "in.jsonl", "-m", "m", "--errors", "bad.jsonl", "-o", "out.jsonl"]
+    with serving(lambda _, fields: completed(fields)) as server:
+        done = with_secrets(tmp_path, *words, "--base-url", server.url)
+        assert done.returncode == 1 and "1 bad row" in done.stderr, done.stderr
+        assert server.headers[-1]["authorization"] == f"Bearer {key}"
+        assert_no_secret(tmp_path, done.stdout + done.stderr)
+        body = {"error": {"message": f"no such key: {key}", "seen": [{"authorization": f"Bearer {key}"}]}}
+        server.say = lambda *_: Reply(body, 401, {"X-Key": key})
+        done = with_secrets(tmp_path, *words, "--base-url", server.url, "--overwrite")
+        assert done.returncode == 1 and "no such key: ***" in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
+        names = assert_no_secret(tmp_path, done.stdout + done.stderr)
+    assert {"out.jsonl", "out.jsonl.meta.json", "bad.jsonl"} <= set(names)
+
+
+def test_no_secret_is_in_a_traceback(tmp_path: Path) -> None:
+    """A bug in the midst of a request, with the client and its headers in every frame's variables."""
+    code = (
+        "from erprm_cli.engines import server_engine\n"
+        "def broken(*_): raise RuntimeError('a bug')\n"
+        "server_engine.ServerEngine._completion = broken"
+    )
+    with serving(lambda _, fields: completed(fields)) as server:
+        words = ("sample", "tiny:test", "-L", 1, "-m", "m", "--base-url", server.url, "-o", "out.jsonl")
+        done = with_secrets(tmp_path, *words, code=code)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "a bug" in done.stderr
+    assert_no_secret(tmp_path, done.stdout + done.stderr)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--engine-arg", f"hf_token={CANARY}"],
+        ["--engine-arg", f"api-key={CANARY}"],
+        ["--base-url", f"http://user:{CANARY}@localhost:1"],
+        ["--base-url", f"http://localhost:1/v1?key={CANARY}"],
+    ],
+)
+def test_a_secret_on_the_command_line_is_refused_before_anything_is_written(
+    words: list[str], shell: Run, tmp_path: Path
+) -> None:
+    done = shell("sample", "tiny:test", *words, "-o", tmp_path / "out.jsonl")
+    assert done.returncode == 2 and done.stderr.startswith("erprm: --")
+    assert assert_no_secret(tmp_path, done.stdout + done.stderr) == []
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,19 @@ def test_an_unfinished_completion_counts_as_wrong_and_is_counted() -> None:
 def test_texts_are_kept_when_asked_for() -> None:
     (row,), _ = roll(ScriptedEngine(even_is_right), solution(0, "one", "two"), keep_text=True, k=2)
     assert row["completions"] == [["The answer is: 5", "The answer is: 6"], [""]]
+
+
+def test_hard_completions_of_a_prefix_are_graded_side_by_side_and_told_of_in_their_order() -> None:
+    def say(_: str, index: int) -> str:
+        hard = rf"\sum_{{n=1}}^{{10^{{{9 + index}}}}} n^{{n^7}} !"
+        return f"The answer is: {5 if index == 2 else hard}"
+
+    told: list[str] = []
+    with Grader(lambda *note: told.append(json.loads(note[2])["prediction"])) as grader:
+        roller = Roller(ScriptedEngine(say), TINY, DRAWN, 4, grader)
+        (row,) = roller.roll([solution(0, "one", "two")])
+    assert row["rollouts"] == [[0.0, 0.0, 1.0, 0.0], [1.0]]
+    assert [text.split("}")[1] for text in told] == ["^{10^{9", "^{10^{10", "^{10^{12"]
 
 
 @pytest.mark.parametrize("name", ["answer", "reward"])

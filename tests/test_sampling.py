@@ -1,4 +1,10 @@
+from collections.abc import Iterable, Iterator
+
+import pytest
+
 from erprm_cli.answers import Grader
+from erprm_cli.engines import Completion, Request, SamplingParams
+from erprm_cli.errors import EngineError
 from erprm_cli.policy_templates import policy_template
 from erprm_cli.sampling import Drawn, sample_solutions
 from tests.scripted import ScriptedEngine
@@ -60,3 +66,35 @@ def test_the_seed_of_a_problem_is_its_own() -> None:
 
     assert seeds("a", "b") == seeds("b", "a")
     assert seeds("a")["a"] == seeds("a", "b")["a"] != seeds("a", "b")["b"]
+
+
+HARD = r"The answer is: \sum_{n=1}^{10^{9}} n^{n^{7}} !"  # no verdict within the limits
+
+
+def test_the_engine_goes_on_while_a_verdict_is_awaited_and_the_order_stays() -> None:
+    asked: list[int] = []
+
+    def say(_: str, index: int) -> str:
+        asked.append(index)
+        return HARD if index == 1 else RIGHT
+
+    with Grader() as grader:
+        rows = sample_solutions([PROBLEM], ScriptedEngine(say), TINY, DRAWN, 9, grader)
+        assert (next(rows)["sample"], asked) == (0, [0])
+        assert (next(rows)["sample"], asked) == (1, list(range(9)))
+        assert [row["sample"] for row in rows] == list(range(2, 9))
+        assert grader.unknown == 1
+
+
+def test_what_awaits_a_verdict_when_the_engine_fails_is_kept() -> None:
+    class Failing(ScriptedEngine):
+        def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+            yield from super().generate(requests, params)
+            raise EngineError("gone")
+
+    kept = []
+    with Grader() as grader, pytest.raises(EngineError, match="gone"):
+        engine = Failing(lambda _, index: HARD if index == 0 else RIGHT)
+        for row in sample_solutions([PROBLEM], engine, TINY, DRAWN, 3, grader):
+            kept.append((row["sample"], row["reward"]))
+    assert kept == [(0, 0.0), (1, 1.0), (2, 1.0)]

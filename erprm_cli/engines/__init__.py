@@ -4,6 +4,7 @@ An engine keeps itself full: it draws from the iterator of requests whenever it 
 at once, and yields each completion when it is done.
 """
 
+import re
 import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from erprm_cli import options
-from erprm_cli.errors import UsageError
+from erprm_cli.errors import EngineError, UsageError
 from erprm_cli.progress import News
+
+SECRET_KEY = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)  # hf_token, api-key
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,18 @@ class Engine(Protocol):
         ...
 
 
+def generate(engine: Engine, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+    """Yield what `engine` generates; EngineError also where a process or a connection behind it goes away.
+
+    The errors that say so are those of our own rows' reader leaving, which ends a command without a word.
+    """
+    try:
+        yield from engine.generate(requests, params)
+    except (ConnectionError, EOFError) as error:
+        reason = f"{type(error).__name__} {error}".strip()
+        raise EngineError(f"what runs the model has gone away ({reason})") from None
+
+
 def derive_seed(*parts: object) -> int:
     """Return a 63-bit seed that depends on every part and on nothing else (not on Python's hash seed)."""
     from hashlib import sha256  # here, as OpenSSL takes its time to load and --help needs no seed
@@ -157,6 +172,15 @@ class EngineConfig:
     engine_args: options.EngineArgs = None
     base_url: options.BaseUrl = None
     concurrency: options.Concurrency = 256
+
+    def __post_init__(self) -> None:
+        """Refuse a secret among the flags before any file notes the command line; UsageError."""
+        for text in self.engine_args or ():
+            key = text.partition("=")[0]
+            if SECRET_KEY.search(key):
+                raise UsageError(f"--engine-arg {key}: a secret is safe in the environment only (HF_TOKEN)")
+        if self.base_url is not None and ("@" in self.base_url or "?" in self.base_url):
+            raise UsageError("--base-url holds a password or a query; put a key into ERPRM_API_KEY instead")
 
     def settings(self) -> dict[str, Any]:
         """Return what the header of an output says: what changes the completions or is a risk."""

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from erprm_cli.prompts import make_prompt
 from erprm_cli.rollouts import Roller
 from erprm_cli.sampling import Drawn, sample_solutions
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
+from tests.torture import rows
 
 PARAMS = SamplingParams(1.0, 1.0, 50)
 KEY = "sk-canary-0451"
@@ -468,6 +469,77 @@ def test_a_run_whose_server_fails_is_continued_by_the_same_command(
     assert target.read_bytes().count(b"\n") == 20
     assert not any(KEY in path.read_text() for path in tmp_path.iterdir())
     assert KEY not in stderr
+
+
+MORTAL = """
+import os, signal, sys, time
+from itertools import count
+from erprm_cli.engines import derive_seed
+from tests.scripted_server import Reply, ScriptedServer
+
+port, left = int(sys.argv[1]), count(int(sys.argv[2]), -1)
+
+def say(_, fields):
+    if fields["max_tokens"] > 1 and next(left) <= 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    choices = []
+    for index in range(fields.get("n", 1)):
+        answer = derive_seed(fields["prompt"], fields["seed"] + index) % 100
+        choices.append({"index": index, "text": f"The answer is: {answer}", "finish_reason": "stop"})
+    return Reply({"choices": [choice | {"token_ids": [1, 2, 3]} for choice in choices]})
+
+server = ScriptedServer(say, port)
+print(server.http.server_port, flush=True)
+server.http.serve_forever()
+"""
+
+
+@contextmanager
+def server_process(port: int = 0, answers: int = 10**6) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run a server in a process of its own that kills itself after so many answers."""
+    command = [sys.executable, "-c", MORTAL, str(port), str(answers)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process, int(process.stdout.readline())
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("command", ["sample", "rollout"])
+def test_a_run_whose_server_is_killed_comes_to_the_same_end(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(app, "catch_signals", lambda: None)
+    make, size = (rows.problem, "-n") if command == "sample" else (rows.solution, "-k")
+    source = rows.write(tmp_path / "in.jsonl", [make(number) for number in range(20)])
+    target = tmp_path / "out.jsonl"
+
+    def run(port: int, path: Path) -> int | str | None:
+        words = [command, str(source), size, "3", "-m", "m", "-q", "-o", str(path), "--concurrency", "4"]
+        monkeypatch.setattr(
+            "sys.argv", ["erprm", *words, "--base-url", f"http://127.0.0.1:{port}", "--temperature", "0.9"]
+        )
+        try:
+            app.main()
+        except SystemExit as end:
+            return end.code
+        return 0
+
+    with server_process(answers=12) as (process, port):
+        assert run(port, target) == 4
+        assert process.wait(10) == -signal.SIGKILL
+    (told,) = capsys.readouterr().err.splitlines()
+    assert "failed 6 times in a row" in told and f"; to continue: erprm {command} {source}" in told
+    kept = target.read_bytes()
+    assert kept.count(b"\n") >= 3
+    with server_process(port):
+        assert run(port, target) == run(port, tmp_path / "whole.jsonl") == 0
+    assert target.read_bytes().startswith(kept)
+    ours, whole = (sorted(path.read_bytes().splitlines()) for path in (target, tmp_path / "whole.jsonl"))
+    assert len(ours) == (60 if command == "sample" else 20)
+    assert ours == whole
+    assert not list(tmp_path.glob("*.journal*"))
 
 
 def test_a_signal_breaks_off_what_is_under_way(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from erprm_cli.answers import CPU_LIMIT_S, START_LIMIT_S, Grader, extract
+from erprm_cli.answer_workers import CPU_LIMIT_S, START_LIMIT_S
+from erprm_cli.answers import Grader, extract
 
 GOLD = r"\frac{x^2+1}{7}"  # no number, so that nothing is decided the cheap way
 LONGEST_S = CPU_LIMIT_S + START_LIMIT_S  # of one answer, with a new worker on a busy machine

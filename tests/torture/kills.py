@@ -87,8 +87,11 @@ def scripted_cases(folder: Path) -> list[Case]:
     ]
 
 
-def tiny_cases() -> list[Case]:
+def tiny_cases(folder: Path) -> list[Case]:
     """Return the commands on the shipped policy, which load and run it."""
+    solutions = rows.write(folder / "to-score.jsonl", [rows.solution(number) for number in range(250)])
+    # One row in a pass: what stands beside it in one changes the last bits of its scores.
+    score = ("score", solutions, "--prm", "tiny", "--prm-format", "er-prm", "--batch-tokens", 1)
     short = ("--max-tokens", 96, "-q")
     raft = (
         "--prm",
@@ -108,17 +111,18 @@ def tiny_cases() -> list[Case]:
     )
     return [
         Case("sample tiny", ("sample", "tiny:train", "-L", 12, "-n", 2, *short, "-o", "out.jsonl"), True),
+        Case("score tiny", (*score, "-o", "out.jsonl", "-q"), True),
         Case("rlhf tiny", ("rlhf", "tiny:train", "-L", 12, *raft, *short, "-o", "raft"), True),
     ]
 
 
 def kills(folder: Path, wanted: int, seed: int, tell: Callable[[str], object]) -> Counter[str]:
-    """Kill all commands `wanted` times altogether: one time in ten those on the shipped policy."""
+    """Kill all commands `wanted` times altogether: one time in twenty each of those on the shipped policy."""
     import erprm_cli.policy_training
     import erprm_cli.prm  # noqa: F401  # loaded before forking, so that a killed process costs little
 
     draw, found = random.Random(seed), Counter[str]()
-    on_tiny, light = tiny_cases(), scripted_cases(folder)
+    on_tiny, light = tiny_cases(folder), scripted_cases(folder)
     per_tiny = max(1, wanted // 20)
     per_light, rest = divmod(wanted - per_tiny * len(on_tiny), len(light))
     for number, case in enumerate([*light, *on_tiny]):
