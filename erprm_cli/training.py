@@ -324,8 +324,12 @@ def add_lora(model: Any, config: TrainingConfig) -> Any:
         task_type=TaskType.TOKEN_CLS if is_head else TaskType.CAUSAL_LM,
         exclude_modules=["score"] if is_head else None,
         modules_to_save=["score"] if is_head else None,
+        revision=config.revision,
     )
     adapted = get_peft_model(model, adapters)
+    base = Path(models.resolve(config.base))
+    if base.is_dir():  # the adapters may be read from another directory
+        adapters.base_model_name_or_path = str(base.absolute())
     if config.gradient_checkpointing:
         adapted.enable_input_require_grads()
     return adapted
@@ -712,10 +716,11 @@ def save(trainer: Trainer, data: Data, card: Row, readme: str) -> None:
     if is_main():
         model = accelerator.unwrap_model(trainer.model_wrapped)
         model.config.use_cache = True
-        if data.config.merge_lora and state is None:
-            model = model.merge_and_unload()
-        elif data.config.merge_lora:
-            model, state = model.get_base_model(), merged_state(model, state)
+        if data.config.merge_lora:
+            if state is None:
+                model = model.merge_and_unload()
+            else:
+                model, state = model.get_base_model(), merged_state(model, state)
         write_folder(data.config.output, model, data.tokenizer, card, readme, state)
     accelerator.wait_for_everyone()
 
@@ -730,7 +735,9 @@ def merged_state(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
         name = name.removeprefix("base_model.model.")
         owner, found, rest = name.partition(".base_layer.")
         if found and rest == "weight":
-            low, high = (state[f"base_model.model.{owner}.lora_{part}.default.weight"].float() for part in "AB")
+            low, high = (
+                state[f"base_model.model.{owner}.lora_{part}.default.weight"].float() for part in "AB"
+            )
             layer = model.get_base_model().get_submodule(owner)
             delta = layer.scaling["default"] * (high @ low)
             weight = (weight.float() + (delta.T if layer.fan_in_fan_out else delta)).to(weight.dtype)
