@@ -6,11 +6,12 @@ released   what the released ER-PRM code does: pad to 512, float32 logits of the
 trl        what TRL 1.13's PRM trainer does: token classification, random batches padded to their longest
 erprm      two rows of the output layer (against trl: a head) at the tags, micro-batches by length
 
-All sides train the same random Llama on the same solutions with the same AdamW and on average as many
-solutions in a forward pass (--micro-tokens holds their tokens without padding), each in a process of its
-own, in turn, the best of --runs; Trainer's own cost, the same for all,
-is in none. Their losses and gradients of one batch are compared first. Lengths are those of MATH: log-normal,
-median 215 tokens, deviation 0.65, cut to 512; a step has about 30 tokens. A token counts once, padding never.
+All sides train the same random Llama on the same solutions with the same AdamW, 64 to a step (the paper's
+batch) and on average as many in a forward pass: --micro-tokens holds their tokens without padding, by
+default 8 solutions, which is TRL's default, and erprm's on a CPU. Each has a process of its own, in turn, the
+best of --runs; Trainer's own cost, the same for all, is in none. Their losses and gradients of one batch are
+compared first. Lengths are those of MATH: log-normal, median 215 tokens, deviation 0.65, cut to 512; a step
+has about 30 tokens. A token counts once, padding never.
 Added memory is the peak beyond weights, gradients and optimizer states.
 
 On a GPU: bfloat16, and MFU = tokens/s (6 N + 6 L d T) / peak, with N the weights that every token passes
@@ -40,7 +41,7 @@ from erprm_cli.training_data import Cut, Example, Examples, ExampleWriter, StepL
 
 BLOCK = 512  # what the released code pads to
 TAG, GOOD, BAD = 5, 6, 7
-BATCH = 16
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -251,7 +252,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--examples", type=int, default=32, help="for trl four times as many")
-    parser.add_argument("--micro-tokens", type=int, default=1024)
+    parser.add_argument("--micro-tokens", type=int, default=2048)
     parser.add_argument("--vocabulary", type=int, nargs="*", default=[32_000, 128_256])
     parser.add_argument(
         "--packed", action="store_true", help="without padding; on a GPU with flash attention"

@@ -68,7 +68,7 @@ def _how_to_continue() -> str:
     """Return what to tell whoever's command did not come to its end."""
     if not any(word.startswith(("-o", "--output")) for word in sys.argv[1:]):
         return "with -o, the same command again continues"
-    from erprm_cli.jsonl import command_line
+    from erprm_cli.sidecars import command_line
 
     return f"to continue: {command_line()}"
 

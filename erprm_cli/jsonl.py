@@ -12,15 +12,12 @@ import errno
 import fcntl
 import io
 import os
-import re
-import shlex
 import shutil
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from datetime import UTC, datetime
 from itertools import count
 from operator import length_hint
 from pathlib import Path
@@ -28,12 +25,12 @@ from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 
 import orjson
 
-from erprm_cli import __version__
+from erprm_cli import strict_json
 from erprm_cli.compression import Codec, codec, unpacked, whole_end
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.hub_rows import HUB, PARQUET, hub_lines, parquet_lines
 from erprm_cli.json_arrays import array_lines
-from erprm_cli.terminal import one_line
+from erprm_cli.sidecars import AFRESH, check_meta, meta_path, read_meta, replace_meta, this_run, write_meta
 
 Row = dict[str, Any]
 Record = TypeVar("Record")
@@ -46,10 +43,6 @@ BOM = b"\xef\xbb\xbf"
 DUMPS_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 PACK_BYTES = 1 << 20  # of rows in one packed member
 LOCK = "run.lock"  # in a run directory
-SECRET = re.compile(r"token(?!s\b|izer)|secret|password|api-?key", re.IGNORECASE)
-LONG_NUMBER = "0" * 19  # digits; fewer always fit 64 bits
-TO_ZERO = str.maketrans("123456789", "0" * 9)
-AFRESH = "--overwrite starts afresh, another -o keeps both"
 
 
 def to_line(row: Row) -> bytes:
@@ -169,7 +162,7 @@ def read_rows(
 
     bad = bad or BadRows()
     with open_lines(source, bad) as lines:
-        reader = jsonlines.Reader(lines, loads=_loads)
+        reader = jsonlines.Reader(lines, loads=strict_json.loads)
         for _ in count() if limit is None else range(limit):
             try:
                 row = cast(Row, reader.read(type=dict, skip_empty=True))
@@ -184,69 +177,9 @@ def read_rows(
             except EOFError:
                 return
             except jsonlines.InvalidLineError as error:
-                bad.add(lines.place, _why(error.__cause__), lines.line)
+                bad.add(lines.place, strict_json.why(error.__cause__), lines.line)
             except RowError as error:
                 bad.add(lines.place, str(error), lines.line)
-
-
-def parse_line(line: bytes) -> Row:
-    """Return the JSON object that a line holds, or raise RowError that says why there is none."""
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        try:
-            line.decode()
-        except UnicodeDecodeError as undecodable:
-            raise RowError(_why(undecodable)) from None
-        raise RowError(_why(error)) from None
-    if not isinstance(row, dict):
-        raise RowError(_why(None))
-    return row
-
-
-def _loads(text: str | bytes) -> Any:
-    """As orjson.loads, but refuse what it would change in silence: a field given twice, a large integer.
-
-    Both are rare, and a cheap look tells that most lines have neither.
-    """
-    value = orjson.loads(text)
-    text = text if isinstance(text, str) else text.decode()
-    if (
-        text.count('":') != _num_fields(value)
-        or '" :' in text
-        or '"\t:' in text
-        or LONG_NUMBER in text.translate(TO_ZERO)
-    ):
-        import json  # here, as no other line needs it
-
-        json.loads(text, object_pairs_hook=_unique_fields, parse_int=_int64)
-    return value
-
-
-def _num_fields(value: object) -> int:
-    """Return how many fields the objects in `value` have; fewer, if a list begins with something else."""
-    if isinstance(value, dict):
-        return len(value) + sum(_num_fields(item) for item in value.values() if isinstance(item, dict | list))
-    if isinstance(value, list) and value and isinstance(value[0], dict | list):
-        return sum(map(_num_fields, value))
-    return 0
-
-
-def _unique_fields(pairs: list[tuple[str, Any]]) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        name = next(name for name in names if names.count(name) > 1)
-        raise _Ambiguous(f"the field {name!r} is there more than once")
-
-
-def _int64(digits: str) -> int:
-    if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 64:
-        raise _Ambiguous(f"the integer {one_line(digits, 24)} has more than 64 bits; write it as text")
-    return 0
-
-
-class _Ambiguous(ValueError):
-    """JSON that readers understand differently."""
 
 
 class Lines:
@@ -439,10 +372,10 @@ class Output:
         """
         if self.path is None:
             return
-        meta = _read_meta(self.path)
+        meta = read_meta(self.path)
         runs = meta.setdefault("runs", [])
         if self.continued:
-            runs.append(_this_run())
+            runs.append(this_run())
         for run in runs[:-1]:
             before, now = run.get("commit"), facts.get("commit")
             if before and now and before != now:
@@ -450,7 +383,7 @@ class Output:
                     f"{self.path} was made with commit {before} of the model, not {now}; {AFRESH}"
                 )
         runs[-1] |= facts
-        _replace_meta(self.path, meta)
+        replace_meta(self.path, meta)
 
     def existing(self) -> Iterator[Row]:
         """Yield the rows that an earlier run left in the file."""
@@ -484,13 +417,13 @@ def open_output(
                 yield output
             return
         if path.stat().st_size and not overwrite:
-            _check_meta(path, settings)
+            check_meta(path, settings)
             _cut_torn_line(path)
             continued = True
         else:
             continued = False
             _empty(file)  # before the new settings are written: these rows are not made with them
-            _write_meta(path, settings)
+            write_meta(path, settings)
         kept = "; the rows so far are kept, and the same command continues"
         with _flushed(Output(file, path, target, kept, form)) as output:
             output.continued = continued
@@ -510,13 +443,13 @@ def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iter
     path = out.path.with_name(out.path.name + ".journal")
     stale = True
     with suppress(UserError, FileNotFoundError):
-        _check_meta(path, settings)
+        check_meta(path, settings)
         stale = False
     with open_output(str(path), settings, overwrite=overwrite or stale) as journal:
         yield journal
         out.finish(sync=True)  # before the journal goes
         path.unlink(missing_ok=True)
-        _meta_path(path).unlink(missing_ok=True)
+        meta_path(path).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -536,7 +469,7 @@ def open_whole_output(
         return
     _check_target(target, source)
     if path.exists() and path.stat().st_size and not overwrite:
-        _check_meta(path, settings)
+        check_meta(path, settings)
     draft = path.with_name(f".{path.name}.tmp")  # one name: its lock keeps a second run away
     with ExitStack() as locked:
         if path.exists():  # nor may a run that appends, or --errors, write it meanwhile
@@ -547,7 +480,7 @@ def open_whole_output(
             output = Output(file, None, target, "; nothing in it has changed", codec(target))
             yield output
             output.finish(sync=True)
-            _write_meta(path, settings)  # first: without it, the file would be refused for ever
+            write_meta(path, settings)  # first: without it, the file would be refused for ever
             os.replace(draft, path)
         except BaseException:
             draft.unlink(missing_ok=True)
@@ -573,7 +506,7 @@ def run_directory(directory: Path, settings: Row, *, overwrite: bool = False) ->
 
 def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
     """As `run_directory`, without a lock."""
-    meta = _meta_path(directory / "run")
+    meta = meta_path(directory / "run")
     try:
         if overwrite and meta.is_file():
             shutil.rmtree(directory)
@@ -582,33 +515,9 @@ def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = Fal
     except OSError as error:
         raise UserError(f"{directory}: {error.strerror}") from None
     if empty:
-        _write_meta(directory / "run", settings)
+        write_meta(directory / "run", settings)
     else:
-        _check_meta(directory / "run", settings, named=directory)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` and rename it there if all went well: all or nothing."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _why(cause: BaseException | None) -> str:
-    """Return why a line is no row; `cause` is what the parser raised, or None if it raised nothing."""
-    if cause is None:
-        return "not a JSON object"
-    if isinstance(cause, UnicodeDecodeError):
-        return f"not UTF-8: byte {cause.object[cause.start]:#x} at {cause.start + 1}"
-    if isinstance(cause, _Ambiguous):
-        return str(cause)
-    if isinstance(cause, orjson.JSONDecodeError):
-        return f"not JSON: {cause.msg} at character {cause.pos + 1}"
-    return f"not JSON: {cause}"
+        check_meta(directory / "run", settings, named=directory)
 
 
 def _check_target(target: str, source: str) -> None:
@@ -684,70 +593,6 @@ def _closing(file: BinaryIO) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             file.close()
-
-
-def _meta_path(path: Path) -> Path:
-    return path.with_name(path.name + ".meta.json")
-
-
-def command_line() -> str:
-    """Return the command as one may type it again, without what would start afresh and without secrets."""
-    words, hidden = [], False
-    for word in sys.argv[1:]:
-        name = word.partition("=")[0]
-        secret = name.startswith("-") and bool(SECRET.search(name))
-        if word != "--overwrite":
-            words.append("..." if hidden else f"{name}=..." if secret and "=" in word else word)
-        hidden = secret and "=" not in word
-    return shlex.join(["erprm", *words])
-
-
-def _this_run() -> Row:
-    return {
-        "command": command_line(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "erprm": __version__,
-    }
-
-
-def _write_meta(path: Path, settings: Row) -> None:
-    _replace_meta(path, {"settings": settings, "runs": [_this_run()]})
-
-
-def _read_meta(path: Path) -> Row:
-    meta: Row = orjson.loads(_meta_path(path).read_bytes())
-    return meta
-
-
-def _replace_meta(path: Path, meta: Row) -> None:
-    try:
-        with replacing(_meta_path(path)) as draft:
-            draft.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-    except OSError as error:
-        raise UserError(f"{_meta_path(path)}: {error.strerror}") from None
-
-
-def _check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
-    """Raise UserError unless what is at `path` was made with `settings`; it is called `named`."""
-    named = named or path
-    meta = _meta_path(path)
-    try:
-        made_with = orjson.loads(meta.read_bytes())["settings"]
-        names = made_with.keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            f"{named} is not empty, and no readable {meta.name} says how it was made; {AFRESH}"
-        ) from None
-    asked = orjson.loads(orjson.dumps(settings))  # as it would have been read back
-    for name in sorted(names | asked.keys()):
-        before, now = made_with.get(name), asked.get(name)
-        if before != now and name == "shard":
-            raise UserError(
-                f"{named} was made with {name} {before}, not {now}; each needs a file of its own, as with "
-                "$SLURM_ARRAY_TASK_ID in the name"
-            )
-        if before != now:
-            raise UserError(f"{named} was made with {name} {before}, not {now}; {AFRESH}")
 
 
 def _cut_torn_line(path: Path) -> None:

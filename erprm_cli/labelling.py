@@ -13,8 +13,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from erprm_cli import records
 from erprm_cli.errors import RowError, UserError
-from erprm_cli.jsonl import Row, parse_line, to_line
+from erprm_cli.jsonl import Row, to_line
 from erprm_cli.labels import entropy_regularized, estimator_name, eta_in_row, label_of_rate
+from erprm_cli.strict_json import Ambiguous, loads, parse_line
 
 if TYPE_CHECKING:
     from erprm_cli.data_formats import ForeignRows
@@ -292,6 +293,9 @@ def _without_own_fields(line: bytes) -> bytes:
     """Return an object's line without the fields that `label` writes; the others keep bytes and order."""
     try:
         fields = msgspec.json.decode(line, type=dict[str, Raw])
-    except (msgspec.DecodeError, RecursionError) as error:
+        loads(line)  # a field that is there twice would be lost
+    except Ambiguous as error:
+        raise RowError(str(error)) from None
+    except (ValueError, RecursionError) as error:
         raise RowError(f"not JSON: {error}") from None
     return msgspec.json.encode({name: value for name, value in fields.items() if name not in OWN_FIELDS})

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from erprm_cli import calibration
+from erprm_cli.atomic import replacing
 from erprm_cli.candidates import BEST, PASS_1, Figure
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.figures import calibration_title, names_of
-from erprm_cli.jsonl import replacing
 
 WIDTH, HEIGHT = 64, 16  # of a plot of letters, in characters
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from erprm_cli import jsonl
+from erprm_cli import sidecars
 from erprm_cli.errors import UserError
 from tests.scripted_server import Reply, completed, serving
 from tests.tiny_models import save_model, solution_rows
@@ -301,4 +301,4 @@ def test_the_command_is_told_without_secrets(
     words: list[str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["erprm", "sample", *words])
-    assert jsonl.command_line() == told
+    assert sidecars.command_line() == told

@@ -13,21 +13,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from erprm_cli import strict_json
+from erprm_cli.atomic import replacing
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.jsonl import (
     BadRows,
     Lines,
     Row,
-    _loads,
     bad_rows,
     check_run_directory,
     open_output,
     open_whole_output,
-    parse_line,
     read_rows,
-    replacing,
     run_directory,
 )
+from erprm_cli.strict_json import parse_line
 
 SETTINGS = {"model": "tiny", "seed": 0}
 OPENERS = [open_output, open_whole_output]
@@ -147,7 +147,7 @@ def test_no_good_row_is_taken_for_an_ambiguous_one(value: Any, separators: tuple
     line = json.dumps({"value": value}, ensure_ascii=False, separators=separators)
     with suppress(UnicodeEncodeError):  # lone surrogates
         line.encode()
-        assert _loads(line) == orjson.loads(line)
+        assert strict_json.loads(line) == orjson.loads(line)
 
 
 def test_a_row_that_is_refused_goes_the_same_way(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ An engine keeps itself full: it draws from the iterator of requests whenever it 
 at once, and yields each completion when it is done.
 """
 
-import re
 import sys
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,8 +13,7 @@ from typing import Any, Protocol
 from erprm_cli import options
 from erprm_cli.errors import EngineError, UsageError
 from erprm_cli.progress import News
-
-SECRET_KEY = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)  # hf_token, api-key
+from erprm_cli.sidecars import is_secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +175,7 @@ class EngineConfig:
         """Refuse a secret among the flags before any file notes the command line; UsageError."""
         for text in self.engine_args or ():
             key = text.partition("=")[0]
-            if SECRET_KEY.search(key):
+            if is_secret(key):
                 raise UsageError(f"--engine-arg {key}: a secret is safe in the environment only (HF_TOKEN)")
         if self.base_url is not None and ("@" in self.base_url or "?" in self.base_url):
             raise UsageError("--base-url holds a password or a query; put a key into ERPRM_API_KEY instead")
