@@ -72,7 +72,12 @@ def load_merged(name: str, dtype: str, **where: Any) -> Any:
             from peft import AutoPeftModelForCausalLM
         except ModuleNotFoundError:
             raise UserError(f"{name} holds adapters; peft merges them: pip install 'erprm[lora]'") from None
-        return AutoPeftModelForCausalLM.from_pretrained(path, **how).merge_and_unload().eval()
+        if not (Path(path) / "adapter_model.safetensors").exists():  # peft would read a pickle in its place
+            raise UserError(
+                f"{name} has no adapter_model.safetensors; adapters that are pickled are not read"
+            )
+        adapted = AutoPeftModelForCausalLM.from_pretrained(path, use_safetensors=True, **how)
+        return adapted.merge_and_unload().eval()
 
 
 def as_head(model: Any, good: int, bad: int) -> Any:
