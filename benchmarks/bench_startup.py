@@ -6,11 +6,16 @@ Whole processes in turn, the best of --runs; the figure to trust is the differen
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import typer
+
+from erprm_cli.app import make_app
 
 BARE_APP = """
 from typing import Annotated
@@ -26,18 +31,28 @@ def command{number}({options}) -> None:
 """
 
 
-def bare_app(num_commands: int, num_options: int) -> str:
-    """Return the source of a Typer app whose commands do nothing."""
-    options = ", ".join(
-        f'o{index}: Annotated[int, typer.Option(help="x")] = 0' for index in range(num_options)
+def bare_app(num_options: list[int]) -> str:
+    """Return the source of a Typer app whose commands do nothing; each has so many options."""
+    options = [f'o{index}: Annotated[int, typer.Option(help="x")] = 0' for index in range(max(num_options))]
+    commands = "".join(
+        BARE_COMMAND.format(number=number, options=", ".join(options[:count]))
+        for number, count in enumerate(num_options)
     )
-    commands = "".join(BARE_COMMAND.format(number=n, options=options) for n in range(num_commands))
     return BARE_APP.format(commands=commands)
 
 
+def our_options() -> list[int]:
+    """Return how many options and arguments each command of erprm has."""
+    group = typer.main.get_command(make_app())
+    assert isinstance(group, typer.core.TyperGroup)
+    return [len(command.params) for command in group.commands.values()]
+
+
 def seconds(command: list[str]) -> float:
+    # An installed package has its bytecode on disk; the best of several runs of a checkout does too.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     return time.perf_counter() - begin
 
 
@@ -49,7 +64,7 @@ def main() -> None:
     runs = parser.parse_args().runs
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / "bare.py"
-        bare.write_text(bare_app(num_commands=7, num_options=18))
+        bare.write_text(bare_app(our_options()))
         rows = Path(folder) / "rows.jsonl"
         rows.write_text('{"rollouts": [[0.0, 1.0], [1.0]]}\n')
         commands = {

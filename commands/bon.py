@@ -1,6 +1,5 @@
 """erprm bon: scored solutions -> the best of each problem, and how good that is."""
 
-import sys
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -119,7 +118,7 @@ def bon(
             for figure in found:
                 figure_rows.write(figure.row())
         if plot == "-":
-            print(f"\n{plots.text_accuracy(found)}", file=sys.stderr)
+            news.show(f"\n{plots.text_accuracy(found)}")
         elif plot is not None:
             plots.plot_accuracy(found, plot)
 

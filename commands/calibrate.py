@@ -63,7 +63,6 @@ def calibrate(
     """
     from erprm_cli import calibration, figures, plots
     from erprm_cli.scored_rows import ScoredRows
-    from erprm_cli.terminal import plain
 
     if eta is not None and isnan(eta):
         raise UsageError("--eta is not a number")
@@ -91,13 +90,13 @@ def calibrate(
         at = calibration.trained_at(found.prm)
         if at is not None and at != (targets.eta or 0.0):  # plain rates are labels at eta 0
             news.warn(
-                f"{plain(found.prm or '')} was trained at eta {at:g}, so its scores mean other labels than "
+                f"{found.prm} was trained at eta {at:g}, so its scores mean other labels than "
                 f"these at {targets.eta or 0.0:g}; --eta {at:g} compares like with like"
             )
         judged = found.figures(seed)
         for figure in judged:
             out.write(figure.row(found.prm))
-        news.say(f"{found.count:,} solutions, scores of {plain(found.prm or 'an unnamed PRM')}")
+        news.say(f"{found.count:,} solutions, scores of {found.prm or 'an unnamed PRM'}")
         news.show(figures.calibration_table(judged))
         if plot is not None:
             plots.plot_calibration(judged, plot)

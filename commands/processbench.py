@@ -55,7 +55,6 @@ def processbench(
     from erprm_cli import figures
     from erprm_cli import processbench as benchmark
     from erprm_cli.scored_rows import ScoredRows
-    from erprm_cli.terminal import plain
 
     if scored == "-" and output == "-":
         raise UsageError("figures and --scored cannot share stdout; give -o FILE or --scored FILE")
@@ -87,9 +86,9 @@ def processbench(
         found = benchmark.judge(splits.all(), at, tune_on, oracle)
         for figure in found:
             out.write(figure.row(splits.prm))
-        news.say(f"{splits.count:,} rows, scores of {plain(splits.prm or 'an unnamed PRM')}")
+        news.say(f"{splits.count:,} rows, scores of {splits.prm or 'an unnamed PRM'}")
         for split in splits.all():
             if not all(split.counts):
                 kind = "a wrong step" if split.right else "no wrong step"
-                news.warn(f"{plain(split.name)} has no row with {kind}, so no F1")
+                news.warn(f"{split.name} has no row with {kind}, so no F1")
         news.show(figures.processbench_table(found))

@@ -63,6 +63,7 @@ def rlhf(
     """
     from erprm_cli import records
     from erprm_cli.jsonl import bad_rows, open_output, read_rows, run_directory
+    from erprm_cli.launching import check_packages
     from erprm_cli.policy_templates import policy_template
     from erprm_cli.progress import News
     from erprm_cli.raft import Raft, RaftConfig
@@ -95,6 +96,7 @@ def rlhf(
         "num_processes": num_processes,
         "save_steps": save_steps,
     }
+    check_packages(accelerate_config, lora_rank)  # a round fine-tunes at its end only
     recipe = policy_template(template)
     settings = {"command": "rlhf", **asdict(config), "template": recipe.name, "eval": evaluation}
     with bad_rows(errors, max_errors) as bad, open_output("-", {}) as out, News("rlhf", quiet) as news:

@@ -1,11 +1,11 @@
 """erprm show: rows of any stage -> text for people."""
 
-import os
 import shutil
 import sys
 
 from erprm_cli import options
 from erprm_cli.jsonl import bad_rows, read_rows
+from erprm_cli.terminal import wants_colour
 
 
 def show(
@@ -25,8 +25,7 @@ def show(
     from erprm_cli import showing
 
     on_terminal = sys.stdout.isatty()
-    colour = on_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    look = showing.Look(shutil.get_terminal_size((100, 24)).columns, colour)
+    look = showing.Look(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
     with bad_rows(errors, max_errors) as bad:
         texts = (look.show(row) for row in read_rows(source, showing.check, bad, limit))
         (showing.page if on_terminal else showing.print_all)(texts)

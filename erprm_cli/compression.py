@@ -4,10 +4,9 @@ Both formats let a file be a row of members (zstandard: frames), each of which u
 run leaves whole members and perhaps the beginning of one, which is cut.
 """
 
-import gzip
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import PurePath
 from typing import IO, Any
 
@@ -30,14 +29,18 @@ def codec(path: str) -> Codec | None:
     """Return the format that the suffix of `path` names, or None; UsageError if its library is missing."""
     suffix = PurePath(path).suffix
     if suffix == ".gz":
-        return Codec("gzip", lambda data: gzip.compress(data, 6, mtime=0), _gunzip, zlib.error)
+        import gzip
+        import zlib
+
+        decoder = partial(zlib.decompressobj, wbits=31)
+        return Codec("gzip", partial(gzip.compress, compresslevel=6, mtime=0), decoder, zlib.error)
     if suffix == ".zst":
         try:
             import zstandard
         except ModuleNotFoundError:
             raise UsageError(f"{path}: .zst needs zstandard: pip install 'erprm[zst]'") from None
-        decoder = zstandard.ZstdDecompressor()
-        return Codec("zstandard", zstandard.compress, decoder.decompressobj, zstandard.ZstdError)
+        decompressor = zstandard.ZstdDecompressor()
+        return Codec("zstandard", zstandard.compress, decompressor.decompressobj, zstandard.ZstdError)
     return None
 
 
@@ -79,7 +82,3 @@ def _members(file: IO[bytes], form: Codec) -> Iterator[tuple[bytes, int, int]]:
                 block, decoder = decoder.unused_data, None
                 whole = read - len(block)
             yield data, whole, read
-
-
-def _gunzip() -> Any:
-    return zlib.decompressobj(wbits=31)

@@ -1,19 +1,23 @@
-"""Figures for people, as tables of plain text; `plots` draws them."""
+"""Figures for people, as tables; `plots` draws them."""
 
 import math
 from collections.abc import Sequence
 
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
 from erprm_cli import calibration, processbench
 from erprm_cli.candidates import PASS, Figure
 from erprm_cli.selection import Estimate
-from erprm_cli.terminal import plain
+from erprm_cli.terminal import visible
 
 BAR = 41  # characters of a bar from 0 to 1
 TITLES = {PASS: "pass@n (oracle)"}
 
 
-def table(figures: Sequence[Figure]) -> str:
-    """Return the figures as aligned text, in percent: a line per way of choosing, a column per n.
+def table(figures: Sequence[Figure]) -> Group:
+    """Return the figures in percent: a line per way of choosing, a column per n.
 
     After ± stands half of the 95 % interval. Differences follow in lines of their own.
     """
@@ -28,10 +32,10 @@ def table(figures: Sequence[Figure]) -> str:
     counts = {figure.n: figure.estimate.problems for figure in values if figure.method == PASS}
     counts.setdefault(1, max(figure.estimate.problems for figure in values))
     cells.append(["problems", "", "", *(f"{counts[n]:,}" for n in budgets)])
-    text = _aligned(cells, names=3)
+    values_table = _aligned(cells, names=3)
     differences = [figure for figure in figures if figure.minus is not None]
     if not differences:
-        return text
+        return Group(values_table)
     cells = [[f"difference at n={differences[0].n}", "", "", "points", "95 % interval", "p"]]
     for figure in differences:
         estimate = figure.estimate
@@ -46,18 +50,18 @@ def table(figures: Sequence[Figure]) -> str:
                 f"{estimate.p:.2g}" if estimate.p is not None else "",
             ]
         )
-    return f"{text}\n\n{_aligned(cells, names=3)}"
+    return Group(values_table, "", _aligned(cells, names=3))
 
 
-def processbench_table(figures: Sequence[processbench.Figure]) -> str:
-    """Return the figures of ProcessBench as aligned text, in percent, with 95 % intervals."""
+def processbench_table(figures: Sequence[processbench.Figure]) -> Table:
+    """Return the figures of ProcessBench in percent, with 95 % intervals."""
     cells = [["", "threshold", "F1", "95 %", "on errors", "95 %", "on correct", "95 %", "rows"]]
     for figure in figures:
-        at = " ".join([f"{figure.threshold:.3g},"] * (figure.threshold is not None) + [plain(figure.rule)])
+        at = " ".join([f"{figure.threshold:.3g},"] * (figure.threshold is not None) + [figure.rule])
         rows = f"{figure.error_accuracy.problems:,} + {figure.correct_accuracy.problems:,}"
         estimates = figure.f1, figure.error_accuracy, figure.correct_accuracy
         values = [text for estimate in estimates for text in _with_interval(estimate)]
-        cells.append([plain(figure.split), at, *values, rows])
+        cells.append([figure.split, at, *values, rows])
     return _aligned(cells, names=1)
 
 
@@ -67,9 +71,9 @@ def _with_interval(estimate: Estimate) -> tuple[str, str]:
     return f"{100 * estimate.value:.1f}", f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
 
 
-def calibration_table(figures: Sequence[calibration.Figure]) -> str:
+def calibration_table(figures: Sequence[calibration.Figure]) -> Group:
     """Return each figure as a line of numbers and a reliability diagram: bars to the target, | the score."""
-    blocks = []
+    blocks: list[str | Text | Table] = []
     for figure in figures:
         auc = "-" if figure.auc is None else f"{figure.auc:.3f}{_around(figure.auc_interval, 3)}"
         lines = [
@@ -91,8 +95,8 @@ def calibration_table(figures: Sequence[calibration.Figure]) -> str:
                     "  " + "".join(bar),
                 ]
             )
-        blocks.append("\n".join([*lines, _aligned(cells, names=1)]))
-    return "\n\n".join(blocks)
+        blocks += [*[""] * bool(blocks), *map(Text, lines), _aligned(cells, names=1)]
+    return Group(*blocks)
 
 
 def _around(interval: tuple[float, float], digits: int) -> str:
@@ -120,11 +124,12 @@ def _cell(figure: Figure) -> str:
     return f"{100 * estimate.value:.1f} ±{50 * (estimate.high - estimate.low):.1f}"
 
 
-def _aligned(cells: Sequence[Sequence[str]], names: int) -> str:
-    """Return lines with the first `names` columns flush left and the others flush right; no empty ones."""
-    columns = [
-        [cell.rjust(width) if place >= names else cell.ljust(width) for cell in column]
-        for place, column in enumerate(zip(*cells, strict=True))
-        if (width := max(map(len, column)))
-    ]
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+def _aligned(cells: Sequence[Sequence[str]], names: int) -> Table:
+    """Return a table of a heading and lines, the first `names` columns flush left, without empty columns."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    columns = [(place, column) for place, column in enumerate(zip(*cells, strict=True)) if any(column)]
+    for place, (heading, *_) in columns:
+        made.add_column(Text(visible(heading)), justify="left" if place < names else "right", overflow="fold")
+    for line in zip(*(column[1:] for _, column in columns), strict=True):
+        made.add_row(*(Text(visible(cell)) for cell in line))
+    return made

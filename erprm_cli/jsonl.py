@@ -11,7 +11,6 @@ finished of rows that are not.
 import errno
 import fcntl
 import io
-import json
 import os
 import re
 import shlex
@@ -22,7 +21,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
-from importlib.resources import files
 from itertools import count
 from operator import length_hint
 from pathlib import Path
@@ -219,6 +217,8 @@ def _loads(text: str | bytes) -> Any:
         or '"\t:' in text
         or LONG_NUMBER in text.translate(TO_ZERO)
     ):
+        import json  # here, as no other line needs it
+
         json.loads(text, object_pairs_hook=_unique_fields, parse_int=_int64)
     return value
 
@@ -351,6 +351,8 @@ def open_input(source: str) -> Iterator[Iterable[bytes]]:
         return
     path = Path(source)
     if source.startswith(SHIPPED):
+        from importlib.resources import files
+
         shipped = files("erprm_cli.templates") / "tiny" / f"{source.removeprefix(SHIPPED)}.jsonl"
         path = Path(str(shipped))
     form = codec(source)

@@ -4,7 +4,7 @@ Only `rollouts` is decoded. The labels are spliced in before the closing brace, 
 stays byte for byte as it came.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import getitem
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from erprm_cli.data_formats import ForeignRows
 
 OWN_FIELDS = ("labels", "eta", "estimator")
-PARTS = 4  # that make a labelled line
+# The labels of a row of which it is still to be counted which they are: every second character of its
+# rollouts, [1000,10] for [[1.0,0.0],[1.0]], and of each step what to write for 0, 1, ... successes.
+Labels = tuple[bytes, Sequence[Sequence[bytes]]]
+AS_COMMAS = bytes.maketrans(b"[]", b",,")
 MAX_SHAPE_BYTES = 1 << 21
 MAX_REMEMBERED = 20_000  # labels of steps whose text is at most
 MAX_TEXT_BYTES = 256
@@ -46,8 +49,6 @@ class Labeller:
         self.foreign: ForeignRows | None = None  # once there is a row of another format
         self._labels = _StepLabels(eta)
         self._decode = msgspec.json.Decoder(_Read).decode
-        fields: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
-        self._tail = b"]," + to_line(fields)[1:]
 
     def label(
         self, blocks: Iterable[Iterable[bytes]], refuse: Callable[[bytes, str], None]
@@ -58,21 +59,23 @@ class Labeller:
         what it raises comes after the rows before that line.
         """
         for block in blocks:
-            done: list[bytes] = []
+            labelled = _Block()
             try:
-                self.steps += self._label_block(block, refuse, done)
+                self._label_block(block, refuse, labelled)
             except UserError:
-                yield b"".join(done)
+                yield self._counted(labelled)
                 raise
-            self.rows += len(done) // PARTS
-            yield b"".join(done)
+            yield self._counted(labelled)
+
+    def _counted(self, labelled: "_Block") -> bytes:
+        self.rows += labelled.rows
+        self.steps += labelled.steps
+        return labelled.joined()
 
     def _label_block(
-        self, block: Iterable[bytes], refuse: Callable[[bytes, str], None], done: list[bytes]
-    ) -> int:
-        """Append the PARTS of every labelled line to `done`; return the number of steps in them."""
-        decode, labels_of, tail = self._decode, self._labels.of_json, self._tail
-        steps = 0
+        self, block: Iterable[bytes], refuse: Callable[[bytes, str], None], labelled: "_Block"
+    ) -> None:
+        decode, labels_of, add = self._decode, self._labels.of_json, labelled.add
         for line in block:
             if not line.endswith(b"}"):
                 line = line.strip()
@@ -81,28 +84,24 @@ class Labeller:
             try:
                 row = decode(line)
                 labels = labels_of(bytes(row.rollouts))
-                if row.steps is not UNSET and len(row.steps) != len(labels):
+                if row.steps is not UNSET and len(row.steps) != len(labels[1]):
                     raise ValueError
                 if not line.isascii():
                     line.decode()  # msgspec does not look into the fields it skips
                 if row.labels is not UNSET or row.eta is not UNSET or row.estimator is not UNSET:
                     line = _without_own_fields(line)
+                add(line[:-1], labels)
             except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
                 try:
                     parsed = parse_line(line)
                     if "rollouts" not in parsed and (made := self._of_rates(parsed)):
-                        steps += sum(len(own["labels"]) for own in made)
                         for own in made:
-                            done += (to_line(own), b"", b"", b"")  # PARTS of them
+                            add(to_line(own), _known([b""] * len(own["labels"])))
                         continue
                     labels = self._judge(parsed)
-                    line = _without_own_fields(line)
+                    add(_without_own_fields(line)[:-1], labels)
                 except RowError as error:
                     refuse(line, str(error))
-                    continue
-            steps += len(labels)
-            done += (line[:-1], b',"labels":[', b",".join(labels), tail)
-        return steps
 
     def summary(self) -> str:
         """Return what was done, for people. K counts the rollouts of a step but the last, which has none."""
@@ -133,10 +132,42 @@ class Labeller:
             for own in rows
         ]
 
-    def _judge(self, row: Row) -> list[bytes]:
+    def _judge(self, row: Row) -> Labels:
         """Return the labels of a row the slow way, which says what is wrong with it if anything is."""
         row = records.rollouts(row)
-        return [self._labels.of(rewards) for rewards in row["rollouts"]]
+        return self._labels.in_place([self._labels.of(rewards) for rewards in row["rollouts"]])
+
+
+class _Block:
+    """Labelled lines on their way out, whose successes are counted for all their steps in one go.
+
+    digits     of each row
+    choices    of each row its line as far as the labels, then of each step what may follow, by its successes
+    """
+
+    def __init__(self) -> None:
+        self.digits: list[bytes] = []
+        self.choices: list[Sequence[bytes]] = []
+
+    def add(self, text: bytes, labels: Labels) -> None:
+        """Add a row: its line as far as the labels, and these."""
+        digits, choices = labels
+        self.digits.append(digits)
+        self.choices.append((text,))
+        self.choices += choices
+
+    @property
+    def rows(self) -> int:
+        return len(self.digits)
+
+    @property
+    def steps(self) -> int:
+        return len(self.choices) - len(self.digits)
+
+    def joined(self) -> bytes:
+        """Return all lines in one piece."""
+        ones = b"".join(self.digits).translate(AS_COMMAS, b"0").split(b",")  # [1000,10] -> "", 1, 1
+        return b"".join(map(getitem, self.choices, map(len, ones)))
 
 
 class _Shape(NamedTuple):
@@ -144,7 +175,7 @@ class _Shape(NamedTuple):
 
     zeros: int  # every second character, where all are 0.0, as one number
     fixed: int  # the bits of it that no 1.0 changes
-    labels_by_wins: list[list[bytes]]  # of each step
+    by_wins: list[list[bytes]]  # of each step, its label as it stands in the line
 
 
 class _StepLabels:
@@ -156,13 +187,15 @@ class _StepLabels:
     def __init__(self, eta: float) -> None:
         self.eta = eta
         self.fewest = self.most = 0
-        self._tables: dict[int, list[bytes]] = {}  # K -> labels of 0 .. K rewards of 1
+        fields: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
+        self._end = b"]," + to_line(fields)[1:]
+        self._tables: dict[tuple[int, bool, bool], list[bytes]] = {}
         self._shapes: dict[bytes, _Shape] = {}
         self._shape_bytes = 0
         self._by_text: dict[bytes, bytes] = {}  # one step's rewards -> its label
         self._decode = msgspec.json.Decoder(list[float]).decode
 
-    def of_json(self, rollouts: bytes) -> list[bytes]:
+    def of_json(self, rollouts: bytes) -> Labels:
         """Return the labels of all steps; ValueError unless `rollouts` is a JSON list of lists of numbers.
 
         In [[1.0,0.0],[1.0]] every second character is a point, or a bracket or comma by a number, and tells
@@ -176,9 +209,16 @@ class _StepLabels:
         if shape is not None:
             digits = rollouts[::2]
             if not (int.from_bytes(digits, "little") ^ shape.zeros) & shape.fixed:
-                wins = digits.translate(None, b"[0]").split(b",")  # [1000,10] -> 1,1
-                return list(map(getitem, shape.labels_by_wins, map(len, wins)))
-        return [self._of_text(rewards) for rewards in _split_lists(rollouts)]
+                return digits, shape.by_wins
+        return self.in_place([self._of_text(rewards) for rewards in _split_lists(rollouts)])
+
+    def in_place(self, labels: Sequence[bytes]) -> Labels:
+        """Return labels as they stand in a line, with what is before the first and after the last."""
+        last = len(labels) - 1
+        return _known([self._placed(label, i == 0, i == last) for i, label in enumerate(labels)])
+
+    def _placed(self, label: bytes, is_first: bool, is_last: bool) -> bytes:
+        return (b',"labels":[' if is_first else b",") + label + (self._end if is_last else b"")
 
     def of(self, rewards: list[float]) -> bytes:
         """Return the label of one step; ValueError if (ER) is not defined."""
@@ -209,14 +249,28 @@ class _StepLabels:
         full = self._shape_bytes + len(zeros) > MAX_SHAPE_BYTES
         if full or max(lengths) > MAX_TABLE_K or zeros[1::2] != key or len(zeros) != len(rollouts):
             return None
-        for k in set(lengths) - self._tables.keys():
-            self._tables[k] = [self.of([1.0] * wins + [0.0] * (k - wins)) for wins in range(k + 1)]
+        last = len(lengths) - 1
+        by_wins = [self._table(k, step == 0, step == last) for step, k in enumerate(lengths)]
         low = int.from_bytes(zeros[::2], "little")
         changed = low ^ int.from_bytes(_alike(b"1.0", lengths)[::2], "little")
         fixed = changed ^ ((1 << 4 * len(zeros) + 4) - 1)
-        shape = self._shapes[key] = _Shape(low, fixed, [self._tables[k] for k in lengths])
+        shape = self._shapes[key] = _Shape(low, fixed, by_wins)
         self._shape_bytes += len(zeros)
         return shape
+
+    def _table(self, k: int, is_first: bool, is_last: bool) -> list[bytes]:
+        """Return the labels of 0 .. k successes in k rollouts, as they stand in a line."""
+        table = self._tables.get((k, is_first, is_last))
+        if table is None:
+            labels = [self.of([1.0] * wins + [0.0] * (k - wins)) for wins in range(k + 1)]
+            table = [self._placed(label, is_first, is_last) for label in labels]
+            self._tables[k, is_first, is_last] = table
+        return table
+
+
+def _known(labels: Sequence[bytes]) -> Labels:
+    """Return labels of which nothing is left to be counted."""
+    return b"[%b]" % (b"," * (len(labels) - 1)), [(label,) for label in labels]
 
 
 def _alike(reward: bytes, lengths: list[int]) -> bytes:

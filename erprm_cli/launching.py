@@ -4,14 +4,17 @@
 
     accelerate launch --config_file FILE --num_processes N -m erprm_cli.launching JOB
 
-whose first process prints the log rows, which are handed on.
+whose first process prints the log rows, which are handed on. Their stdin is a pipe that ends with us: so
+they end too, even if we are killed, and never write beside a run that continues this one.
 """
 
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, replace
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +59,41 @@ def accelerate_config(name: str) -> Path:
     return path
 
 
+def spread_by(config: str | None) -> str | None:
+    """Return what spreads the weights over processes, DEEPSPEED or FSDP; None where each has all of them.
+
+    `config` is what --accelerate-config says; without it, what accelerate has told a process it started.
+    """
+    if config is not None:
+        import yaml  # accelerate reads its configurations with it, JSON too
+
+        try:
+            kind = yaml.safe_load(accelerate_config(config).read_text(encoding="utf-8"))["distributed_type"]
+        except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+            raise UsageError(
+                f"{config} is no configuration of accelerate: no distributed_type; `accelerate config "
+                "--config_file FILE` writes one"
+            ) from None
+        return kind if kind in ("DEEPSPEED", "FSDP") else None
+    kinds = (kind for kind in ("DEEPSPEED", "FSDP") if os.environ.get(f"ACCELERATE_USE_{kind}") == "true")
+    return next(kinds, None)
+
+
+def check_packages(accelerate_config: str | None, lora_rank: int = 0, report_to: str = "none") -> None:
+    """Raise UserError if a package is missing that these settings of a training need, before work is done."""
+    needed = []
+    if lora_rank:
+        needed.append(("peft", "--lora-rank", "'erprm[lora]'"))
+    if report_to != "none":
+        needed.append((report_to, f"--report-to {report_to}", report_to))
+    if spread_by(accelerate_config) == "DEEPSPEED":
+        needed.append(("deepspeed", f"--accelerate-config {accelerate_config}", "deepspeed"))
+    for package, flag, remedy in needed:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:  # a folder of that name is none, as wandb leaves one behind
+            raise UserError(f"{package} is not installed; {flag} needs: pip install {remedy}")
+
+
 def launch(data: "Data", log: "Log", news: News) -> Row:
     """Train on `data` in processes of their own, as data.config asks; return the last log row."""
     import torch
@@ -73,7 +111,7 @@ def launch(data: "Data", log: "Log", news: News) -> Row:
     command += ["--num_processes", str(number), "-m", "erprm_cli.launching", str(job)]
     news.say(f"{number} processes: {' '.join(command[2:])}")
     last: Row | None = None
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -105,8 +143,19 @@ def config_to_job(config: Any) -> Row:
     return asdict(config) | {"output": str(config.output)}
 
 
+def _end_with_stdin() -> None:
+    """End this process when its stdin does."""
+
+    def watch() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Do the share of one process of a launched training."""
+    _end_with_stdin()
     spec: Row = orjson.loads(Path(sys.argv[1]).read_bytes())
     from erprm_cli.policy_training import PolicyData
     from erprm_cli.prm_training import PrmData

@@ -17,6 +17,7 @@ from erprm_cli import models
 from erprm_cli.errors import UserError
 from erprm_cli.jsonl import Row
 from erprm_cli.prm import Tagger, format_of, read_card
+from erprm_cli.prm_loading import adapter_settings, merge_adapters
 from erprm_cli.prm_training import model_card
 from erprm_cli.training import write_folder
 
@@ -63,21 +64,16 @@ def export_prm(
 
 def load_merged(name: str, dtype: str, **where: Any) -> Any:
     """Load a language model in the number type it is saved in, or in `dtype`; adapters become part of it."""
-    path = models.resolve(name)
-    how = where | {"dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
+    path, revision = models.resolve(name), where.pop("revision", None)
+    how = where | {"dtype": dtype if dtype == "auto" else getattr(torch, dtype), "use_safetensors": True}
     with models.explained(name):
-        if not (Path(path) / "adapter_config.json").exists():
-            return AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, **how).eval()
-        try:
-            from peft import AutoPeftModelForCausalLM
-        except ModuleNotFoundError:
-            raise UserError(f"{name} holds adapters; peft merges them: pip install 'erprm[lora]'") from None
-        if not (Path(path) / "adapter_model.safetensors").exists():  # peft would read a pickle in its place
-            raise UserError(
-                f"{name} has no adapter_model.safetensors; adapters that are pickled are not read"
-            )
-        adapted = AutoPeftModelForCausalLM.from_pretrained(path, use_safetensors=True, **how)
-        return adapted.merge_and_unload().eval()
+        adapters = adapter_settings(path, revision)
+        if adapters is None:
+            return AutoModelForCausalLM.from_pretrained(path, revision=revision, **how).eval()
+    base = adapters["base_model_name_or_path"]
+    with models.explained(base):
+        model = AutoModelForCausalLM.from_pretrained(base, revision=adapters.get("revision"), **how)
+    return merge_adapters(model, name, revision)[0].eval()
 
 
 def as_head(model: Any, good: int, bad: int) -> Any:

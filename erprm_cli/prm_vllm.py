@@ -14,6 +14,7 @@ from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.jsonl import Row
 from erprm_cli.prm import Scorer, Tagged
+from erprm_cli.prm_loading import adapter_settings
 
 # What some architectures do to logits after the output layer, and vLLM's classifier does not.
 AFTERTHOUGHTS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -43,6 +44,11 @@ class VllmScorer(Scorer):
 
         if self.form.kind != "token":
             raise UsageError(f"--engine vllm scores by two tokens; {self.form.name} takes transformers")
+        if adapter_settings(models.resolve(self.name), self.config.revision) is not None:
+            raise UsageError(
+                f"{self.name} holds adapters: --engine transformers merges them, or once for all "
+                "`erprm export --kind token`"
+            )
         model = AutoConfig.from_pretrained(
             models.resolve(self.name),
             revision=self.config.revision,

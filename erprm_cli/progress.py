@@ -4,12 +4,18 @@ On a terminal the progress is one line that redraws itself; in a log it is a pla
 `LOG_INTERVAL_S` seconds; with -q there is none. Errors are not news: they are raised.
 """
 
+import shutil
 import sys
 import time
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-from erprm_cli.terminal import visible
+from erprm_cli.terminal import rendered, visible, wants_colour
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LOG_WIDTH = 10_000  # columns: no table is folded
 LOG_INTERVAL_S = 30.0
 REDRAW_INTERVAL_S = 0.2
 
@@ -41,11 +47,13 @@ class News:
             self._clear()
             print(f"erprm {self.command}: {visible(message)}", file=sys.stderr, flush=True)
 
-    def show(self, text: str) -> None:
-        """Print a table or a drawing as it is, unless -q."""
+    def show(self, drawing: "RenderableType") -> None:
+        """Print a table or a drawing, unless -q: coloured and folded on a terminal, plain in a log."""
         if not self.quiet:
             self._clear()
-            print(text, file=sys.stderr, flush=True)
+            width = shutil.get_terminal_size().columns if self._on_terminal else LOG_WIDTH
+            text = rendered(drawing, width, colour=self._on_terminal and wants_colour())
+            print(text, end="", file=sys.stderr, flush=True)
 
     def warn(self, message: str) -> None:
         """Print a warning, even with -q: it tells of something counted, left out or doubtful."""

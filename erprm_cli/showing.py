@@ -11,19 +11,22 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
 from erprm_cli import records
 from erprm_cli.errors import RowError
 from erprm_cli.jsonl import Row
-from erprm_cli.terminal import one_line, visible
+from erprm_cli.terminal import one_line, rendered, visible
 
-BOLD, DIM, GREEN, RED = "1", "2", "32", "31"
-SHADES = ("31", "38;5;208", "33", "38;5;148", "32")  # for a value in five equal parts of [0, 1]
+SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # of a value in five equal parts of [0, 1]
 PLAUSIBLE = 0.5
 
 
@@ -96,24 +99,21 @@ def _first(values: Sequence[float], is_bad: Callable[[float], bool], mark: str) 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How rows are shown: `width` in columns, and whether escape sequences colour them."""
+    """How rows are shown: `width` in columns, and whether in colours."""
 
     width: int = 80
     colour: bool = False
 
-    def paint(self, text: str, *codes: str) -> str:
-        return f"\x1b[{';'.join(codes)}m{text}\x1b[0m" if self.colour and codes else text
-
     def show(self, row: Row) -> str:
         """Return a checked row as text that ends with an empty line."""
-        lines = [self._heading(row), *self._wrapped(row["problem"], "", ""), ""]
+        parts: list[RenderableType] = [self._heading(row), Text(visible(row["problem"])), ""]
         if row.get("steps") is not None:
-            lines += [*self._steps(row), ""]
+            parts += [_steps(row), ""]
         if verdict := self._verdict(row):
-            lines += [verdict, ""]
-        return "\n".join(lines) + "\n"
+            parts += [verdict, ""]
+        return rendered(Group(*parts), self.width, self.colour)
 
-    def _heading(self, row: Row) -> str:
+    def _heading(self, row: Row) -> Text:
         words = [one_line(str(row.get("id", "")), self.width // 2)]
         if row.get("sample") is not None:
             words.append(f"sample {row['sample']}")
@@ -121,69 +121,52 @@ class Look:
             if isinstance(row.get(name), str):
                 words.append(one_line(row[name], self.width // 4))
         title = f"── {', '.join(filter(None, words))} "
-        return self.paint(title + "─" * (self.width - len(title)), BOLD)
+        return Text(title + "─" * (self.width - cell_len(title)), "bold")
 
-    def _steps(self, row: Row) -> Iterator[str]:
-        found = columns(row)
-        mark_of = marks(row)
-        rows = [[column.name, *column.cells] for column in (Column("", _numbers(row["steps"]), []), *found)]
-        widths = [max(map(len, cells)) for cells in rows]
-        if found:
-            yield self.paint("  " + "  ".join(c[0].rjust(w) for c, w in zip(rows, widths, strict=True)), DIM)
-        indent = 2 + sum(width + 2 for width in widths)
-        for index, step in enumerate(row["steps"]):
-            mark = mark_of.get(index, " ")
-            painted = self.paint(mark, BOLD, RED) if mark != " " else mark
-            cells = [self.paint(rows[0][1 + index].rjust(widths[0]), DIM)]
-            for column, texts, width in zip(found, rows[1:], widths[1:], strict=True):
-                cells.append(self.paint(texts[1 + index].rjust(width), shade(column.values[index])))
-            first, *rest = self._wrapped(step, " " * indent, " " * indent)
-            colours = [shade(found[0].values[index])] if found else [RED] if mark != " " else []
-            yield f"{painted} {'  '.join(cells)}  {self.paint(first[indent:], *colours)}"
-            for line in rest:
-                yield " " * indent + self.paint(line[indent:], *colours)
-
-    def _verdict(self, row: Row) -> str:
+    def _verdict(self, row: Row) -> Text:
         """Return what is known of the whole row: gold, prediction, right or wrong, and what chose it."""
         words = []
         for title, name in (("gold", "answer"), ("prediction", "prediction")):
             if row.get(name) is not None:
-                words.append(f"{title} {one_line(str(row[name]), self.width // 3)}")
+                words.append(Text(f"{title} {one_line(str(row[name]), self.width // 3)}"))
         right = _is_right(row)
         if right is not None:
-            words.append(self.paint("right" if right else "wrong", BOLD, GREEN if right else RED))
+            words.append(Text("right", "bold green") if right else Text("wrong", "bold red"))
         if row.get("finish_reason") == "length":
-            words.append("cut off")
+            words.append(Text("cut off"))
         if isinstance(row.get("score"), int | float) and "aggregate" in row:
-            words.append(f"best of {row.get('n')} by {row['aggregate']}: {row['score']:.2f}")
+            words.append(Text(f"best of {row.get('n')} by {row['aggregate']}: {row['score']:.2f}"))
         for title, name in (("PRM", "prm"), ("eta", "eta"), ("estimator", "estimator")):
             if row.get(name) is not None:
-                words.append(f"{title} {one_line(str(row[name]), self.width // 3)}")
-        return ", ".join(words)
+                words.append(Text(f"{title} {one_line(str(row[name]), self.width // 3)}"))
+        return Text(", ").join(words)
 
-    def _wrapped(self, text: str, first: str, rest: str) -> list[str]:
-        """Return model text in lines of at most `width`; its own line breaks stay."""
-        width = max(self.width, len(rest) + 20)
-        lines: list[str] = []
-        for line in visible(text).expandtabs(4).split("\n"):
-            indent = rest if lines else first
-            lines += textwrap.wrap(
-                line, width, initial_indent=indent, subsequent_indent=rest, break_on_hyphens=False
-            ) or [indent]
-        return lines
+
+def _steps(row: Row) -> Table:
+    """Return a line for each step: its mark and number, what each stage said of it, its text."""
+    found, mark_of = columns(row), marks(row)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(found), header_style="dim")
+    table.add_column(no_wrap=True)
+    for column in found:
+        table.add_column(column.name, justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    digits = len(str(len(row["steps"])))
+    for index, step in enumerate(row["steps"]):
+        mark = mark_of.get(index, " ")
+        number = Text.assemble((mark, "bold red"), " ", (f"{index + 1:{digits}}", "dim"))
+        cells = [Text(column.cells[index], shade(column.values[index])) for column in found]
+        colour = shade(found[0].values[index]) if found else "red" if mark != " " else ""
+        table.add_row(number, *cells, Text(visible(step), colour))
+    return table
 
 
 def shade(value: float) -> str:
     """Return the colour of a value: red at 0, green at 1.
 
     >>> [shade(value) for value in (0.0, 0.5, 1.0)]
-    ['31', '33', '32']
+    ['red', 'yellow', 'green']
     """
     return SHADES[min(max(int(value * len(SHADES)), 0), len(SHADES) - 1)]
-
-
-def _numbers(steps: Sequence[str]) -> list[str]:
-    return [str(number) for number in range(1, len(steps) + 1)]
 
 
 def _is_right(row: Row) -> bool | None:

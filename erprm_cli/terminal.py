@@ -1,13 +1,19 @@
-r"""Text of a model or a row, made safe to show: nothing in it moves the cursor, reorders letters or hides.
+r"""What is printed for people: text made safe, and tables and colours by rich.
 
-Rows keep their text exactly; only what is printed for people passes here.
+In the text of a model or a row nothing moves the cursor, reorders letters, hides or is markup. Rows keep
+their text exactly; only what is shown passes here.
 
->>> plain("\x1b[2J\x1b[31mred\x1b[0m and \u202eback\u202c [b]bold[/b], [0, 1]")
-'red and back [ b]bold[ /b], [0, 1]'
+>>> visible("\x1b[2J\x1b[31mred\x1b[0m and \u202eback\u202c [b]bold[/b], [0, 1]")
+'red and back [b]bold[/b], [0, 1]'
 """
 
+import os
 import re
+from typing import TYPE_CHECKING
 from unicodedata import category
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
@@ -16,8 +22,8 @@ ESCAPES = re.compile(
     r"|\x1b[ -/]*[0-~]?"
 )
 NEWLINES = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
+LAST_BLANKS = re.compile(r" +(?=(?: |\x1b\[[\d;]*m)*$)", re.MULTILINE)  # colours may end after them
 HIDDEN = {"Cc", "Cf", "Cs"}  # controls; format characters, as the bidirectional ones; lone surrogates
-MARKUP = re.compile(r"\[(?=[a-z#/@])")  # where rich sees a tag begin
 
 
 def visible(text: str) -> str:
@@ -31,12 +37,32 @@ def visible(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or category(c) not in HIDDEN)
 
 
-def plain(text: str) -> str:
-    """Return `visible` text in which rich finds no markup either: `[b]` becomes `[ b]`."""
-    return MARKUP.sub("[ ", visible(text))
-
-
 def one_line(text: str, width: int = 60) -> str:
     """Return the beginning of `visible` text in one line of at most `width` characters, to be quoted."""
     line = " ".join(visible(text[: 4 * width]).split())
     return line if len(line) <= width and len(text) <= 4 * width else line[: width - 3] + "..."
+
+
+def wants_colour() -> bool:
+    """Whether the terminal, if there is one, may be coloured (no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def rendered(drawing: "RenderableType", width: int, colour: bool) -> str:
+    """Return what rich draws of tables and text, in lines of at most `width` columns, no blanks at their end.
+
+    Text is taken as it is: markup in it means nothing. Without `colour` there are no escape sequences.
+    """
+    from rich.console import Console  # here, as most of what a shell runs draws nothing
+
+    console = Console(
+        width=width,
+        force_terminal=colour,
+        color_system="256" if colour else None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+    with console.capture() as captured:
+        console.print(drawing)
+    return LAST_BLANKS.sub("", captured.get())

@@ -33,7 +33,7 @@ from erprm_cli import __version__, models
 from erprm_cli.data_formats import ForeignRows
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.jsonl import BadRows, Row, read_rows, to_line
-from erprm_cli.launching import Silence, is_main, world_size
+from erprm_cli.launching import Silence, check_packages, is_main, world_size
 from erprm_cli.prm import CARD, max_positions, output_at
 from erprm_cli.progress import News
 from erprm_cli.training_data import Cut, Example, Examples, ExampleWriter, StepLoader, file_hash
@@ -101,6 +101,9 @@ class Data:
         """Load the tokenizer of the base, find the longest sequence; UserError if the output is taken."""
         where: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         self.config = config
+        check_packages(config.accelerate_config, config.lora_rank, config.report_to)
+        if config.optim not in optimizers():
+            raise UsageError(f"no optimizer {config.optim!r}; there are {', '.join(optimizers())}")
         finished(config, self.settings)
         self.tokenizer = models.load_tokenizer(config.base, **where)
         with models.explained(config.base):
@@ -311,10 +314,8 @@ class Data:
 
 def add_lora(model: Any, config: TrainingConfig) -> Any:
     """Return the model with low-rank adapters on all linear layers but the output layer (peft)."""
-    try:
-        from peft import LoraConfig, TaskType, get_peft_model
-    except ModuleNotFoundError:
-        raise UserError("peft is not installed; --lora-rank needs: pip install 'erprm[lora]'") from None
+    from peft import LoraConfig, TaskType, get_peft_model
+
     is_head = model.get_output_embeddings() is None
     adapters = LoraConfig(
         r=config.lora_rank,
@@ -323,8 +324,12 @@ def add_lora(model: Any, config: TrainingConfig) -> Any:
         task_type=TaskType.TOKEN_CLS if is_head else TaskType.CAUSAL_LM,
         exclude_modules=["score"] if is_head else None,
         modules_to_save=["score"] if is_head else None,
+        revision=config.revision,
     )
     adapted = get_peft_model(model, adapters)
+    base = Path(models.resolve(config.base))
+    if base.is_dir():  # the adapters may be read from another directory
+        adapters.base_model_name_or_path = str(base.absolute())
     if config.gradient_checkpointing:
         adapted.enable_input_require_grads()
     return adapted
@@ -349,8 +354,6 @@ def train(data: Data, log: Log, news: News) -> Row:
         from erprm_cli.launching import launch
 
         return launch(data, log, news)
-    if config.optim not in optimizers():
-        raise UsageError(f"no optimizer {config.optim!r}; there are {', '.join(optimizers())}")
     run = run_folder(config.output)
     if is_main():
         begin_run(run, settings, config.overwrite)
@@ -383,10 +386,6 @@ def fit(data: Data, settings: Row, run: Path, log: Log, news: News) -> Row:
         torch.distributed.barrier()  # all have looked before the draft of a checkpoint is begun
     begin = time.monotonic()
     trainer = _Trainer(model, arguments, data, run, log)
-    if config.merge_lora and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
-        raise UsageError(
-            "--merge-lora needs whole weights; save adapters, `erprm export --kind token` merges them"
-        )
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - begin
     examples = data.examples()
@@ -418,7 +417,7 @@ def trainer_arguments(config: TrainingConfig) -> TrainingArguments:
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
         weight_decay=config.weight_decay,
-        optim=config.optim if config.optim in optimizers() else "adamw_torch_fused",
+        optim=config.optim,
         seed=config.seed,
         bf16=on_gpu and torch.cuda.is_bf16_supported() if config.bf16 is None else config.bf16,
         use_cpu=not on_gpu,
@@ -718,9 +717,33 @@ def save(trainer: Trainer, data: Data, card: Row, readme: str) -> None:
         model = accelerator.unwrap_model(trainer.model_wrapped)
         model.config.use_cache = True
         if data.config.merge_lora:
-            model = model.merge_and_unload()
+            if state is None:
+                model = model.merge_and_unload()
+            else:
+                model, state = model.get_base_model(), merged_state(model, state)
         write_folder(data.config.output, model, data.tokenizer, card, readme, state)
     accelerator.wait_for_everyone()
+
+
+def merged_state(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the base's weights with the adapters added, from the gathered weights of a peft model.
+
+    `model` itself, whose weights are spread, tells the adapters' scale only.
+    """
+    merged = {}
+    for name, weight in state.items():
+        name = name.removeprefix("base_model.model.")
+        owner, found, rest = name.partition(".base_layer.")
+        if found and rest == "weight":
+            low, high = (
+                state[f"base_model.model.{owner}.lora_{part}.default.weight"].float() for part in "AB"
+            )
+            layer = model.get_base_model().get_submodule(owner)
+            delta = layer.scaling["default"] * (high @ low)
+            weight = (weight.float() + (delta.T if layer.fan_in_fan_out else delta)).to(weight.dtype)
+        if ".lora_" not in name and ".original_module." not in name:
+            merged[name.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")] = weight
+    return merged
 
 
 def settings_table(settings: Row) -> str:

@@ -63,8 +63,10 @@ def on_terminal(*args: object, stdin: str) -> str:
 
 
 def plain_lines(shown: str) -> str:
-    """Return what was shown without our own progress line."""
-    return shown.replace("\r\x1b[K", "").replace("\r\n", "\n")
+    """Return what was shown without our own progress line and the bold headings of our tables."""
+    for ours in ("\r\x1b[K", "\x1b[1m", "\x1b[0m"):
+        shown = shown.replace(ours, "")
+    return shown.replace("\r\n", "\n")
 
 
 def hostile_rows(field: str) -> str:

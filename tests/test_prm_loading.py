@@ -1,14 +1,18 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForTokenClassification
 
 from erprm_cli.errors import UserError
 from erprm_cli.prm import Scorer
 from erprm_cli.prm_loading import weight_names
+from erprm_cli.prm_training import PrmTrainingConfig, train_prm
 from tests.tiny_models import make_model, make_tokenizer, save_model, solution_rows
 
 
@@ -70,3 +74,49 @@ def test_an_architecture_without_a_head_of_its_own_is_refused(tmp_path: Path) ->
     save_model(tmp_path, kind="cohere")
     with pytest.raises(UserError, match="is a cohere, of which transformers has no token classification"):
         Scorer(str(tmp_path), form="trl")
+
+
+@pytest.fixture(scope="module")
+def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a head PRM that is adapters of a base in another folder."""
+    pytest.importorskip("peft")
+    folder = tmp_path_factory.mktemp("adapters")
+    base = save_model(folder / "base")
+    config = PrmTrainingConfig(str(base), folder / "prm", kind="head", lora_rank=4, lr=1e-2, batch_size=8)
+    train_prm(solution_rows(32, labels=True), config, lambda row: None)
+    return folder / "prm"
+
+
+def test_adapters_are_read_from_any_directory_and_their_head_in_float32(
+    adapters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exact = [row["scores"] for row in Scorer(str(adapters)).score(solution_rows(8))]
+    rounded = Scorer(str(adapters), dtype="bfloat16")
+    assert {weight.dtype for weight in rounded.model.score.parameters()} == {torch.float32}
+    for row, scores in zip(rounded.score(solution_rows(8)), exact, strict=True):
+        assert row["scores"] == pytest.approx(scores, abs=0.05)
+
+
+def test_adapters_that_lack_a_weight_are_refused(adapters: Path, tmp_path: Path) -> None:
+    for lost in ("layers.1.mlp.up_proj.lora_B", "score"):
+        folder = tmp_path / lost
+        shutil.copytree(adapters, folder)
+        kept = {
+            name: weight
+            for name, weight in load_file(folder / "adapter_model.safetensors").items()
+            if lost not in name
+        }
+        save_file(kept, folder / "adapter_model.safetensors")
+        with pytest.raises(UserError, match=f"adapter_model.safetensors has no .*{lost}"):
+            Scorer(str(folder))
+
+
+def test_a_base_that_is_gone_is_named(adapters: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "prm"
+    shutil.copytree(adapters, folder)
+    settings = orjson.loads((folder / "adapter_config.json").read_bytes())
+    settings["base_model_name_or_path"] = str(tmp_path / "gone")
+    (folder / "adapter_config.json").write_bytes(orjson.dumps(settings))
+    with pytest.raises(UserError, match="cannot load the model '.*gone'"):
+        Scorer(str(folder))

@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from erprm_cli.errors import RowError
 from erprm_cli.showing import Look, check, marks
@@ -42,7 +43,7 @@ def test_every_stage_adds_what_it_knows() -> None:
         "gold 7, prediction 8, wrong",
         "",
     ]
-    assert lines(CHOICE)[3:] == [
+    assert lines(CHOICE, width=100)[3:] == [
         "     label  k/K  score",
         "? 1   0.72  2/4   0.40  Step 1: a.",
         "✗ 2   0.00  0/4   0.60  Step 2: b.",
@@ -112,6 +113,14 @@ def test_long_steps_are_wrapped_under_their_beginning(width: int) -> None:
     assert all(len(line) <= width for line in shown)
     assert all(line.startswith(" " * 12) for line in shown[1:])
     assert "".join(shown).split()[2:] == step.split()
+
+
+def test_wide_letters_take_two_columns() -> None:
+    step = "第一步：小红有三个苹果，又买了五个，所以一共有八个苹果。" * 4
+    row = PROBLEM | {"sample": 0, "solution": step, "steps": [step], "scores": [0.9]}
+    shown = lines(row, width=40)
+    assert max(map(cell_len, shown)) == 40
+    assert "".join(shown).replace(" ", "").endswith(f"0.90{step}gold7")
 
 
 @pytest.mark.parametrize(

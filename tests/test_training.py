@@ -4,6 +4,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from erprm_cli import launching
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.launching import accelerate_config
+from erprm_cli.launching import accelerate_config, check_packages, spread_by
 from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.policy_training import PolicyTrainingConfig, train_policy
-from erprm_cli.prm_training import PrmTrainingConfig, train_prm
+from erprm_cli.prm_training import PrmData, PrmTrainingConfig, train_prm
 from erprm_cli.progress import News
 from erprm_cli.training import checkpoints, run_folder
 from tests.tiny_models import save_model, solution_rows
@@ -160,15 +163,41 @@ def test_a_killed_process_continues(base: str, rows_file: Path, tmp_path: Path, 
     assert_equal_bits(tmp_path / "prm", unbroken[0])
 
 
-@pytest.mark.parametrize("how", ["multi-cpu", "fsdp2"])
-def test_two_processes_train_as_one(
-    base: str, rows_file: Path, tmp_path: Path, unbroken: tuple[Path, list[dict[str, Any]]], how: str
+@pytest.fixture(scope="module")
+def zero3_on_cpu(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the shipped configuration, changed as a CPU needs it."""
+    text = accelerate_config("zero3").read_text()
+    for before, after in (("use_cpu: false", "use_cpu: true"), ("bf16", "'no'")):
+        assert before in text
+        text = text.replace(before, after)
+    path = tmp_path_factory.mktemp("accelerate") / "zero3.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def fsdp2_on_cpu(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("accelerate") / "fsdp2.yaml"
+    path.write_text(FSDP2_ON_CPU)
+    return str(path)
+
+
+@pytest.mark.parametrize("how", ["multi-cpu", "fsdp2", "zero3"])
+def test_two_processes_train_as_one_and_continue_when_killed(
+    base: str,
+    rows_file: Path,
+    tmp_path: Path,
+    unbroken: tuple[Path, list[dict[str, Any]]],
+    how: str,
+    fsdp2_on_cpu: str,
+    zero3_on_cpu: str,
 ) -> None:
-    (tmp_path / "fsdp2.yaml").write_text(FSDP2_ON_CPU)
-    config = how if how == "multi-cpu" else str(tmp_path / "fsdp2.yaml")
+    if how == "zero3":
+        pytest.importorskip("deepspeed")
+    config = {"multi-cpu": how, "fsdp2": fsdp2_on_cpu, "zero3": zero3_on_cpu}[how]
     command = [sys.executable, "-m", "erprm_cli", "train", *flags(base, rows_file, tmp_path / "prm")]
-    more = ["--num-processes", "2", "--accelerate-config", config]
-    done = subprocess.run([*command, *more], capture_output=True, text=True)
+    command += ["--num-processes", "2", "--accelerate-config", config]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     log = [orjson.loads(line) for line in done.stdout.splitlines()]
     expected = {row["step"]: row for row in unbroken[1]}
@@ -181,6 +210,54 @@ def test_two_processes_train_as_one(
     assert ours.keys() == theirs.keys()
     for name in ours:
         assert torch.allclose(ours[name], theirs[name], atol=2e-3), name
+    if how == "multi-cpu":  # what it would show is shown by the others
+        return
+
+    command[command.index("-o") + 1] = str(tmp_path / "again")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not checkpoints(run_folder(tmp_path / "again")):
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    wait_for_the_end_of(run_folder(tmp_path / "again") / "job.json")
+    assert not (tmp_path / "again").exists()
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "continuing from" in done.stderr, done.stderr
+    assert_equal_bits(tmp_path / "again", tmp_path / "prm")
+
+
+def wait_for_the_end_of(job: Path) -> None:
+    """Wait until no process works on `job`: they end with the command that started them."""
+    if not Path("/proc/self/cmdline").exists():
+        time.sleep(2)
+        return
+    deadline = time.monotonic() + 5
+    while working(job):
+        assert time.monotonic() < deadline, "a process outlives the command"
+        time.sleep(0.05)
+
+
+def working(job: Path) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found.append(path.read_text())
+    return [command for command in found if str(job) in command]
+
+
+def test_adapters_are_merged_where_weights_are_spread(
+    base: str, rows_file: Path, tmp_path: Path, fsdp2_on_cpu: str
+) -> None:
+    pytest.importorskip("peft")
+    settings: dict[str, Any] = {"kind": "head", "lora_rank": 4, "merge_lora": True}
+    run(base, tmp_path / "one", **settings)
+    run(base, tmp_path / "two", num_processes=2, accelerate_config=fsdp2_on_cpu, **settings)
+    ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.allclose(ours[name], theirs[name], atol=2e-3), name
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(ours[name], weights(Path(base))[name])
 
 
 def test_accelerate_starts_the_module_itself(
@@ -216,3 +293,50 @@ def test_an_unknown_accelerate_configuration_lists_the_known_ones() -> None:
 def test_an_unknown_optimizer_is_refused(base: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no optimizer 'adam9000'; there are adamw_torch"):
         run(base, tmp_path / "prm", optim="adam9000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"report_to": "tensorboard"}, "tensorboard is not installed; --report-to tensorboard needs: pip"),
+        ({"report_to": "wandb"}, "wandb is not installed; --report-to wandb needs: pip install wandb"),
+        (
+            {"report_to": "trackio"},
+            "trackio is not installed; --report-to trackio needs: pip install trackio",
+        ),
+        ({"accelerate_config": "zero3"}, "deepspeed is not installed; --accelerate-config zero3 needs: pip"),
+        ({"lora_rank": 4}, r"peft is not installed; --lora-rank needs: pip install 'erprm\[lora\]'"),
+    ],
+)
+def test_a_missing_package_is_told_of_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str
+) -> None:
+    monkeypatch.setattr(launching, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=reason):
+        PrmData(PrmTrainingConfig(base=str(tmp_path / "no-model"), output=tmp_path / "prm", **changes))
+
+
+def test_a_folder_named_as_a_package_is_not_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trackio").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    if find_spec("trackio") is None or find_spec("trackio").origin is None:  # type: ignore[union-attr]
+        with pytest.raises(UserError, match="trackio is not installed"):
+            check_packages(None, report_to="trackio")
+
+
+@pytest.mark.parametrize("name", ["fsdp2", "multi-cpu", "multi-gpu", "zero2", "zero3"])
+def test_accelerate_reads_the_shipped_configurations(name: str) -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    loaded = load_config_from_file(str(accelerate_config(name)))
+    spread = {"fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}.get(name)
+    assert spread_by(name) == spread
+    assert loaded.distributed_type == (spread or "MULTI_GPU")
+
+
+def test_a_file_that_is_no_configuration_of_accelerate_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.yaml").write_text("- buy milk\n")
+    with pytest.raises(UsageError, match="notes.yaml is no configuration of accelerate"):
+        spread_by(str(tmp_path / "notes.yaml"))

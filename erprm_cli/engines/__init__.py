@@ -4,7 +4,6 @@ An engine keeps itself full: it draws from the iterator of requests whenever it 
 at once, and yields each completion when it is done.
 """
 
-import hashlib
 import re
 import sys
 from collections.abc import Hashable, Iterable, Iterator
@@ -123,8 +122,10 @@ def generate(engine: Engine, requests: Iterable[Request], params: SamplingParams
 
 def derive_seed(*parts: object) -> int:
     """Return a 63-bit seed that depends on every part and on nothing else (not on Python's hash seed)."""
+    from hashlib import sha256  # here, as OpenSSL takes its time to load and --help needs no seed
+
     text = "\x1f".join(map(str, parts)).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+    return int.from_bytes(sha256(text).digest()[:8], "big") >> 1
 
 
 def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
