@@ -52,7 +52,7 @@ def score(
     from erprm_cli import records
     from erprm_cli.data_formats import ForeignRows
     from erprm_cli.sharding import choose_shard
-    from erprm_cli.streams import peek
+    from erprm_cli.streams import peek, unique
 
     share = choose_shard(shard, News("score", quiet))
     settings = {
@@ -84,9 +84,11 @@ def score(
             news.say(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 
+        check = unique(records.solution, "id", "sample")  # a second one would be missing after a stop
+
         def encoded(row: Row) -> "tuple[Row, Tagged] | None":
             nonlocal left_alone
-            records.solution(row)
+            check(row)
             if row["id"] not in share:
                 return None
             if (row["id"], row["sample"]) in done:

@@ -110,6 +110,8 @@ def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, se
         raise UserError(f"{name} holds adapters; peft merges them: pip install 'erprm[lora]'") from None
     path = models.resolve(name)
     own = weight_names(path, revision, "adapter_model.safetensors")
+    if not own:  # peft would read a pickle in its place
+        raise UserError(f"{name} has no adapter_model.safetensors; adapters that are pickled are not read")
     try:
         with models.explained(name):
             adapted = PeftModel.from_pretrained(model, path, revision=revision)

@@ -45,7 +45,7 @@ def sample_solutions(
 
     Problems are read when the engine has room. A solution depends on the seed, the problem's id and the
     sample's number alone, so neither a kill in between nor the other problems change it. Their order is that
-    in which the engine finishes them, also where a verdict takes long and others overtake it.
+    in which the engine finishes them: behind a verdict that takes long, at most MAX_UNGRADED wait.
     """
     waiting: dict[str, Row] = {}
     open_samples: dict[str, int] = {}

@@ -557,6 +557,15 @@ def test_closing_does_not_wait_for_what_is_under_way() -> None:
     assert grader.unknown == 0
 
 
+def test_a_worker_has_a_cap_on_its_memory() -> None:
+    before = set(workers(os.getpid()))
+    with Grader() as grader:
+        assert grader.equal("x+1", "1+x")
+        (worker,) = set(workers(os.getpid())) - before
+        limits = Path(f"/proc/{worker}/limits").read_text()
+    assert re.search(rf"Max address space +{answer_workers.MEMORY_LIMIT_BYTES} ", limits)
+
+
 def scripted_worker(body: str) -> Worker:
     """A worker that is ready and then does something else than compare."""
     begin = "import socket, time; channel = socket.socket(fileno=0); channel.send(b'r'); channel.recv(999); "

@@ -255,6 +255,24 @@ def test_a_second_run_in_a_run_directory_is_refused(model: str, tmp_path: Path) 
     assert "writes it too" in str(done.exception)
 
 
+@pytest.mark.parametrize("command", ["sample", "rollout", "score"])
+def test_an_input_that_is_reordered_and_extended_is_continued(
+    command: str, model: str, tmp_path: Path, scripted: None
+) -> None:
+    good = [GOOD[command] | {"id": str(number)} for number in range(6)]
+    given = ("-q", *words(command, model), *(("--batch-tokens", 1) if command == "score" else ()))
+    source = rows.write(tmp_path / "in.jsonl", good[:3])
+    assert erprm(command, source, *given, "-o", tmp_path / "out.jsonl").exit_code == 0
+    kept = (tmp_path / "out.jsonl").read_bytes()
+    rows.write(source, good[::-1])
+    for name in ("out.jsonl", "whole.jsonl"):
+        assert erprm(command, source, *given, "-o", tmp_path / name).exit_code == 0
+    ours, whole = ((tmp_path / name).read_bytes() for name in ("out.jsonl", "whole.jsonl"))
+    assert ours.startswith(kept)
+    assert sorted(ours.splitlines()) == sorted(whole.splitlines())
+    assert ours.count(b"\n") == 6
+
+
 # Engines
 
 
@@ -349,6 +367,31 @@ def test_an_engine_that_fails_loses_nothing(
     )
     assert len(ours) == (12 if command == "sample" else 4)
     assert ours == whole
+
+
+class Hostile(ScriptedEngine):
+    """An engine whose every answer is a tower of powers."""
+
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+        for one in super().generate(requests, params):
+            yield Completion(one.key, one.index, f"The answer is: 9^{{9^{{9^{one.index}}}}}", 9, "stop")
+
+
+@pytest.mark.parametrize("command", ["sample", "rollout"])
+def test_answers_without_a_verdict_are_counted_and_listed(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "open_engine", lambda *_: Hostile(pause_s=0.0))
+    size = "-n" if command == "sample" else "-k"
+    done = erprm(command, size, 3, "--errors", tmp_path / "bad.jsonl", stdin=json.dumps(GOOD[command]))
+    assert done.exit_code == 0, done.exception
+    assert "3 answers unknown (no verdict in time, graded 0)" in done.stderr
+    row = json.loads(done.stdout.splitlines()[0])
+    assert (row["reward"] if command == "sample" else sum(row["rollouts"][0])) == 0.0
+    listed = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_bytes().splitlines()]
+    assert {one["place"] for one in listed} == {"answers"}
+    found = sorted(json.loads(one["line"])["prediction"] for one in listed)
+    assert found == [f"9^{{9^{{9^{index}}}}}" for index in range(3)]
 
 
 def test_a_journal_left_by_a_kill_at_the_very_end_goes(tmp_path: Path, scripted: None) -> None:

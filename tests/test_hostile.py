@@ -62,6 +62,13 @@ def on_terminal(*args: object, stdin: str) -> str:
     return shown.decode()
 
 
+def plain_lines(shown: str) -> str:
+    """Return what was shown without our own progress line and the bold headings of our tables."""
+    for ours in ("\r\x1b[K", "\x1b[1m", "\x1b[0m"):
+        shown = shown.replace(ours, "")
+    return shown.replace("\r\n", "\n")
+
+
 def hostile_rows(field: str) -> str:
     """Return rows whose `field` (of any type) is a payload: twice the same, a bad one, and one cut short."""
     kind = type(SCORED[field])
@@ -78,9 +85,33 @@ def test_no_field_reaches_the_terminal_raw(field: str, tmp_path: Path) -> None:
     shown += on_terminal("bon", stdin=hostile_rows(field))
     assert "erprm: " in shown
     assert "Traceback" not in shown
-    rest = shown.replace("\r\x1b[K", "").replace("\r\n", "\n")  # our own progress line
-    rest = rest.replace("\x1b[1m", "").replace("\x1b[0m", "")  # and bold headings of tables
-    assert not {c for c in rest if not c.isprintable()} - {"\n"}
+    assert not {c for c in plain_lines(shown) if not c.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["label"],
+        ["convert", "--to", "trl", "--threshold", "0.5"],
+        ["convert", "--to", "er-prm"],
+        ["calibrate"],
+        ["processbench"],
+        ["show"],
+    ],
+    ids=" ".join,
+)
+def test_no_command_shows_a_field_raw(command: list[str], tmp_path: Path) -> None:
+    """Each field in turn holds a payload, of the right type and of a wrong one."""
+    good = SCORED | {"rollouts": [[1.0]], "labels": [0.5], "label": 0, "generator": "g", "eta": 2.0}
+    values: list[tuple[str, Any]] = [(name, PAYLOAD) for name in good]
+    values += [(name, [PAYLOAD]) for name in good] + [(name, {PAYLOAD: 1}) for name in good]
+    rows = [good, *(good | {name: value} for name, value in values), {PAYLOAD: 1}]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    shown = on_terminal(*command, "--errors", tmp_path / "bad.jsonl", stdin=lines)
+    shown += on_terminal(*command, stdin=json.dumps(good | {"steps": {PAYLOAD: 1}, "problem": PAYLOAD}))
+    assert "erprm: " in shown
+    assert "Traceback" not in shown
+    assert not {c for c in plain_lines(shown) if not c.isprintable()} - {"\n"}
 
 
 def test_rows_keep_their_text_exactly(shell: Run, tmp_path: Path) -> None:
@@ -101,6 +132,28 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pickled weights can run code"):
         load_causal_lm(str(folder), dtype="float32")  # type: ignore[arg-type]
     assert not (tmp_path / "ran").exists()
+
+
+def test_pickled_adapters_are_not_read(erprm: Run, tmp_path: Path) -> None:
+    base, folder = save_model(tmp_path / "base"), save_model(tmp_path / "adapters")
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").unlink()
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj"]}
+    config["base_model_name_or_path"] = str(base)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "ran")))
+    prm = ("--prm-format", "er-prm")
+    row = json.dumps(solution_rows(1)[0])
+    for words in (
+        ("export", folder, *prm, "--kind", "token", "-o", tmp_path / "whole"),
+        ("score", "--prm", folder, *prm),
+        ("sample", "-m", folder, "-n", 1),
+    ):
+        done = erprm(*words, stdin=row)
+        assert isinstance(done.exception, UserError), (words, done.exception)
+        assert "pickled" in str(done.exception)
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "whole").exists()
 
 
 def test_pickled_weights_are_read_where_they_are_allowed(tmp_path: Path) -> None:

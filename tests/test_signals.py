@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+
+from tests.torture import rows
 
 # The second signal must end even a process in which Python has no say: hashing holds no lock for seconds.
 BUSY = """
@@ -68,3 +71,34 @@ def test_a_stopped_sample_keeps_its_rows_and_names_the_command(tmp_path: Path, n
     (run,) = json.loads((tmp_path / "out file.jsonl.meta.json").read_text())["runs"]
     assert run["command"] == again
     assert {"engine", "torch", "transformers", "erprm", "started", "commit"} <= run.keys()
+
+
+# Nobody waits for a verdict that is under way: the engine's only answer is one that math-verify hangs at.
+HARD = r"""
+from tests.torture import program
+class Hard(program.ScriptedEngine):
+    def generate(self, requests, params):
+        for one in super().generate(requests, params):
+            answer = r"The answer is: \sum_{n=1}^{10^{9}} n^{n^{7}} !"
+            yield program.Completion(one.key, one.index, answer, 9, "stop")
+program.engines.open_engine = lambda *_: Hard()
+program.app.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_wait_for_a_verdict(tmp_path: Path, number: int) -> None:
+    source = rows.write(tmp_path / "in.jsonl", [rows.problem(1)])
+    command = [sys.executable, "-c", HARD, "sample", str(source), "-n", "4", "-q"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (workers := psutil.Process(process.pid).children()):
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(1.0)
+        begin = time.monotonic()
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=20)
+    assert time.monotonic() - begin < 2.0
+    assert (process.returncode, stdout) == (128 + number, "")
+    assert stderr == "erprm: stopped; with -o, the same command again continues\n"
+    assert psutil.wait_procs(workers, 5)[1] == []

@@ -54,6 +54,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_file(
         assert ours["scores"] == pytest.approx(theirs["scores"], abs=1e-6)
 
 
+def test_a_solution_that_is_there_twice_is_a_bad_row(
+    erprm: Callable[..., Result], prm: str, tmp_path: Path
+) -> None:
+    """Of two with one key, the second would be taken for done when a stopped run is continued."""
+    source = write(tmp_path / "in.jsonl", 3)
+    source.write_bytes(source.read_bytes() * 2)
+    result = erprm("score", source, "--prm", prm)
+    assert isinstance(result.exception, UserError)
+    assert f"{source}:4: id 'p0', sample 0 is here a second time" in str(result.exception)
+
+
 def test_a_solution_that_is_too_long_is_a_bad_row_and_never_cut(
     erprm: Callable[..., Result], prm: str, tmp_path: Path
 ) -> None:
