@@ -15,12 +15,12 @@ import os
 import shutil
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from itertools import count
 from operator import length_hint
 from pathlib import Path
+from threading import Lock, Timer
 from typing import Any, BinaryIO, NoReturn, TypeVar, cast
 
 import orjson
@@ -314,6 +314,7 @@ class Output:
         """Write to `file`, which is `path` if it keeps its rows; errors say `name` and `if_it_fails`.
 
         With `form`, rows wait for PACK_BYTES or SYNC_INTERVAL_S and are written as one packed member.
+        Whoever made it calls `finish` and `close`.
         """
         self.file = file
         self.path = path
@@ -324,35 +325,53 @@ class Output:
         self.count = 0
         self._to_pack: list[bytes] = []
         self._bytes_to_pack = 0
-        self._synced = time.monotonic()
+        self._lock = Lock()  # of the file: rows that wait are let go by a timer, whatever the command does
+        self._timer: Timer | None = None
+        self._failed: UserError | OSError | None = None  # in the timer, to be told by the next call
 
     def write(self, row: Row) -> None:
-        """Write one row, at once; at least every few seconds it is also safe on the disk."""
+        """Write one row, at once; within a few seconds it is also safe on the disk."""
         self.write_lines((to_line(row),))
         self.flush()
         self.count += 1
 
     def write_lines(self, lines: Iterable[bytes]) -> None:
         """Write rows as lines, newlines included; they may wait in the buffer until `flush`."""
-        if self.form is not None:
-            for line in lines:
-                self._to_pack.append(line)
-                self._bytes_to_pack += len(line)
-            return
-        try:
-            self.file.writelines(lines)
-        except OSError as error:
-            self._fail(error)
+        for line in lines:
+            with self._lock:
+                if self.form is not None:
+                    self._to_pack.append(line)
+                    self._bytes_to_pack += len(line)
+                    continue
+                try:
+                    self.file.write(line)
+                except OSError as error:
+                    self._fail(error)
 
     def flush(self) -> None:
-        """Let what is in the buffer go, and every few seconds make it safe on the disk."""
-        due = time.monotonic() - self._synced > SYNC_INTERVAL_S
-        if self.form is not None and not due and self._bytes_to_pack < PACK_BYTES:
-            return
-        self.finish(sync=due and self.path is not None)
+        """Let what is in the buffer go; what is to be packed follows in SYNC_INTERVAL_S, as does the disk."""
+        if self.form is None or self._bytes_to_pack >= PACK_BYTES:
+            self.finish()
+        if self._timer is None and (self.path is not None or self.form is not None):
+            self._timer = Timer(SYNC_INTERVAL_S, self._in_time)
+            self._timer.daemon = True
+            self._timer.start()
 
     def finish(self, *, sync: bool = False) -> None:
         """Let everything go; with `sync` it is also safe on the disk."""
+        with self._lock:
+            if self._failed is not None:
+                raise self._failed
+            self._finish(sync)
+
+    def close(self) -> None:
+        """Write nothing more; the file itself stays open."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None
+
+    def _finish(self, sync: bool) -> None:
         try:
             if self.form is not None and self._to_pack:
                 lines, self._to_pack, self._bytes_to_pack = self._to_pack, [], 0
@@ -360,10 +379,19 @@ class Output:
             self.file.flush()
             if sync:
                 os.fsync(self.file.fileno())
-            if sync or self.form is not None:
-                self._synced = time.monotonic()
         except OSError as error:
             self._fail(error)
+
+    def _in_time(self) -> None:
+        """Make safe what was written, a while ago by now."""
+        with self._lock:
+            if self._timer is None:  # closed
+                return
+            self._timer = None
+            try:
+                self._finish(sync=self.path is not None)
+            except (UserError, OSError) as error:
+                self._failed = error
 
     def made_with(self, facts: Row) -> None:
         """Add what this run is made with (versions, the model's commit) to FILE.meta.json.
@@ -477,8 +505,8 @@ def open_whole_output(
         file = locked.enter_context(_closing(_open_write(str(draft), named=target)))
         try:
             _empty(file)
-            output = Output(file, None, target, "; nothing in it has changed", codec(target))
-            yield output
+            with _flushed(Output(file, None, target, "; nothing in it has changed", codec(target))) as output:
+                yield output
             output.finish(sync=True)
             write_meta(path, settings)  # first: without it, the file would be refused for ever
             os.replace(draft, path)
@@ -582,7 +610,10 @@ def _flushed(output: Output) -> Iterator[Output]:
         with suppress(OSError, UserError):  # the first error is the one to tell
             output.finish()
         raise
-    output.finish()
+    else:
+        output.finish()
+    finally:
+        output.close()
 
 
 @contextmanager

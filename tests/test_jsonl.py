@@ -1,11 +1,14 @@
+import errno
 import fcntl
 import gzip
 import io
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import orjson
@@ -511,3 +514,42 @@ def test_a_row_of_50_mb_is_a_row(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="in.jsonl:3: not JSON") as told:
         numbers(path)
     assert len(str(told.value)) < 1_000
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+def test_rows_are_safe_in_time_though_nothing_follows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erprm_cli.jsonl.SYNC_INTERVAL_S", 0.05)
+    synced = Event()
+    monkeypatch.setattr(os, "fsync", lambda _: synced.set())
+    path = tmp_path / name
+    with open_output(str(path), {}) as out:
+        out.write({"id": "a"})
+        assert synced.wait(10)  # the engine says nothing more
+        assert list(read_rows(str(path), dict)) == [{"id": "a"}]
+        synced.clear()
+        out.write({"id": "b"})
+        assert synced.wait(10)
+    assert [row["id"] for row in read_rows(str(path), dict)] == ["a", "b"]
+
+
+def test_what_the_disk_refuses_in_between_is_told_by_the_next_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        tried.set()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tried = Event()
+    monkeypatch.setattr("erprm_cli.jsonl.SYNC_INTERVAL_S", 0.05)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with (
+        pytest.raises(UserError, match=r"rows.jsonl: No space left on device; the rows so far are kept"),
+        open_output(str(tmp_path / "rows.jsonl"), {}) as out,
+    ):
+        out.write({"id": "a"})
+        assert tried.wait(10)
+        for _ in range(1000):
+            time.sleep(0.01)
+            out.write({"id": "b"})
