@@ -309,5 +309,6 @@ Last logged loss {result["loss"]:.4f} after {result["step"]:,} steps.
 if __name__ == "__main__":  # accelerate launch -m erprm_cli.prm_training FLAGS OF erprm train
     from erprm_cli.app import main
 
-    sys.argv.insert(1, "train")
+    if sys.argv[1:2] != ["train"]:
+        sys.argv.insert(1, "train")
     main()

@@ -29,7 +29,7 @@ import orjson
 import torch
 from torch import Tensor
 from transformers import AutoConfig, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from erprm_cli import __version__, models
 from erprm_cli.data_formats import ForeignRows
@@ -222,10 +222,16 @@ class Data:
         news = news or News("train", quiet=True)
         if world_size() > 1:
             assert self.arguments.world_size > 1  # the processes are joined
-            if is_main():
-                self._read(source, bad, limit, news)
-                self.store()
-            torch.distributed.barrier()
+            done = [False]
+            try:
+                if is_main():
+                    self._read(source, bad, limit, news)
+                    self.store()
+                    done = [True]
+            finally:
+                torch.distributed.broadcast_object_list(done)
+            if not done[0]:
+                sys.exit(1)  # the first process tells why
             if not is_main():
                 self.load(run_folder(self.config.output) / "data")
             return
@@ -355,13 +361,13 @@ def train(data: Data, log: Log, news: News) -> Row:
         news.say(f"{config.output} is there already, made of the same rows with the same settings")
         log(last)
         return last
+    run = run_folder(config.output)
+    if is_main():
+        begin_run(run, settings, config.overwrite)
     if (config.accelerate_config or config.num_processes) and world_size() == 1:
         from erprm_cli.launching import launch
 
         return launch(data, log, news)
-    run = run_folder(config.output)
-    if is_main():
-        begin_run(run, settings, config.overwrite)
     try:
         last = fit(data, settings, run, log, news)
     except BaseException:
