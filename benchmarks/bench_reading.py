@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -112,8 +113,8 @@ def main() -> None:
         print(f"{'':8} {'rows/s':>8} {'CPU s':>8} {'added MB':>9} {'tokens':>12}")
         context = multiprocessing.get_context("spawn")
         for side in ("erprm", "again", "lists"):
-            with context.Pool(1) as pool:
-                tokens, seconds, cpu, added = pool.apply(measure, (side, path))
+            with ProcessPoolExecutor(1, context) as pool:
+                tokens, seconds, cpu, added = pool.submit(measure, side, path).result()
             print(f"{side:8} {rows / seconds:8,.0f} {cpu:8.1f} {added:9,.0f} {tokens:12,}", flush=True)
 
 
