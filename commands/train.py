@@ -9,6 +9,7 @@ import typer
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.jsonl import bad_rows, open_output
+from erprm_cli.launching import Silence, is_main
 from erprm_cli.progress import News
 
 Kind = StrEnum("Kind", ["token", "head"])
@@ -101,10 +102,12 @@ def train(
     """
     if merge_lora and not lora_rank:
         raise UsageError("--merge-lora merges what --lora-rank trains; give both")
+    # Of several processes that accelerate started, the first one reads, speaks and writes.
+    first = is_main()
     with (
-        bad_rows(errors, max_errors) as bad,
+        bad_rows(*(errors, max_errors) if first else (None, None)) as bad,
         open_output("-", {}) as out,
-        News("train", quiet) as news,
+        News("train", quiet) if first else Silence() as news,
     ):
         from erprm_cli import training
         from erprm_cli.prm_training import PrmData, PrmTrainingConfig

@@ -4,8 +4,9 @@
 
     accelerate launch --config_file FILE --num_processes N -m erprm_cli.launching JOB
 
-whose first process prints the log rows, which are handed on. Their stdin is a pipe that ends with us: so
-they end too, even if we are killed, and never write beside a run that continues this one.
+whose first process prints the log rows, which are handed on, or an error that the user can mend. Their stdin
+is a pipe that ends with us: so they end too, even if we are killed, and never write beside a run that
+continues this one.
 """
 
 import os
@@ -111,11 +112,16 @@ def launch(data: "Data", log: "Log", news: News) -> Row:
     command += ["--num_processes", str(number), "-m", "erprm_cli.launching", str(job)]
     news.say(f"{number} processes: {' '.join(command[2:])}")
     last: Row | None = None
+    failed: UserError | None = None
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                if line.startswith(b"{"):
+                if line.startswith(b'{"error":'):
+                    told = orjson.loads(line)
+                    failed = UserError(told["error"])
+                    failed.exit_status = told["exit_status"]
+                elif line.startswith(b"{"):
                     last = orjson.loads(line)
                     log(last)
                 else:
@@ -123,6 +129,8 @@ def launch(data: "Data", log: "Log", news: News) -> Row:
         except BaseException:
             process.terminate()  # accelerate ends its processes
             raise
+    if failed is not None:
+        raise failed
     if process.returncode or last is None or "model" not in last:
         raise EngineError(
             f"the processes of the training ended with status {process.returncode}, see above; the same "
@@ -162,15 +170,15 @@ def main() -> None:
     from erprm_cli.training import train
 
     kinds: dict[str, Any] = {"train": PrmData, "rlhf": PolicyData}
-    try:
-        with open_output("-", {}) as out, News(spec["command"], spec["quiet"]) as news:
+    with open_output("-", {}) as out, News(spec["command"], spec["quiet"]) as news:
+        try:
             data: Data = kinds[spec["command"]].of_job(spec)
             data.load(Path(spec["data"]))
             train(data, out.write, news)
-    except UserError as error:
-        if is_main():
-            print(f"erprm: {error}", file=sys.stderr)
-        sys.exit(error.exit_status)
+        except UserError as error:
+            if is_main():
+                out.write({"error": str(error), "exit_status": error.exit_status})
+            sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":

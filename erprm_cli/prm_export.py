@@ -79,8 +79,15 @@ def load_merged(name: str, dtype: str, **where: Any) -> Any:
 def as_head(model: Any, good: int, bad: int) -> Any:
     """Return a token classification model (0 bad, 1 good) with the logits that `model` gives two tokens.
 
-    Both are tried on a text; UserError if they differ, as where an architecture bends its logits.
+    Both are tried on a text; UserError if they differ, as where an architecture bends its logits. A cap, as
+    of Gemma 2, bends each logit by itself, so that no head of two rows has their difference.
     """
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    if cap:
+        raise UserError(
+            f"{model.config.model_type} caps its logits (final_logit_softcapping {cap:g}), which no token "
+            "classification model does, so that a head of two rows scores otherwise; keep it as --kind token"
+        )
     settings = copy.deepcopy(model.config)
     settings.architectures = None
     settings.id2label, settings.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}

@@ -92,7 +92,8 @@ class PrmData(Data):
         self.facts |= {"made_by": None, "low": 1.0, "high": 0.0, "shared": 0}
         self._begins = len(self.tokenizer("").input_ids)  # special tokens before (and after) any text
         special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}  # words may be unknown
-        self._special = np.array(sorted(special), np.int32)
+        self._is_special = np.zeros(max(special, default=0) + 1, bool)  # by token id
+        self._is_special[list(special)] = True
         self._seen: set[str] = set()  # problems that are trained on
 
     def add(self, row: Row) -> None:
@@ -134,8 +135,8 @@ class PrmData(Data):
         if self.config.weighting == "solution":
             weights = weights / weights.sum()
         self.facts["made_by"] = made_by
-        text = np.setdiff1d(ids[self._begins :], tagged.ids[tagged.tags])
-        self.facts["special"] += self.form.build == "text" and bool(np.isin(text, self._special).any())
+        if self.form.build == "text":
+            self.facts["special"] += self._holds_special(ids, tagged.ids[tagged.tags])
         if split == "train":
             self._seen.add(records.content_hash(row["problem"]))
             self.facts["low"] = min(self.facts["low"], float(values.min()))
@@ -148,6 +149,13 @@ class PrmData(Data):
             "labels" if self.config.target == "labels" else "rollouts",
         )
         self.keep(Example(ids, tags, values, weights, is_right), row, hashed, split)
+
+    def _holds_special(self, ids: NDArray[np.int32], tags: NDArray[np.int32]) -> bool:
+        """Whether a text's own tokens, and not those that begin it or are its tags, are special ones."""
+        text = ids[self._begins :]
+        found = text[text < len(self._is_special)]
+        found = found[self._is_special[found]]
+        return bool(np.setdiff1d(found, tags).size) if found.size else False
 
     def _targets(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.float32], Row]:
         """Return the targets and weights [L] of the steps, and what made them: eta and estimator."""
@@ -309,5 +317,6 @@ Last logged loss {result["loss"]:.4f} after {result["step"]:,} steps.
 if __name__ == "__main__":  # accelerate launch -m erprm_cli.prm_training FLAGS OF erprm train
     from erprm_cli.app import main
 
-    sys.argv.insert(1, "train")
+    if sys.argv[1:2] != ["train"]:
+        sys.argv.insert(1, "train")
     main()

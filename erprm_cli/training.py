@@ -4,8 +4,9 @@ The loss is a mean over all targets of the global batch by their weights, the sa
 into forward passes or spread over processes (training_data.py says how it is cut). One item of the
 DataLoader is one optimizer step; gradients are accumulated over the passes that a step needs.
 
-While a run is under way, `.NAME.run` stands beside the output folder NAME: its settings, its examples and
-its last complete checkpoint. A checkpoint is written under another name and renamed when it is whole.
+While a run is under way, `.NAME.run` stands beside the output folder NAME: its settings, its examples, its
+last complete checkpoint and TensorBoard's files if asked for. A checkpoint is written under another name and
+renamed when it is whole.
 
 N targets of a micro-batch, V rows of the output layer that count
 """
@@ -28,6 +29,7 @@ import orjson
 import torch
 from torch import Tensor
 from transformers import AutoConfig, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from erprm_cli import __version__, models
 from erprm_cli.data_formats import ForeignRows
@@ -42,6 +44,9 @@ Log = Callable[[Row], object]
 
 SMALL_BASE = 1_000_000_000  # parameters; the paper's learning rate was found at 8 billion
 SMALL_LR = 1e-5
+EVENTS = (
+    "runs"  # folder of TensorBoard's files, as Trainer calls it: in the run folder, at last in the model's
+)
 PASS_TOKENS = {"cpu": 2_048, "cuda": 16_384}  # of one forward pass, if --micro-batch-tokens does not say
 
 
@@ -217,10 +222,16 @@ class Data:
         news = news or News("train", quiet=True)
         if world_size() > 1:
             assert self.arguments.world_size > 1  # the processes are joined
-            if is_main():
-                self._read(source, bad, limit, news)
-                self.store()
-            torch.distributed.barrier()
+            done = [False]
+            try:
+                if is_main():
+                    self._read(source, bad, limit, news)
+                    self.store()
+                    done = [True]
+            finally:
+                torch.distributed.broadcast_object_list(done)
+            if not done[0]:
+                sys.exit(1)  # the first process tells why
             if not is_main():
                 self.load(run_folder(self.config.output) / "data")
             return
@@ -350,13 +361,13 @@ def train(data: Data, log: Log, news: News) -> Row:
         news.say(f"{config.output} is there already, made of the same rows with the same settings")
         log(last)
         return last
+    run = run_folder(config.output)
+    if is_main():
+        begin_run(run, settings, config.overwrite)
     if (config.accelerate_config or config.num_processes) and world_size() == 1:
         from erprm_cli.launching import launch
 
         return launch(data, log, news)
-    run = run_folder(config.output)
-    if is_main():
-        begin_run(run, settings, config.overwrite)
     try:
         last = fit(data, settings, run, log, news)
     except BaseException:
@@ -382,6 +393,10 @@ def fit(data: Data, settings: Row, run: Path, log: Log, news: News) -> Row:
     model = data.prepare_model(news)
     model.config.use_cache = False
     checkpoint = last_checkpoint(run, news)
+    if checkpoint is None and is_main():
+        shutil.rmtree(run / EVENTS, ignore_errors=True)
+    if config.report_to == "tensorboard":
+        news.say(f"tensorboard --logdir {run / EVENTS} shows the run, {config.output / EVENTS} keeps it")
     if arguments.world_size > 1:
         torch.distributed.barrier()  # all have looked before the draft of a checkpoint is begun
     begin = time.monotonic()
@@ -401,6 +416,8 @@ def fit(data: Data, settings: Row, run: Path, log: Log, news: News) -> Row:
     card, readme = data.card(settings, last)
     save(trainer, data, card, readme)
     if is_main():
+        if (run / EVENTS).exists():
+            shutil.move(run / EVENTS, config.output / EVENTS)
         _forget(run)
     trainer.accelerator.wait_for_everyone()
     return last
@@ -430,6 +447,7 @@ def trainer_arguments(config: TrainingConfig) -> TrainingArguments:
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
         report_to=config.report_to,
+        run_name=config.output.name,
         disable_tqdm=True,
         remove_unused_columns=False,
     )
@@ -451,6 +469,10 @@ class _Trainer(Trainer):
         super().__init__(model, arguments, train_dataset=examples)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Schedule)
+        for callback in self.callback_handler.callbacks:
+            # Trainer's own folder is that of the draft, unless TENSORBOARD_LOGGING_DIR says another.
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(run / EVENTS)
         config = data.config
         attention = getattr(model.config, "_attn_implementation", None) or ""
         self.cut = Cut(
@@ -542,7 +564,11 @@ class _Trainer(Trainer):
             self.last |= {name: None for name in EVAL_NAMES}
             if self.ends_epoch() or step >= self.state.max_steps:
                 self.last |= self.data.evaluate(self.judge)
-        told = {name: value for name, value in self.last.items() if value is not None and name != "step"}
+        told = {
+            name: value
+            for name, value in self.last.items()
+            if value is not None and name not in ("step", "lr")
+        }
         super().log(logs | told)
         self.log_row(self.last)
 

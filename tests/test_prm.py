@@ -1,5 +1,6 @@
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,6 +81,12 @@ def test_words_that_are_not_one_token_or_the_same_token_are_refused() -> None:
         Tagger(PrmFormat("x", "{problem} ", " ки", " 12", " -"), make_tokenizer())
     with pytest.raises(UserError, match="three different tokens"):
         Tagger(PrmFormat("x", "{problem} ", " ки", " +", " +"), make_tokenizer())
+
+
+def test_a_tokenizer_that_does_not_tell_places_is_refused() -> None:
+    slow = SimpleNamespace(is_fast=False, name_or_path="slow")
+    with pytest.raises(UserError, match="the tokenizer slow does not tell where its tokens stand"):
+        Tagger(prm_format(ER_PRM), slow)
 
 
 def test_a_solution_longer_than_the_model_reads_is_a_bad_row(tmp_path: Path) -> None:

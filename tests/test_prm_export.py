@@ -55,6 +55,11 @@ def test_transformers_alone_reads_the_head(prm: Path, tmp_path: Path) -> None:
 def test_an_architecture_that_bends_its_logits_is_refused(kind: str) -> None:
     model = make_model(kind, 60)
     if kind == "gemma2":
+        with pytest.raises(UserError, match="caps its logits .final_logit_softcapping 3.*--kind token"):
+            as_head(model, 10, 11)
+        model.config.final_logit_softcapping = None  # and what is not known by name shows in a trial
+        forward = model.lm_head.forward
+        model.lm_head.forward = lambda hidden: forward(hidden).tanh()
         with pytest.raises(UserError, match="does more to its logits"):
             as_head(model, 10, 11)
     else:

@@ -398,6 +398,45 @@ def test_lora_trains_adapters_alone_and_merges_on_request(base: str, tmp_path: P
         assert one["scores"] == pytest.approx(other["scores"], abs=1e-6)
 
 
+def test_what_the_tokenizer_cannot_tell_apart_is_not_trained_on(base: str, tmp_path: Path) -> None:
+    glued = save_model(tmp_path / "glued", keep_tag_apart=False)
+    data = PrmData(config(str(glued), tmp_path / "prm"))
+    with pytest.raises(RowError, match="step 1: the tag ' ки' is not one token in"):
+        data.add(solution_rows(2, labels=True)[1])
+    assert data.count == 0
+    (tmp_path / "same.toml").write_text(SAME_WORDS)
+    with pytest.raises(UserError, match="must be three different tokens"):
+        PrmData(config(base, tmp_path / "prm", format=str(tmp_path / "same.toml")))
+    (tmp_path / "long.toml").write_text(SAME_WORDS.replace('good = " +"', 'good = " good"'))
+    with pytest.raises(UserError, match="' good' is not one token"):
+        PrmData(config(base, tmp_path / "prm", format=str(tmp_path / "long.toml")))
+
+
+SAME_WORDS = """kind = "token"
+build = "text"
+prompt = "{problem} "
+tag = " ки"
+good = " +"
+bad = " +"
+"""
+
+
+def test_special_tokens_that_a_tokenizer_adds_by_itself_are_no_text(base: str, tmp_path: Path) -> None:
+    tuned = save_model(tmp_path / "tuned")
+    settings = orjson.loads((tuned / "tokenizer.json").read_bytes())
+    settings["post_processor"]["single"].append({"SpecialToken": {"id": "</s>", "type_id": 0}})
+    settings["post_processor"]["special_tokens"]["</s>"] = {"id": "</s>", "ids": [2], "tokens": ["</s>"]}
+    (tuned / "tokenizer.json").write_bytes(orjson.dumps(settings))
+    plain, ended = (PrmData(config(name, tmp_path / "prm")) for name in (base, str(tuned)))
+    assert ended.tokenizer("").input_ids == [1, 2]
+    for row in solution_rows(4, labels=True):
+        plain.add(row)
+        ended.add(row)
+    assert ended.facts["special"] == 0
+    for one, other in zip(examples(plain), examples(ended), strict=True):
+        assert one.ids.tolist() == other.ids.tolist()  # nothing follows the last tag
+
+
 def test_special_tokens_in_a_text_and_a_missing_padding_token_are_told(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -270,8 +270,15 @@ def test_accelerate_starts_the_module_itself(
     assert done.returncode == 0, done.stderr
     rows = [orjson.loads(line) for line in done.stdout.splitlines()]
     assert rows[-1]["model"] == str(tmp_path / "prm")  # one process speaks
+    assert done.stderr.count(f"erprm train: {tmp_path / 'prm'}: 48 solutions") == 1
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12, 12]
     assert rows[-1]["grad_norm"] == pytest.approx(unbroken[1][-1]["grad_norm"], rel=1e-3)
+
+
+def test_an_error_of_a_process_is_the_error_of_the_command(base: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the loss is nan at step .*; try a smaller --lr"):
+        run(base, tmp_path / "prm", num_processes=1, lr=1e30, save_steps=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_policy_is_trained_by_two_processes_too(base: str, tmp_path: Path) -> None:
@@ -340,3 +347,10 @@ def test_a_file_that_is_no_configuration_of_accelerate_is_refused(tmp_path: Path
     (tmp_path / "notes.yaml").write_text("- buy milk\n")
     with pytest.raises(UsageError, match="notes.yaml is no configuration of accelerate"):
         spread_by(str(tmp_path / "notes.yaml"))
+
+
+def test_the_files_of_tensorboard_stay_with_the_model(base: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(base, tmp_path / "prm", report_to="tensorboard")
+    assert [path.name.split(".")[2] for path in (tmp_path / "prm" / "runs").iterdir()] == ["tfevents"]
+    assert [path.name for path in tmp_path.iterdir()] == ["prm"]
