@@ -99,6 +99,13 @@ def test_a_model_whose_logits_vllm_would_leave_unchanged_is_refused(tmp_path: Pa
         open_scorer(EngineConfig(str(folder), EngineName.vllm))
 
 
+def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
+    folder = save_prm(tmp_path / "prm", None)
+    (folder / "adapter_config.json").write_bytes(orjson.dumps({"base_model_name_or_path": "tiny"}))
+    with pytest.raises(UsageError, match="holds adapters: --engine transformers merges them"):
+        open_scorer(EngineConfig(str(folder), EngineName.vllm))
+
+
 def test_a_server_does_not_score(erprm: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not score"):
         open_scorer(EngineConfig("tiny", EngineName.server))
