@@ -5,6 +5,7 @@
 released   what the released ER-PRM code does: pad to 512, float32 logits of the whole vocabulary
 trl        what TRL 1.13's PRM trainer does: token classification, random batches padded to their longest
 erprm      two rows of the output layer (against trl: a head) at the tags, micro-batches by length
+packed     erprm with its micro-batches the other way: one solution after the other, without padding
 
 All sides train the same random Llama on the same solutions with the same AdamW, 64 to a step (the paper's
 batch) and on average as many in a forward pass: --micro-tokens holds their tokens without padding, by
@@ -23,7 +24,7 @@ import argparse
 import multiprocessing
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -251,7 +252,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--examples", type=int, default=32, help="for trl four times as many")
+    parser.add_argument("--examples", type=int, default=32, help="four times as many but for released")
     parser.add_argument("--micro-tokens", type=int, default=2048)
     parser.add_argument("--vocabulary", type=int, nargs="*", default=[32_000, 128_256])
     parser.add_argument(
@@ -264,11 +265,12 @@ def main() -> None:
     print(f"{options.device}, {options.threads} threads, width {options.width}, {options.layers} layers")
     print(f"{'':34} {'tokens/s':>19} {'ratio':>6}   {'added MB':>15} {'ratio':>6}   loss of one batch")
     with TemporaryDirectory() as folder:
-        for side, vocabularies in (("released", options.vocabulary), ("trl", options.vocabulary[:1])):
+        first = options.vocabulary[:1]
+        for side, vocabularies in (("released", options.vocabulary), ("trl", first), ("packed", first)):
             for vocabulary in vocabularies:
                 path = Path(folder) / f"{side}-{vocabulary}.arrow"
-                make_examples(path, options.examples * (4 if side == "trl" else 1), vocabulary)
-                kind = "token" if side == "released" else "head"
+                make_examples(path, options.examples * (1 if side == "released" else 4), vocabulary)
+                kind = "head" if side == "trl" else "token"
                 common = (
                     kind,
                     vocabulary,
@@ -279,6 +281,8 @@ def main() -> None:
                 )
                 ours = Setting("erprm", *common, options.packed, str(path))
                 theirs = Setting(side, *common, False, str(path))
+                if side == "packed":
+                    theirs = replace(ours, packed=not options.packed)
                 compare(f"erprm and {side}, V = {vocabulary:,}", ours, theirs, options)
 
 

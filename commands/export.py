@@ -26,6 +26,7 @@ def export(
     ] = options.Dtype.auto,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
+    allow_pickle: options.AllowPickle = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Export a process reward model to a token classifier.
@@ -46,5 +47,6 @@ def export(
             prm_format=prm_format,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
         )
         news.say(f"{output}: {prm} as a PRM of kind {kind.value}")

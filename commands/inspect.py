@@ -22,6 +22,7 @@ def inspect(
     dtype: options.DtypeOption = options.Dtype.auto,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
+    allow_pickle: options.AllowPickle = False,
     limit: options.Limit = 1,
     quiet: options.Quiet = False,
 ) -> None:
@@ -51,6 +52,7 @@ def inspect(
             dtype=dtype.value,
             revision=revision,
             trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
         )
         news.say(described(scorer))
         for row in rows:

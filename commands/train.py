@@ -1,5 +1,6 @@
 """erprm train: labelled solutions -> a process reward model."""
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -111,6 +112,7 @@ def train(
     ):
         from erprm_cli import training
         from erprm_cli.prm_training import PrmData, PrmTrainingConfig
+        from erprm_cli.training_folders import locked_run
 
         config = PrmTrainingConfig(
             base=base,
@@ -148,8 +150,9 @@ def train(
             overwrite=overwrite,
         )
         data = PrmData(config)
-        data.read(source, bad, limit, news)
-        last = training.train(data, out.write, news)
+        with locked_run(output) if first else nullcontext():
+            data.read(source, bad, limit, news)
+            last = training.train(data, out.write, news)
         news.say(
             f"{output}: {last['rows']:,} solutions, {last['step']:,} steps, loss {last['loss']:.4f}, "
             f"{last['seconds']:.0f} s, {last['tokens_per_s']:,.0f} tokens/s"

@@ -9,7 +9,6 @@ finished of rows that are not.
 """
 
 import errno
-import fcntl
 import io
 import os
 import shutil
@@ -30,6 +29,7 @@ from erprm_cli.compression import Codec, codec, unpacked, whole_end
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.hub_rows import HUB, PARQUET, hub_lines, parquet_lines
 from erprm_cli.json_arrays import array_lines
+from erprm_cli.locking import BUFFER_BYTES, LOCK, is_regular, open_locked
 from erprm_cli.sidecars import AFRESH, check_meta, meta_path, read_meta, replace_meta, this_run, write_meta
 
 Row = dict[str, Any]
@@ -37,12 +37,10 @@ Record = TypeVar("Record")
 
 SHIPPED = "tiny:"  # tiny:train and tiny:test are the shipped problems
 BLOCK_BYTES = 1 << 16  # read at a time; more of it would not stay in the processor's cache
-BUFFER_BYTES = 1 << 20
 SYNC_INTERVAL_S = 3.0
 BOM = b"\xef\xbb\xbf"
 DUMPS_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
 PACK_BYTES = 1 << 20  # of rows in one packed member
-LOCK = "run.lock"  # in a run directory
 
 
 def to_line(row: Row) -> bytes:
@@ -80,7 +78,7 @@ class BadRows:
         self.target = target
         self.limit = limit
         self.remedy = remedy
-        self._file = None if target is None else _open_write(target)
+        self._file = None if target is None else open_locked(target)
 
     def add(self, place: str, reason: str, line: bytes | str) -> None:
         """Record a bad row, or raise UserError when there is nowhere to record it."""
@@ -439,7 +437,7 @@ def open_output(
             yield output
         return
     path, form = Path(target), codec(target)
-    with _closing(_open_write(target)) as file:
+    with _closing(open_locked(target)) as file:
         if not path.is_file():  # a named pipe or a device keeps nothing
             with _flushed(Output(file, None, target, form=form)) as output:
                 yield output
@@ -501,8 +499,8 @@ def open_whole_output(
     draft = path.with_name(f".{path.name}.tmp")  # one name: its lock keeps a second run away
     with ExitStack() as locked:
         if path.exists():  # nor may a run that appends, or --errors, write it meanwhile
-            locked.enter_context(_closing(_open_write(target)))
-        file = locked.enter_context(_closing(_open_write(str(draft), named=target)))
+            locked.enter_context(_closing(open_locked(target)))
+        file = locked.enter_context(_closing(open_locked(str(draft), named=target)))
         try:
             _empty(file)
             with _flushed(Output(file, None, target, "; nothing in it has changed", codec(target))) as output:
@@ -524,9 +522,9 @@ def run_directory(directory: Path, settings: Row, *, overwrite: bool = False) ->
     """
     lock = directory / LOCK
     if lock.exists():  # before anything is deleted
-        _open_write(str(lock), named=str(directory)).close()
+        open_locked(str(lock), named=str(directory)).close()
     check_run_directory(directory, settings, overwrite=overwrite)
-    with _closing(_open_write(str(lock), named=str(directory))):
+    with _closing(open_locked(str(lock), named=str(directory))):
         for draft in directory.glob("*/.*.tmp"):
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         yield
@@ -567,38 +565,8 @@ def _is_same_file(target: str, source: str) -> bool:
     return stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, theirs)
 
 
-def _open_write(path: str, named: str | None = None) -> BinaryIO:
-    """Open a file to append to, and lock it; nothing in it changes. Errors call it `named`."""
-    named = named or path
-    while True:
-        try:
-            file = open(path, "ab", buffering=BUFFER_BYTES)
-        except OSError as error:
-            raise UserError(f"{named}: {error.strerror}") from None
-        if not _is_regular(file):
-            return file
-        try:  # the lock goes with the process, however it ends
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            array = "; put $SLURM_ARRAY_TASK_ID into its name" if "SLURM_ARRAY_TASK_ID" in os.environ else ""
-            raise UserError(
-                f"{named}: another run, or another flag of this one, writes it too{array}"
-            ) from None
-        except OSError:
-            return file  # a file system without locks
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-        file.close()  # another run renamed it between the two calls
-
-
-def _is_regular(file: BinaryIO) -> bool:
-    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-
-
 def _empty(file: BinaryIO) -> None:
-    if _is_regular(file):  # not /dev/stderr or a named pipe
+    if is_regular(file):  # not /dev/stderr or a named pipe
         file.truncate(0)
 
 

@@ -141,7 +141,7 @@ def launch(data: "Data", log: "Log", news: News) -> Row:
 
 def job_file(output: Path) -> Path:
     """Return where the job of the model `output` stands: in its run folder."""
-    from erprm_cli.training import run_folder
+    from erprm_cli.training_folders import run_folder
 
     return run_folder(output).absolute() / "job.json"
 

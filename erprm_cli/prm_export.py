@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
+from transformers import AutoModelForTokenClassification
 
 from erprm_cli import models
 from erprm_cli.errors import UserError
 from erprm_cli.jsonl import Row
 from erprm_cli.prm import Tagger, format_of, read_card
-from erprm_cli.prm_loading import adapter_settings, merge_adapters
+from erprm_cli.prm_loading import load_prm
 from erprm_cli.prm_training import model_card
-from erprm_cli.training import write_folder
+from erprm_cli.training_folders import write_folder
 
 KINDS = ("token", "head")
 TOLERANCE = 1e-4  # of probabilities on the trial text; rounding stays below 1e-6 in float32
@@ -34,6 +34,7 @@ def export_prm(
     prm_format: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    allow_pickle: bool = False,
 ) -> Row:
     """Write the token PRM `name` to the folder `output` as a `kind`, adapters merged; return its card."""
     if output.exists() and any(output.iterdir() if output.is_dir() else [output]):
@@ -45,7 +46,8 @@ def export_prm(
     where: Row = {"revision": revision, "trust_remote_code": trust_remote_code}
     tokenizer = models.load_tokenizer(name, **where)
     token_ids = Tagger(form, tokenizer).token_ids
-    model = load_merged(name, dtype, **where)
+    number_type = dtype if dtype == "auto" else getattr(torch, dtype)
+    model = load_prm(name, form, dtype=number_type, allow_pickle=allow_pickle, **where).eval()
     if kind == "head":
         assert token_ids.good is not None and token_ids.bad is not None
         model = as_head(model, token_ids.good, token_ids.bad)
@@ -60,20 +62,6 @@ def export_prm(
         readme = f"# Process reward model\n\nMade of `{name}` by `erprm export --kind {kind}`.\n"
     write_folder(output, model, tokenizer, made, readme)
     return made
-
-
-def load_merged(name: str, dtype: str, **where: Any) -> Any:
-    """Load a language model in the number type it is saved in, or in `dtype`; adapters become part of it."""
-    path, revision = models.resolve(name), where.pop("revision", None)
-    how = where | {"dtype": dtype if dtype == "auto" else getattr(torch, dtype), "use_safetensors": True}
-    with models.explained(name):
-        adapters = adapter_settings(path, revision)
-        if adapters is None:
-            return AutoModelForCausalLM.from_pretrained(path, revision=revision, **how).eval()
-    base = adapters["base_model_name_or_path"]
-    with models.explained(base):
-        model = AutoModelForCausalLM.from_pretrained(base, revision=adapters.get("revision"), **how)
-    return merge_adapters(model, name, revision)[0].eval()
 
 
 def as_head(model: Any, good: int, bad: int) -> Any:

@@ -38,15 +38,15 @@ def load_prm(
     name: str,
     form: PrmFormat,
     *,
-    dtype: torch.dtype,
+    dtype: torch.dtype | str,
     revision: str | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> Any:
-    """Load the model that `form` reads, in `dtype` but for a head, which is float32; on the CPU.
+    """Load the model that `form` reads, in `dtype` ("auto": as it is saved) but for a head, which is float32.
 
-    Adapters are merged. `trust_remote_code` concerns language models alone: heads are loaded into
-    transformers' own classes.
+    It is on the CPU. Adapters are merged. `trust_remote_code` concerns language models alone: heads are
+    loaded into transformers' own classes.
     UserError if a weight that is read is not in the checkpoint: it would be a random one.
     """
     path = models.resolve(name)

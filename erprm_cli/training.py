@@ -4,22 +4,17 @@ The loss is a mean over all targets of the global batch by their weights, the sa
 into forward passes or spread over processes (training_data.py says how it is cut). One item of the
 DataLoader is one optimizer step; gradients are accumulated over the passes that a step needs.
 
-While a run is under way, `.NAME.run` stands beside the output folder NAME: its settings, its examples, its
-last complete checkpoint and TensorBoard's files if asked for. A checkpoint is written under another name and
-renamed when it is whole.
-
 N targets of a micro-batch, V rows of the output layer that count
 """
 
 import hashlib
 import math
-import os
 import shutil
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -27,18 +22,30 @@ from typing import Any, ClassVar
 
 import orjson
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from erprm_cli import __version__, models
+from erprm_cli.atomic import new_folder
 from erprm_cli.data_formats import ForeignRows
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.jsonl import BadRows, Row, read_rows, to_line
 from erprm_cli.launching import Silence, check_packages, is_main, world_size
-from erprm_cli.prm import CARD, max_positions, output_at
+from erprm_cli.prm import max_positions, output_at
 from erprm_cli.progress import News
 from erprm_cli.training_data import Cut, Example, Examples, ExampleWriter, StepLoader, file_hash
+from erprm_cli.training_folders import (
+    begin_run,
+    checkpoints,
+    finished,
+    forget,
+    last_checkpoint,
+    run_folder,
+    sync,
+    write_folder,
+)
 
 Log = Callable[[Row], object]
 
@@ -109,7 +116,8 @@ class Data:
         check_packages(config.accelerate_config, config.lora_rank, config.report_to)
         if config.optim not in optimizers():
             raise UsageError(f"no optimizer {config.optim!r}; there are {', '.join(optimizers())}")
-        finished(config, self.settings)
+        if not config.overwrite:
+            finished(config.output, self.settings)
         self.tokenizer = models.load_tokenizer(config.base, **where)
         with models.explained(config.base):
             model_config = AutoConfig.from_pretrained(models.resolve(config.base), **where)
@@ -178,7 +186,7 @@ class Data:
             folder.mkdir(parents=True)
         except OSError as error:
             raise UserError(f"{folder}: {error.strerror}") from None
-        weakref.finalize(self, _forget, folder)
+        weakref.finalize(self, forget, folder)
         return folder
 
     @property
@@ -356,7 +364,7 @@ def train(data: Data, log: Log, news: News) -> Row:
     log = log if is_main() else _say_nothing
     data.check(news)
     settings = data.settings | {"data": data.facts["hash"]}
-    last = finished(config, settings)
+    last = None if config.overwrite else finished(config.output, settings)
     if last is not None:
         news.say(f"{config.output} is there already, made of the same rows with the same settings")
         log(last)
@@ -372,7 +380,7 @@ def train(data: Data, log: Log, news: News) -> Row:
         last = fit(data, settings, run, log, news)
     except BaseException:
         if is_main() and not checkpoints(run):
-            _forget(run)  # there is nothing to continue from
+            forget(run)  # there is nothing to continue from
         raise
     log(last)
     return last
@@ -418,7 +426,7 @@ def fit(data: Data, settings: Row, run: Path, log: Log, news: News) -> Row:
     if is_main():
         if (run / EVENTS).exists():
             shutil.move(run / EVENTS, config.output / EVENTS)
-        _forget(run)
+        forget(run)
     trainer.accelerator.wait_for_everyone()
     return last
 
@@ -578,16 +586,19 @@ class _Trainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint in draft/, and give it its name when all processes have written their part."""
-        super()._save_checkpoint(model, trial)
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a disk
+            raise UserError(f"{self.run_folder}: no checkpoint can be written: {error}") from error
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             draft = self.run_folder / "draft" / f"checkpoint-{self.state.global_step}"
             for path in draft.rglob("*"):
                 if path.is_file():
-                    _sync(path)
+                    sync(path)
             older = checkpoints(self.run_folder)
             draft.rename(self.run_folder / draft.name)
-            _sync(self.run_folder)
+            sync(self.run_folder)
             for path in older:
                 shutil.rmtree(path, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -606,132 +617,6 @@ class _Schedule(TrainerCallback):
         if control.should_save or float(state.epoch).is_integer():
             control.should_log = True
         return control
-
-
-# The run folder, and the checkpoints in it
-
-
-def run_folder(output: Path) -> Path:
-    """Return where a run keeps what it needs until `output` is made."""
-    return output.with_name(f".{output.name}.run")
-
-
-def begin_run(run: Path, settings: Row, overwrite: bool) -> None:
-    """Make the run folder, or make sure that the stopped run in it had the same settings; else UserError."""
-    path = run / "settings.json"
-    asked = orjson.loads(orjson.dumps(settings))
-    if path.exists() and checkpoints(run):
-        made_with = orjson.loads(path.read_bytes())
-        if made_with != asked and not overwrite:
-            name = next(name for name in {**asked, **made_with} if made_with.get(name) != asked.get(name))
-            raise UserError(
-                f"{run} holds a stopped run with {name} {made_with.get(name)}, not {asked.get(name)}; "
-                "--overwrite starts afresh, the old settings continue it"
-            )
-        if made_with != asked or overwrite:
-            for checkpoint in checkpoints(run):
-                shutil.rmtree(checkpoint)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(orjson.dumps(asked))
-    except OSError as error:
-        raise UserError(f"{run}: {error.strerror}") from None
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """Return the complete checkpoints of a run, the last one last."""
-    return sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-
-
-def last_checkpoint(run: Path, news: News) -> str | None:
-    """Return the checkpoint to continue from, None to begin; a half-written one is told of and removed."""
-    complete = checkpoints(run)
-    for draft in (run / "draft").glob("checkpoint-*"):
-        number = draft.name.rpartition("-")[2]
-        goes_on = f"step {complete[-1].name.rpartition('-')[2]}" if complete else "the beginning"
-        news.warn(f"the checkpoint of step {number} is half written and left out; continuing from {goes_on}")
-    if is_main():
-        shutil.rmtree(run / "draft", ignore_errors=True)
-    if not complete:
-        return None
-    news.say(f"continuing from {complete[-1]}")
-    return str(complete[-1])
-
-
-def _forget(folder: Path) -> None:
-    """Remove a folder of a run, and the run's own if nothing else is in it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with suppress(OSError):
-        if folder.name == "data":
-            folder.parent.rmdir()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-# The output folder
-
-
-def finished(config: TrainingConfig, settings: Row) -> Row | None:
-    """Return the log row of an earlier run with equal `settings` whose model is in the output folder.
-
-    None if the folder is free, or to be overwritten; UserError if something else is in it.
-    """
-    path = config.output
-    if config.overwrite or not path.exists():
-        return None
-    remedy = "--overwrite replaces it, another -o keeps both"
-    if not path.is_dir():
-        raise UserError(f"{path} is a file, and a model is a folder; give -o another name")
-    if not any(path.iterdir()):
-        return None
-    try:
-        card = orjson.loads((path / CARD).read_bytes())
-        made_with, result = card["settings"], card["result"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not empty and not a model made by erprm; {remedy}") from None
-    for name, asked in settings.items():
-        if made_with.get(name) != asked:
-            raise UserError(f"{path} was made with {name} {made_with.get(name)}, not {asked}; {remedy}")
-    return dict(result)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside `path` that takes its place, and its name, when all went well."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
-        yield draft
-        if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            path.rename(old)
-            draft.rename(path)
-            shutil.rmtree(old)
-        else:
-            draft.rename(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def write_folder(path: Path, model: Any, tokenizer: Any, card: Row, readme: str, state: Any = None) -> None:
-    """Write a model (safetensors), its tokenizer, erprm.json and a model card, all or nothing."""
-    with new_folder(path) as draft:
-        model.save_pretrained(draft, state_dict=state)
-        tokenizer.save_pretrained(draft)
-        card = {"erprm": __version__, **card}
-        (draft / CARD).write_bytes(orjson.dumps(card, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
-        (draft / "README.md").write_text(readme, encoding="utf-8")
-        for file in draft.iterdir():
-            file.chmod(0o644)  # safetensors makes files that only their owner may read
 
 
 def save(trainer: Trainer, data: Data, card: Row, readme: str) -> None:

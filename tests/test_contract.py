@@ -24,6 +24,7 @@ from erprm_cli.app import make_app
 from erprm_cli.engines import Completion, Request, SamplingParams
 from erprm_cli.errors import EngineError
 from erprm_cli.jsonl import open_output, run_directory
+from erprm_cli.training_folders import locked_run
 from tests.tiny_models import save_model, solution_rows
 from tests.torture import rows
 from tests.torture.program import ScriptedEngine
@@ -246,6 +247,36 @@ def test_a_second_writer_is_refused(command: str, model: str, tmp_path: Path, sc
     with open_output(str(path), {}):
         done = erprm(command, *given, stdin=json.dumps(GOOD[command]))
     assert "writes it too" in str(done.exception)
+
+
+def test_a_second_training_of_one_folder_is_refused(model: str, tmp_path: Path) -> None:
+    given = ("train", "-q", "--overwrite", *words("train", model), "-o", tmp_path / "prm")
+    with locked_run(tmp_path / "prm"):
+        done = erprm(*given, stdin=json.dumps(FOLDERS["train"]))
+    assert str(done.exception).startswith(f"{tmp_path}/prm: another run, ")
+    assert list(tmp_path.iterdir()) == []
+    assert erprm(*given, stdin=json.dumps(FOLDERS["train"])).exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["prm"]
+
+
+@pytest.mark.parametrize("save_steps", [0, 1])
+def test_a_disk_too_small_for_the_model_is_one_line(save_steps: int, model: str, tmp_path: Path) -> None:
+    path = rows.write(tmp_path / "in.jsonl", [FOLDERS["train"]])
+    code = (
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from erprm_cli.app import main; main()"
+    )
+    out = tmp_path / "prm"
+    more = ["--epochs", "2", "--save-steps", str(save_steps), "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", str(path), *words("train", model), *more, "-o", str(out)],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    begin = f"erprm: {tmp_path}/.prm.run: no checkpoint can be written: " if save_steps else f"erprm: {out}: "
+    assert done.stderr.startswith(begin) and done.stderr.count("\n") == 1, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
 def test_a_second_run_in_a_run_directory_is_refused(model: str, tmp_path: Path) -> None:

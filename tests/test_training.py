@@ -21,7 +21,7 @@ from erprm_cli.policy_templates import PolicyTemplate
 from erprm_cli.policy_training import PolicyTrainingConfig, train_policy
 from erprm_cli.prm_training import PrmData, PrmTrainingConfig, train_prm
 from erprm_cli.progress import News
-from erprm_cli.training import checkpoints, run_folder
+from erprm_cli.training_folders import checkpoints, run_folder
 from tests.tiny_models import save_model, solution_rows
 
 FSDP2_ON_CPU = """
