@@ -51,9 +51,7 @@ Log = Callable[[Row], object]
 
 SMALL_BASE = 1_000_000_000  # parameters; the paper's learning rate was found at 8 billion
 SMALL_LR = 1e-5
-EVENTS = (
-    "runs"  # folder of TensorBoard's files, as Trainer calls it: in the run folder, at last in the model's
-)
+EVENTS = "runs"  # TensorBoard's files, as Trainer calls them: in the run folder, at last in the model's
 PASS_TOKENS = {"cpu": 2_048, "cuda": 16_384}  # of one forward pass, if --micro-batch-tokens does not say
 
 
