@@ -92,7 +92,7 @@ class Labeller:
                 if row.labels is not UNSET or row.eta is not UNSET or row.estimator is not UNSET:
                     line = _without_own_fields(line)
                 add(line[:-1], labels)
-            except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
+            except (ValueError, RecursionError, RowError):  # ValueErrors: msgspec's, UnicodeDecodeError
                 try:
                     parsed = parse_line(line)
                     if "rollouts" not in parsed and (made := self._of_rates(parsed)):

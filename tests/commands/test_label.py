@@ -45,6 +45,14 @@ def test_labels_are_added_and_the_rest_stays_byte_for_byte(erprm: Run) -> None:
     assert done.stdout_bytes == line[:-1] + b',"labels":[0.5,1.0],"eta":0.0,"estimator":"soft"}\n'
 
 
+def test_a_field_given_twice_is_refused_where_one_would_be_lost() -> None:
+    line = b'{"id":"a","id":"b","rollouts":[[1.0]]%b}'
+    kept, refused = label([line % b""])
+    assert kept[0]["labels"] == [1.0] and not refused  # it leaves as it came
+    kept, refused = label([line % b',"labels":[0.5]', ROW])
+    assert len(kept) == 1 and refused == ["the field 'id' is there more than once"]
+
+
 def test_the_example_of_the_paper(erprm: Run) -> None:
     rewards = [[1] * wins + [0] * (16 - wins) for wins in range(17)]
     done = erprm("label", stdin=json.dumps({"rollouts": rewards}))
