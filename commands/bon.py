@@ -18,9 +18,7 @@ def bon(
     prm_format: options.PrmFormatName = None,
     engine: options.Engine = options.EngineName.auto,
     aggregate: options.AggregateOption = options.Aggregate.min,
-    all_aggregates: Annotated[
-        bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")
-    ] = False,
+    all_aggregates: options.AllAggregates = False,
     n: Annotated[
         str | None,
         typer.Option(
@@ -63,8 +61,7 @@ def bon(
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
     if plot not in (None, "-"):
         plots.load_pyplot()
-    aggregates = [aggregate.value, *(other.value for other in options.Aggregate if other != aggregate)]
-    aggregates = aggregates if all_aggregates else aggregates[:1]
+    aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
     with (

@@ -38,9 +38,7 @@ def calibrate(
         ),
     ] = None,
     aggregate: options.AggregateOption = options.Aggregate.min,
-    all_aggregates: Annotated[
-        bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")
-    ] = False,
+    all_aggregates: options.AllAggregates = False,
     plot: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Draw the reliability diagram (.png, .svg, .pdf)."),
@@ -70,7 +68,6 @@ def calibrate(
         raise UsageError("a label at an infinite eta does not tell the rate; give --against labels")
     if plot is not None:
         plots.load_pyplot()
-    aggregates = [aggregate.value, *(other.value for other in options.Aggregate if other != aggregate)]
     settings: Row = {"command": "calibrate", "against": against, "prm": prm, "seed": seed}
     settings["eta"] = None if eta is None else f"{eta:g}"  # JSON has no inf
     settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}
@@ -80,7 +77,7 @@ def calibrate(
         News("calibrate", quiet) as news,
     ):
         targets = calibration.Targets(against, eta)
-        found = calibration.Calibration(targets, aggregates if all_aggregates else aggregates[:1])
+        found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
         rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", form=prm_format)
         for row in rows.read(source, bad, limit):
             found.add(row)

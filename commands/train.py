@@ -10,7 +10,6 @@ import typer
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.jsonl import bad_rows, open_output
-from erprm_cli.launching import Silence, is_main
 from erprm_cli.progress import News
 
 Kind = StrEnum("Kind", ["token", "head"])
@@ -103,6 +102,8 @@ def train(
     """
     if merge_lora and not lora_rank:
         raise UsageError("--merge-lora merges what --lora-rank trains; give both")
+    from erprm_cli.launching import Silence, is_main
+
     # Of several processes that accelerate started, the first one reads, speaks and writes.
     first = is_main()
     with (

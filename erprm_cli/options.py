@@ -138,6 +138,7 @@ EstimatorOption = Annotated[
 AggregateOption = Annotated[
     Aggregate, typer.Option("--aggregate", help="How the scores of steps make one of a solution.")
 ]
+AllAggregates = Annotated[bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")]
 
 # Training
 MicroBatchTokens = Annotated[
@@ -174,6 +175,12 @@ NumProcesses = Annotated[
     int | None, typer.Option(min=1, help="Processes to start.", show_default="one for each GPU")
 ]
 SaveSteps = Annotated[int, typer.Option(min=0, help="Steps between checkpoints; 0 keeps none.")]
+
+
+def aggregates(chosen: Aggregate, everyone: bool) -> list[str]:
+    """Return the names of the aggregates that figures are shown of, the chosen one first."""
+    others = [other.value for other in Aggregate if other != chosen] if everyone else []
+    return [chosen.value, *others]
 
 
 def group(name: str, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -21,7 +21,6 @@ from erprm_cli.prm_loading import load_prm
 from erprm_cli.prm_training import model_card
 from erprm_cli.training_folders import write_folder
 
-KINDS = ("token", "head")
 TOLERANCE = 1e-4  # of probabilities on the trial text; rounding stays below 1e-6 in float32
 
 

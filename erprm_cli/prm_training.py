@@ -45,10 +45,6 @@ from erprm_cli.progress import News
 from erprm_cli.training import Data, Log, TrainingConfig, settings_table, train
 from erprm_cli.training_data import Example, Examples
 
-TARGETS = ("labels", "counts")
-WEIGHTINGS = ("step", "solution")
-KINDS = ("token", "head")
-
 
 @dataclass(frozen=True, slots=True)
 class PrmTrainingConfig(TrainingConfig):
@@ -110,6 +106,10 @@ class PrmData(Data):
 
     def _read(self, source: str, bad: BadRows | None, limit: int | None, news: News) -> None:
         super()._read(source, bad, limit, news)
+        self.read_eval(bad)
+
+    def read_eval(self, bad: BadRows | None = None) -> None:
+        """Keep the solutions of --eval, if there are any, to validate on."""
         if self.config.eval is not None:
             for _ in read_rows(self.config.eval, self.add_eval, bad):
                 pass
@@ -276,9 +276,7 @@ def train_prm(rows: Iterable[Row], config: PrmTrainingConfig, log: Log, news: Ne
     data = PrmData(config)
     for row in rows:
         data.add(row)
-    if config.eval is not None:
-        for _ in read_rows(config.eval, data.add_eval):
-            pass
+    data.read_eval()
     return train(data, log, news or News("train"))
 
 

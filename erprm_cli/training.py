@@ -114,8 +114,7 @@ class Data:
         check_packages(config.accelerate_config, config.lora_rank, config.report_to)
         if config.optim not in optimizers():
             raise UsageError(f"no optimizer {config.optim!r}; there are {', '.join(optimizers())}")
-        if not config.overwrite:
-            finished(config.output, self.settings)
+        finished(config.output, self.settings, config.overwrite)
         self.tokenizer = models.load_tokenizer(config.base, **where)
         with models.explained(config.base):
             model_config = AutoConfig.from_pretrained(models.resolve(config.base), **where)
@@ -362,7 +361,7 @@ def train(data: Data, log: Log, news: News) -> Row:
     log = log if is_main() else _say_nothing
     data.check(news)
     settings = data.settings | {"data": data.facts["hash"]}
-    last = None if config.overwrite else finished(config.output, settings)
+    last = finished(config.output, settings, config.overwrite)
     if last is not None:
         news.say(f"{config.output} is there already, made of the same rows with the same settings")
         log(last)

@@ -106,12 +106,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def finished(path: Path, settings: Row) -> Row | None:
+def finished(path: Path, settings: Row, overwrite: bool) -> Row | None:
     """Return the log row of an earlier run with equal `settings` whose model is in the folder `path`.
 
-    None if the folder is free; UserError if something else is in it.
+    None if the folder is free, or to be overwritten; UserError if something else is in it.
     """
-    if not path.exists():
+    if overwrite or not path.exists():
         return None
     remedy = "--overwrite replaces it, another -o keeps both"
     if not path.is_dir():
