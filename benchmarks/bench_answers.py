@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from erprm_cli.answers import Grader
+from erprm_cli.answers.grader import Grader
 
 ANSWERS = Path(__file__).parent.parent / "tests" / "data" / "math500_answers.jsonl"
 

@@ -18,18 +18,19 @@ from typing import Any
 
 import torch
 
-from erprm_cli import records
-from erprm_cli.answers import Grader
-from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage
+from erprm_cli.answers.grader import Grader
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.transformers_engine import TransformersEngine
 from erprm_cli.engines.vllm_engine import VllmEngine
 from erprm_cli.errors import EngineError
-from erprm_cli.jsonl import read_rows
-from erprm_cli.models import pick_device
+from erprm_cli.io.reading import read_rows
+from erprm_cli.models.loading import pick_device
 from erprm_cli.options import Dtype
-from erprm_cli.policy_templates import policy_template
-from erprm_cli.rollouts import Roller
-from erprm_cli.sampling import Drawn, sample_solutions
+from erprm_cli.policy.rollouts import Roller
+from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.templates import policy_template
 
 
 class Recorder:
@@ -125,8 +126,8 @@ def main() -> None:
         gpu_memory_utilization=None if on_cpu else options.gpu_memory_utilization,
     )
     with closing(VllmEngine(config)) as vllm, Grader() as grader:
-        drawn = Drawn(options.model, None, 0.7, 1.0, options.max_tokens, 0, template.name)
-        problems = read_rows(options.input, records.problem, limit=options.problems)
+        drawn = SamplingSettings(options.model, None, 0.7, 1.0, options.max_tokens, 0, template.name)
+        problems = read_rows(options.input, as_problem, limit=options.problems)
         rows = list(sample_solutions(problems, vllm, template, drawn, 2, grader))
         recorder = Recorder(vllm.tokenizer)
         with suppress(EngineError):  # of completions that the recorder does not give

@@ -15,12 +15,14 @@ from typing import Any
 
 import torch
 
-from erprm_cli import records
-from erprm_cli.engines import EngineConfig, Request, SamplingParams, open_engine
-from erprm_cli.jsonl import read_rows
-from erprm_cli.models import load_causal_lm
-from erprm_cli.policy_templates import policy_template
-from erprm_cli.steps import prefixes, split_steps
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.engines.base import Request, SamplingParams
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.open import open_engine
+from erprm_cli.io.reading import read_rows
+from erprm_cli.models.loading import load_causal_lm
+from erprm_cli.policy.templates import policy_template
+from erprm_cli.rows.steps import prefixes, split_steps
 
 BATCH = 512
 MAX_TOKENS = 160
@@ -75,7 +77,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2)
     options = parser.parse_args()
     template = policy_template(options.template)
-    problems = list(read_rows("tiny:test", records.problem, limit=options.problems))
+    problems = list(read_rows("tiny:test", as_problem, limit=options.problems))
     engine = open_engine(EngineConfig(options.model))
     plain = load_causal_lm(options.model, dtype=torch.float32).eval(), engine.tokenizer
     questions = [template.fill(problem["problem"]) for problem in problems]

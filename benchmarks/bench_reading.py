@@ -54,9 +54,10 @@ def make_rows(path: Path, count: int) -> None:
 
 
 def read_erprm(path: Path) -> Callable[[], int]:
-    from erprm_cli.prm_training import PrmData, PrmTrainingConfig
+    from erprm_cli.training.config import PrmTrainingConfig
+    from erprm_cli.training.prm_task import PrmTask
 
-    data = PrmData(PrmTrainingConfig(base="tiny", output=path.parent / "prm"))
+    data = PrmTask(PrmTrainingConfig(base="tiny", output=path.parent / "prm"))
 
     def read() -> int:
         data.read(str(path))
@@ -67,8 +68,8 @@ def read_erprm(path: Path) -> Callable[[], int]:
 
 
 def read_lists(path: Path) -> Callable[[], int]:
-    from erprm_cli.models import load_tokenizer
-    from erprm_cli.prm_formats import ER_PRM, prm_format
+    from erprm_cli.models.loading import load_tokenizer
+    from erprm_cli.prm.formats import ER_PRM, prm_format
 
     form, tokenizer = prm_format(ER_PRM), load_tokenizer("tiny")
     tokenizer("")  # torch and what else it loads at first

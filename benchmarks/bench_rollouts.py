@@ -19,23 +19,19 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from erprm_cli import records
-from erprm_cli.answers import Grader
-from erprm_cli.engines import (
-    Completion,
-    EngineConfig,
-    Request,
-    SamplingParams,
-    Usage,
-    derive_seed,
-    open_engine,
-)
-from erprm_cli.jsonl import Row, read_rows
-from erprm_cli.policy_templates import PolicyTemplate, policy_template
-from erprm_cli.prompts import encode_prompt, render_prompt
-from erprm_cli.rollouts import Roller
-from erprm_cli.sampling import Drawn, sample_solutions
-from erprm_cli.steps import prefixes
+from erprm_cli.answers.grader import Grader
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.open import open_engine
+from erprm_cli.hashing import derive_seed
+from erprm_cli.io.reading import read_rows
+from erprm_cli.policy.prompts import encode_prompt, render_prompt
+from erprm_cli.policy.rollouts import Roller
+from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.templates import PolicyTemplate, policy_template
+from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import prefixes
 
 BLOCK = 16
 CALL = 3000
@@ -135,7 +131,7 @@ class Run:
         )
 
 
-def with_erprm(run: Run, rows: list[Row], template: PolicyTemplate, drawn: Drawn, k: int) -> Run:
+def with_erprm(run: Run, rows: list[Row], template: PolicyTemplate, drawn: SamplingSettings, k: int) -> Run:
     with Grader() as grader:
         for count, _ in enumerate(Roller(run.engine, template, drawn, k, grader).roll(rows)):
             if count == 0:
@@ -145,7 +141,7 @@ def with_erprm(run: Run, rows: list[Row], template: PolicyTemplate, drawn: Drawn
 
 
 def sampled(
-    engine: CountingEngine, problems: list[Row], template: PolicyTemplate, drawn: Drawn, n: int
+    engine: CountingEngine, problems: list[Row], template: PolicyTemplate, drawn: SamplingSettings, n: int
 ) -> Run:
     """Sample until the first row."""
     run = Run("erprm sample", engine)
@@ -155,7 +151,7 @@ def sampled(
     return run
 
 
-def as_released(run: Run, rows: list[Row], template: PolicyTemplate, drawn: Drawn, k: int) -> Run:
+def as_released(run: Run, rows: list[Row], template: PolicyTemplate, drawn: SamplingSettings, k: int) -> Run:
     """Every prefix of every solution, the whole solution too, in calls of 3,000."""
     engine = run.engine
     requests = []
@@ -201,8 +197,8 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.7)
     options = parser.parse_args()
     template = policy_template("tiny")
-    drawn = Drawn("tiny", None, options.temperature, 1.0, 160, 0, template.name)
-    problems = list(read_rows("tiny:train", records.problem, limit=options.problems))
+    drawn = SamplingSettings("tiny", None, options.temperature, 1.0, 160, 0, template.name)
+    problems = list(read_rows("tiny:train", as_problem, limit=options.problems))
     with closing(open_engine(EngineConfig())) as tiny, Grader() as grader:
         tokenizer = tiny.tokenizer
         rows = list(sample_solutions(problems, tiny, template, drawn, options.n, grader))

@@ -22,9 +22,10 @@ import torch
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from erprm_cli import records
-from erprm_cli.jsonl import Row, read_rows
-from erprm_cli.prm import Scorer
+from erprm_cli.io.reading import read_rows
+from erprm_cli.prm.scorer import Scorer
+from erprm_cli.rows import schema
+from erprm_cli.rows.row import Row
 
 REAL = Path(__file__).parents[1] / "tests" / "data" / "processbench_rows.jsonl"
 BATCH = 4  # search-and-learn's prm_batch_size
@@ -41,7 +42,7 @@ def make_rows(problems: int, candidates: int) -> list[Row]:
             other = draw.choice(real)["steps"]
             steps = [step.strip() for step in other[: draw.randint(1, len(other))]]
             rows.append(
-                records.solution(
+                schema.solution(
                     {
                         "id": str(number),
                         "problem": row["problem"],

@@ -36,9 +36,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, LlamaConfig
 
-from erprm_cli.prm import output_at, pad
-from erprm_cli.prm_training import two_way_loss
-from erprm_cli.training_data import Cut, Example, Examples, ExampleWriter, StepLoader, collate
+from erprm_cli.models.outputs import output_at, pad
+from erprm_cli.training.batches import BatchPlan, StepLoader, collate
+from erprm_cli.training.examples import Example, Examples, ExampleWriter
+from erprm_cli.training.prm_task import two_way_loss
 
 BLOCK = 512  # what the released code pads to
 TAG, GOOD, BAD = 5, 6, 7
@@ -100,7 +101,7 @@ class Side:
     def steps(self) -> Iterator[list[Any]]:
         """Yield the micro-batches of each optimizer step of one epoch."""
         if self.setting.side == "erprm":
-            cut = Cut(self.setting.micro_tokens, self.setting.packed)
+            cut = BatchPlan(self.setting.micro_tokens, self.setting.packed)
             yield from StepLoader(self.examples, cut, BATCH, seed=0)
             return
         order = np.random.default_rng((0, 0)).permutation(len(self.examples)).tolist()

@@ -7,8 +7,10 @@ import typer
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.jsonl import Row, bad_rows, open_whole_output
-from erprm_cli.progress import News
+from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.writing import open_atomic_output
+from erprm_cli.rows.row import Row
+from erprm_cli.terminal.progress import Reporter
 
 
 def bon(
@@ -51,10 +53,11 @@ def bon(
 
     Example: erprm score --prm prm solutions.jsonl | erprm bon -o chosen.jsonl
     """
-    from erprm_cli import candidates, figures, plots
-    from erprm_cli.answers import Grader
-    from erprm_cli.data_formats import ForeignRows
-    from erprm_cli.scored_rows import ScoredRows
+    from erprm_cli.answers.grader import Grader
+    from erprm_cli.data_formats.foreign_rows import ForeignRows
+    from erprm_cli.evaluation import best_of_n, candidates
+    from erprm_cli.prm.scoring import ScoredRows
+    from erprm_cli.reports import plots, tables
 
     others, budgets = compare or [], _budgets(n)
     if report == "-" and output == "-":
@@ -65,15 +68,15 @@ def bon(
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
     with (
-        News("bon", quiet) as news,
+        Reporter("bon", quiet) as news,
         bad_rows(errors, max_errors) as bad,
-        open_whole_output(output, settings, source=source, overwrite=overwrite) as out,
+        open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
         ExitStack() as stack,
     ):
         figure_rows = None
         if report is not None:
             figure_rows = stack.enter_context(
-                open_whole_output(report, settings | shown, source=source, overwrite=overwrite)
+                open_atomic_output(report, settings | shown, source=source, overwrite=overwrite)
             )
         pool = candidates.Candidates(source, aggregates)
         foreign = ForeignRows()
@@ -84,8 +87,8 @@ def bon(
             pool.add(row)
             news.progress(pool.count, "candidates")
         foreign.tell(news)
-        tables = [candidates.read_scores(other, aggregates, limit) for other in others]
-        for table in tables:
+        compared = [candidates.read_scores(other, aggregates, limit) for other in others]
+        for table in compared:
             pool.table.check_same(table)
         for row in pool.choices():
             out.write(row)
@@ -95,7 +98,7 @@ def bon(
         news.say(f"{len(pool.problems):,} problems, {pool.count:,} candidates; chosen by {aggregate.value}")
         graded = []
         with Grader() as grader:  # the answers that vote together are those that grade as equal
-            for problem in pool.graded(tables, grader):
+            for problem in pool.graded(compared, grader):
                 graded.append(problem)
                 news.progress(len(graded), "problems", len(pool.problems), "grouping answers")
         if len(graded) < len(pool.problems):
@@ -105,12 +108,12 @@ def bon(
             )
         if not graded:
             return
-        names = candidates.prm_names([pool.table, *tables])
-        budgets = budgets or candidates.default_budgets(len(problem.correct_N) for problem in graded)
-        found = candidates.judge(graded, names, aggregates, budgets, seed)
+        names = candidates.prm_names([pool.table, *compared])
+        budgets = budgets or best_of_n.default_budgets(len(problem.correct_N) for problem in graded)
+        found = best_of_n.judge(graded, names, aggregates, budgets, seed)
         for unknown in sorted(set(budgets) - {figure.n for figure in found}):
             news.warn(f"no problem has {unknown:,} candidates; there is no figure for that n")
-        news.show(figures.table(found))
+        news.show(tables.table(found))
         if figure_rows is not None:
             for figure in found:
                 figure_rows.write(figure.row())

@@ -8,8 +8,10 @@ import typer
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.jsonl import Row, bad_rows, open_whole_output
-from erprm_cli.progress import News
+from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.writing import open_atomic_output
+from erprm_cli.rows.row import Row
+from erprm_cli.terminal.progress import Reporter
 
 
 class Against(StrEnum):
@@ -59,8 +61,10 @@ def calibrate(
 
     Example: erprm score labels.jsonl --prm prm | erprm calibrate --plot fit.png
     """
-    from erprm_cli import calibration, figures, plots
-    from erprm_cli.scored_rows import ScoredRows
+    from erprm_cli.evaluation import calibration
+    from erprm_cli.prm import card
+    from erprm_cli.prm.scoring import ScoredRows
+    from erprm_cli.reports import plots, tables
 
     if eta is not None and isnan(eta):
         raise UsageError("--eta is not a number")
@@ -73,8 +77,8 @@ def calibrate(
     settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}
     with (
         bad_rows(errors, max_errors) as bad,
-        open_whole_output(output, settings, source=source, overwrite=overwrite) as out,
-        News("calibrate", quiet) as news,
+        open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
+        Reporter("calibrate", quiet) as news,
     ):
         targets = calibration.Targets(against, eta)
         found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
@@ -84,7 +88,7 @@ def calibrate(
             news.progress(found.count, "solutions")
         if not found.count:
             return
-        at = calibration.trained_at(found.prm)
+        at = card.trained_at(found.prm)
         if at is not None and at != (targets.eta or 0.0):  # plain rates are labels at eta 0
             news.warn(
                 f"{found.prm} was trained at eta {at:g}, so its scores mean other labels than "
@@ -94,6 +98,6 @@ def calibrate(
         for figure in judged:
             out.write(figure.row(found.prm))
         news.say(f"{found.count:,} solutions, scores of {found.prm or 'an unnamed PRM'}")
-        news.show(figures.calibration_table(judged))
+        news.show(tables.calibration_table(judged))
         if plot is not None:
             plots.plot_calibration(judged, plot)

@@ -6,8 +6,10 @@ import typer
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.jsonl import bad_rows, open_whole_output, read_rows
-from erprm_cli.progress import News
+from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.reading import read_rows
+from erprm_cli.io.writing import open_atomic_output
+from erprm_cli.terminal.progress import Reporter
 
 
 def convert(
@@ -43,10 +45,12 @@ def convert(
 
     Example: erprm convert --to trl --threshold 0.5 labels.jsonl -o trl.jsonl
     """
-    from erprm_cli import data_formats, records
+    from erprm_cli.data_formats import registry
+    from erprm_cli.data_formats.converter import Converter
+    from erprm_cli.data_formats.problems import as_problem
 
-    readable = [data_formats.ERPRM, *data_formats.BY_NAME, data_formats.PROBLEM]
-    writable = [data_formats.ERPRM, *data_formats.WRITTEN]
+    readable = [registry.ERPRM, *registry.BY_NAME, registry.PROBLEM]
+    writable = [registry.ERPRM, *registry.WRITTEN]
     for flag, name, names in (("--from", from_format, readable), ("--to", to_format, writable)):
         if name is not None and name not in names:
             raise UsageError(f"{flag} {name}: there are {', '.join(names)}")
@@ -58,14 +62,14 @@ def convert(
         "keep": keep,
     }
     with (
-        News("convert", quiet) as news,
+        Reporter("convert", quiet) as news,
         bad_rows(errors, max_errors) as bad,
-        open_whole_output(output, settings, source=source, overwrite=overwrite) as out,
+        open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
         known: set[str] = set()
         if problems is not None:
-            known.update(row["problem"] for row in read_rows(problems, records.problem))
-        converter = data_formats.Converter(from_format, to_format, threshold, keep, known)
+            known.update(row["problem"] for row in read_rows(problems, as_problem))
+        converter = Converter(from_format, to_format, threshold, keep, known)
         for row in read_rows(source, converter, bad, limit, converter.expand):
             out.write(row)
             news.progress(out.count, "rows")

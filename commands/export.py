@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.progress import News
+from erprm_cli.terminal.progress import Reporter
 
 Kind = StrEnum("Kind", ["token", "head"])
 
@@ -36,8 +36,8 @@ def export(
 
     Example: erprm export prm -o prm-head
     """
-    with News("export", quiet) as news:
-        from erprm_cli.prm_export import export_prm
+    with Reporter("export", quiet) as news:
+        from erprm_cli.prm.export import export_prm
 
         export_prm(
             prm,

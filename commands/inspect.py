@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.jsonl import open_output, read_rows
-from erprm_cli.progress import News
+from erprm_cli.io.reading import read_rows
+from erprm_cli.io.writing import open_output
+from erprm_cli.terminal.progress import Reporter
 
 
 class What(StrEnum):
@@ -35,16 +36,16 @@ def inspect(
 
     Example: erprm inspect prm prm solutions.jsonl
     """
-    from erprm_cli import records
-    from erprm_cli.streams import peek
+    from erprm_cli.rows import schema
+    from erprm_cli.rows.streams import peek
 
-    with open_output("-", {}, source=source) as out, News(f"inspect {what}", quiet) as news:
-        rows = peek(read_rows(source, records.solution, limit=limit))
+    with open_output("-", {}, source=source) as out, Reporter(f"inspect {what}", quiet) as news:
+        rows = peek(read_rows(source, schema.solution, limit=limit))
         if rows is None:
             return
         from erprm_cli.errors import RowError, UserError
-        from erprm_cli.prm import Scorer
-        from erprm_cli.prm_inspection import described, marked, scored_tokens
+        from erprm_cli.prm.scorer import Scorer
+        from erprm_cli.reports.scored_tokens import described, marked, scored_tokens
 
         scorer = Scorer(
             model,

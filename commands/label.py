@@ -5,9 +5,11 @@ from math import isnan
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.jsonl import bad_rows, open_lines, open_whole_output
-from erprm_cli.labels import NAMED_ETAS, estimator_name, eta_in_row
-from erprm_cli.progress import News
+from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.reading import open_lines
+from erprm_cli.io.writing import open_atomic_output
+from erprm_cli.labels.estimator import NAMED_ETAS, estimator_name, eta_in_row
+from erprm_cli.terminal.progress import Reporter
 
 
 def label(
@@ -29,15 +31,15 @@ def label(
 
     Example: erprm label --eta 2 rollouts.jsonl | erprm train -o prm
     """
-    from erprm_cli.labelling import Labeller
+    from erprm_cli.labels.labeller import Labeller
 
     eta = _chosen(eta, estimator.value)
     settings = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
     labeller = Labeller(eta)
     with (
-        News("label", quiet) as news,
+        Reporter("label", quiet) as news,
         bad_rows(errors, max_errors) as bad,
-        open_whole_output(output, settings, source=source, overwrite=overwrite) as out,
+        open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
 
         def before_wait() -> None:

@@ -7,8 +7,10 @@ import typer
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.jsonl import Row, bad_rows, open_whole_output
-from erprm_cli.progress import News
+from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.writing import open_atomic_output
+from erprm_cli.rows.row import Row
+from erprm_cli.terminal.progress import Reporter
 
 
 def processbench(
@@ -52,29 +54,29 @@ def processbench(
     """
     if (threshold is not None) + (tune_on is not None) + oracle > 1:
         raise UsageError("--threshold, --tune-on and --oracle exclude each other")
-    from erprm_cli import figures
-    from erprm_cli import processbench as benchmark
-    from erprm_cli.scored_rows import ScoredRows
+    from erprm_cli.evaluation import processbench
+    from erprm_cli.prm.scoring import ScoredRows
+    from erprm_cli.reports import tables
 
     if scored == "-" and output == "-":
         raise UsageError("figures and --scored cannot share stdout; give -o FILE or --scored FILE")
     sources = sources or ["-"]
-    at = benchmark.THRESHOLD if threshold is None else threshold
+    at = processbench.THRESHOLD if threshold is None else threshold
     settings: Row = {"command": "processbench", "inputs": sources, "prm": prm, "limit": limit}
     rule: Row = {"threshold": at, "tune_on": tune_on, "oracle": oracle}
     with (
         bad_rows(errors, max_errors) as bad,
-        open_whole_output(output, settings | rule, source=sources[0], overwrite=overwrite) as out,
+        open_atomic_output(output, settings | rule, source=sources[0], overwrite=overwrite) as out,
         ExitStack() as stack,
-        News("processbench", quiet) as news,
+        Reporter("processbench", quiet) as news,
     ):
         rows = None
         if scored is not None:
             rows = stack.enter_context(
-                open_whole_output(scored, settings, source=sources[0], overwrite=overwrite)
+                open_atomic_output(scored, settings, source=sources[0], overwrite=overwrite)
             )
-        reader = ScoredRows(prm, benchmark.solution, benchmark.scored_solution, form=prm_format)
-        splits = benchmark.Splits()
+        reader = ScoredRows(prm, processbench.solution, processbench.scored_solution, form=prm_format)
+        splits = processbench.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit):
                 name = splits.add(row, source)
@@ -83,7 +85,7 @@ def processbench(
                 news.progress(splits.count, "rows")
         if not splits.count:
             return
-        found = benchmark.judge(splits.all(), at, tune_on, oracle)
+        found = processbench.judge(splits.all(), at, tune_on, oracle)
         for figure in found:
             out.write(figure.row(splits.prm))
         news.say(f"{splits.count:,} rows, scores of {splits.prm or 'an unnamed PRM'}")
@@ -91,4 +93,4 @@ def processbench(
             if not all(split.counts):
                 kind = "a wrong step" if split.right else "no wrong step"
                 news.warn(f"{split.name} has no row with {kind}, so no F1")
-        news.show(figures.processbench_table(found))
+        news.show(tables.processbench_table(found))

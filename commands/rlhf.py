@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.engines import EngineConfig
+from erprm_cli.engines.config import EngineConfig
 
 
 # A server cannot take the policy of each round, and --batch-size is the optimizer's here.
@@ -61,13 +61,17 @@ def rlhf(
 
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
-    from erprm_cli import records
-    from erprm_cli.jsonl import bad_rows, open_output, read_rows, run_directory
-    from erprm_cli.launching import check_packages
-    from erprm_cli.policy_templates import policy_template
-    from erprm_cli.progress import News
-    from erprm_cli.raft import Raft, RaftConfig
-    from erprm_cli.streams import unique
+    from erprm_cli.data_formats.problems import as_problem
+    from erprm_cli.io.bad_rows import bad_rows
+    from erprm_cli.io.reading import read_rows
+    from erprm_cli.io.run_directory import run_directory
+    from erprm_cli.io.writing import open_output
+    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.rows.streams import unique
+    from erprm_cli.terminal.progress import Reporter
+    from erprm_cli.training.config import RaftConfig
+    from erprm_cli.training.distributed import check_packages
+    from erprm_cli.training.raft import Raft
 
     config = RaftConfig(
         policy=engine.model,
@@ -99,9 +103,9 @@ def rlhf(
     check_packages(accelerate_config, lora_rank)  # a round fine-tunes at its end only
     recipe = policy_template(template)
     settings = {"command": "rlhf", **asdict(config), "template": recipe.name, "eval": evaluation}
-    with bad_rows(errors, max_errors) as bad, open_output("-", {}) as out, News("rlhf", quiet) as news:
+    with bad_rows(errors, max_errors) as bad, open_output("-", {}) as out, Reporter("rlhf", quiet) as news:
         # The slices of later rounds wait for the earlier rounds: the problems, all short, stay in memory.
-        problems = list(read_rows(source, unique(records.problem, "id"), bad, limit))
+        problems = list(read_rows(source, unique(as_problem, "id"), bad, limit))
         if not problems:
             return
         raft = Raft(config, engine, recipe, directory, evaluation, news, bad.note, how)

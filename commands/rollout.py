@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.engines import EngineConfig
+from erprm_cli.engines.config import EngineConfig
 
 
 @options.group("engine")
@@ -39,20 +39,22 @@ def rollout(
 
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
-    from erprm_cli.answers import Grader
-    from erprm_cli.engines import made_with, open_engine
-    from erprm_cli.jsonl import bad_rows, open_journal, open_output, read_rows
-    from erprm_cli.policy_templates import policy_template
-    from erprm_cli.progress import News
-    from erprm_cli.rollouts import FinishedPrefixes, Roller, gradable
-    from erprm_cli.sampling import Drawn
-    from erprm_cli.sharding import choose_shard
-    from erprm_cli.streams import peek, unique
+    from erprm_cli.answers.grader import Grader
+    from erprm_cli.engines.open import open_engine, provenance
+    from erprm_cli.io.bad_rows import bad_rows
+    from erprm_cli.io.reading import read_rows
+    from erprm_cli.io.writing import open_journal, open_output
+    from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, gradable
+    from erprm_cli.policy.sampling import SamplingSettings
+    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.rows.sharding import choose_shard
+    from erprm_cli.rows.streams import peek, unique
+    from erprm_cli.terminal.progress import Reporter
 
     recipe = policy_template(template)
-    drawn = Drawn(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
+    drawn = SamplingSettings(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
     settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, **engine.settings()}
-    share = choose_shard(shard, News("rollout", quiet))
+    share = choose_shard(shard, Reporter("rollout", quiet))
     settings |= share.settings()
     with (
         bad_rows(errors, max_errors) as bad,
@@ -66,14 +68,14 @@ def rollout(
         solutions = peek(row for row in rows if row["id"] in share and (row["id"], row["sample"]) not in done)
         if solutions is None:
             if done:
-                News("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
+                Reporter("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
         with (
-            closing(open_engine(engine, News("rollout", quiet))) as running,
+            closing(open_engine(engine, Reporter("rollout", quiet))) as running,
             Grader(bad.note) as grader,
-            News("rollout", quiet) as news,
+            Reporter("rollout", quiet) as news,
         ):
-            out.made_with(made_with(running, type(running).__name__))
+            out.made_with(provenance(running, type(running).__name__))
             roller = Roller(running, recipe, drawn, k, grader, keep_text, finished, journal)
             for row in roller.roll(solutions):
                 out.write(row)

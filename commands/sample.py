@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.engines import EngineConfig
+from erprm_cli.engines.config import EngineConfig
 
 
 @options.group("engine")
@@ -40,42 +40,45 @@ def sample(
 
     Example: erprm sample tiny:train -L 4 -n 2
     """
-    from erprm_cli import records
-    from erprm_cli.answers import Grader
-    from erprm_cli.engines import made_with, open_engine
-    from erprm_cli.jsonl import bad_rows, open_output, read_rows
-    from erprm_cli.policy_templates import policy_template
-    from erprm_cli.progress import News
-    from erprm_cli.sampling import Drawn, missing_samples, sample_solutions
-    from erprm_cli.sharding import choose_shard
-    from erprm_cli.streams import peek, unique
+    from erprm_cli.answers.grader import Grader
+    from erprm_cli.data_formats.problems import as_problem
+    from erprm_cli.engines.open import open_engine, provenance
+    from erprm_cli.io.bad_rows import bad_rows
+    from erprm_cli.io.reading import read_rows
+    from erprm_cli.io.writing import open_output
+    from erprm_cli.policy.sampling import SamplingSettings, missing_samples, sample_solutions
+    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.rows import schema
+    from erprm_cli.rows.sharding import choose_shard
+    from erprm_cli.rows.streams import peek, unique
+    from erprm_cli.terminal.progress import Reporter
 
     if greedy:
         n, temperature = 1, 0.0
     recipe = policy_template(template)
-    drawn = Drawn(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
+    drawn = SamplingSettings(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
     settings = {"command": "sample", **asdict(drawn), **engine.settings()}
-    share = choose_shard(shard, News("sample", quiet))
+    share = choose_shard(shard, Reporter("sample", quiet))
     settings |= share.settings()
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
-        done = records.keys(out.existing())
-        rows = read_rows(source, unique(records.problem, "id"), bad, limit)
+        done = schema.keys(out.existing())
+        rows = read_rows(source, unique(as_problem, "id"), bad, limit)
         problems = peek(
             problem for problem in rows if problem["id"] in share and missing_samples(problem, n, done)
         )
         if problems is None:
             if done:
-                News("sample", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
+                Reporter("sample", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
             return
         with (
-            closing(open_engine(engine, News("sample", quiet))) as running,
+            closing(open_engine(engine, Reporter("sample", quiet))) as running,
             Grader(bad.note) as grader,
-            News("sample", quiet) as news,
+            Reporter("sample", quiet) as news,
         ):
-            out.made_with(made_with(running, type(running).__name__))
+            out.made_with(provenance(running, type(running).__name__))
             right = unfinished = 0
             for row in sample_solutions(problems, running, recipe, drawn, n, grader, done):
                 out.write(row)

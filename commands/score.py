@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.engines import EngineConfig
-from erprm_cli.jsonl import Row, bad_rows, open_output, read_rows
-from erprm_cli.progress import News
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.reading import read_rows
+from erprm_cli.io.writing import open_output
+from erprm_cli.rows.row import Row
+from erprm_cli.terminal.progress import Reporter
 
 if TYPE_CHECKING:
-    from erprm_cli.prm import Scorer, Tagged
+    from erprm_cli.prm.scorer import Scorer
+    from erprm_cli.prm.tagger import Tagged
 
 
 @options.group("engine", without=("model", "batch_size", "base_url", "concurrency"))
@@ -49,12 +53,12 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
-    from erprm_cli import records
-    from erprm_cli.data_formats import ForeignRows
-    from erprm_cli.sharding import choose_shard
-    from erprm_cli.streams import peek, unique
+    from erprm_cli.data_formats.foreign_rows import ForeignRows
+    from erprm_cli.rows import schema
+    from erprm_cli.rows.sharding import choose_shard
+    from erprm_cli.rows.streams import peek, unique
 
-    share = choose_shard(shard, News("score", quiet))
+    share = choose_shard(shard, Reporter("score", quiet))
     settings = {
         "command": "score",
         "prm": prm,
@@ -67,24 +71,24 @@ def score(
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
-        News("score", quiet) as news,
+        Reporter("score", quiet) as news,
         ExitStack() as stack,
     ):
-        done = records.keys(out.existing())
+        done = schema.keys(out.existing())
         left_alone = 0
 
         @cache
         def scorer() -> "Scorer":
-            from erprm_cli.engines import made_with
-            from erprm_cli.prm import open_scorer
+            from erprm_cli.engines.open import provenance
+            from erprm_cli.prm.scoring import open_scorer
 
             loaded = open_scorer(replace(engine, model=prm), batch_tokens, prm_format, eta)
             stack.callback(loaded.close)
-            out.made_with(made_with(loaded, type(loaded).__name__))
+            out.made_with(provenance(loaded, type(loaded).__name__))
             news.say(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 
-        check = unique(records.solution, "id", "sample")  # a second one would be missing after a stop
+        check = unique(schema.solution, "id", "sample")  # a second one would be missing after a stop
 
         def encoded(row: Row) -> "tuple[Row, Tagged] | None":
             nonlocal left_alone

@@ -4,8 +4,9 @@ import shutil
 import sys
 
 from erprm_cli import options
-from erprm_cli.jsonl import bad_rows, read_rows
-from erprm_cli.terminal import wants_colour
+from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.reading import read_rows
+from erprm_cli.terminal.text import wants_colour
 
 
 def show(
@@ -22,10 +23,10 @@ def show(
 
     Example: erprm show -L 20 chosen.jsonl
     """
-    from erprm_cli import showing
+    from erprm_cli.reports import solutions
 
     on_terminal = sys.stdout.isatty()
-    look = showing.Look(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
+    look = solutions.Look(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
     with bad_rows(errors, max_errors) as bad:
-        texts = (look.show(row) for row in read_rows(source, showing.check, bad, limit))
-        (showing.page if on_terminal else showing.print_all)(texts)
+        texts = (look.show(row) for row in read_rows(source, solutions.check, bad, limit))
+        (solutions.page if on_terminal else solutions.print_all)(texts)

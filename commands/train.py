@@ -9,8 +9,9 @@ import typer
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.jsonl import bad_rows, open_output
-from erprm_cli.progress import News
+from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.writing import open_output
+from erprm_cli.terminal.progress import Reporter
 
 Kind = StrEnum("Kind", ["token", "head"])
 Target = StrEnum("Target", ["labels", "counts"])
@@ -102,18 +103,19 @@ def train(
     """
     if merge_lora and not lora_rank:
         raise UsageError("--merge-lora merges what --lora-rank trains; give both")
-    from erprm_cli.launching import Silence, is_main
+    from erprm_cli.training.distributed import Silence, is_main
 
     # Of several processes that accelerate started, the first one reads, speaks and writes.
     first = is_main()
     with (
         bad_rows(*(errors, max_errors) if first else (None, None)) as bad,
         open_output("-", {}) as out,
-        News("train", quiet) if first else Silence() as news,
+        Reporter("train", quiet) if first else Silence() as news,
     ):
-        from erprm_cli import training
-        from erprm_cli.prm_training import PrmData, PrmTrainingConfig
-        from erprm_cli.training_folders import locked_run
+        from erprm_cli.training import train
+        from erprm_cli.training.config import PrmTrainingConfig
+        from erprm_cli.training.prm_task import PrmTask
+        from erprm_cli.training.run_folder import locked_run
 
         config = PrmTrainingConfig(
             base=base,
@@ -150,10 +152,10 @@ def train(
             allow_pickle=allow_pickle,
             overwrite=overwrite,
         )
-        data = PrmData(config)
+        data = PrmTask(config)
         with locked_run(output) if first else nullcontext():
             data.read(source, bad, limit, news)
-            last = training.train(data, out.write, news)
+            last = train.train(data, out.write, news)
         news.say(
             f"{output}: {last['rows']:,} solutions, {last['step']:,} steps, loss {last['loss']:.4f}, "
             f"{last['seconds']:.0f} s, {last['tokens_per_s']:,.0f} tokens/s"

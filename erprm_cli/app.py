@@ -7,8 +7,8 @@ from importlib import import_module
 import typer
 
 from erprm_cli.errors import EngineError, Stopped, UserError
-from erprm_cli.signals import catch_signals
-from erprm_cli.terminal import visible
+from erprm_cli.terminal.signals import catch_signals
+from erprm_cli.terminal.text import visible
 
 # In the order `erprm --help` lists them.
 COMMANDS = (
@@ -68,7 +68,7 @@ def _how_to_continue() -> str:
     """Return what to tell whoever's command did not come to its end."""
     if not any(word.startswith(("-o", "--output")) for word in sys.argv[1:]):
         return "with -o, the same command again continues"
-    from erprm_cli.sidecars import command_line
+    from erprm_cli.io.provenance import command_line
 
     return f"to continue: {command_line()}"
 

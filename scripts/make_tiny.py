@@ -24,14 +24,16 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from erprm_cli import records
-from erprm_cli.answers import Grader
-from erprm_cli.candidates import answer_classes
-from erprm_cli.engines import EngineConfig, open_engine
-from erprm_cli.jsonl import Row, read_rows
-from erprm_cli.policy_templates import policy_template
-from erprm_cli.sampling import Drawn, sample_solutions
-from erprm_cli.selection import votes_at_n
+from erprm_cli.answers.grader import Grader
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.open import open_engine
+from erprm_cli.evaluation.candidates import answer_classes
+from erprm_cli.evaluation.estimates import votes_at_n
+from erprm_cli.io.reading import read_rows
+from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.templates import policy_template
+from erprm_cli.rows.row import Row
 
 # The step tag, or a word, a digit or a mark, each with the blank before it; the end of a line is one token.
 PIECE = r" ки|\.?\n| ?\p{L}+| ?[0-9]| ?[^\s\p{L}0-9]|\s"
@@ -178,8 +180,8 @@ def train(
 def evaluate(folder: Path, n: int = 16) -> None:
     """Print how often the policy is right on the test problems: n solutions of each at temperature 1."""
     template = policy_template("tiny")
-    drawn = Drawn(str(folder), None, 1.0, 1.0, 160, 0, template.name)
-    problems = list(read_rows(str(folder / "test.jsonl"), records.problem))
+    drawn = SamplingSettings(str(folder), None, 1.0, 1.0, 160, 0, template.name)
+    problems = list(read_rows(str(folder / "test.jsonl"), as_problem))
     solutions: dict[str, list[Row]] = {problem["id"]: [] for problem in problems}
     with closing(open_engine(EngineConfig(str(folder)))) as engine, Grader() as grader:
         for row in sample_solutions(problems, engine, template, drawn, n, grader):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from erprm_cli.engines import Completion, Request, SamplingParams, Usage
+from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage
 
 
 class ScriptedEngine:

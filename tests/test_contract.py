@@ -19,12 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from erprm_cli import app, engines
+from erprm_cli import app
 from erprm_cli.app import make_app
-from erprm_cli.engines import Completion, Request, SamplingParams
+from erprm_cli.engines.base import Completion, Request, SamplingParams
 from erprm_cli.errors import EngineError
-from erprm_cli.jsonl import open_output, run_directory
-from erprm_cli.training_folders import locked_run
+from erprm_cli.io.run_directory import run_directory
+from erprm_cli.io.writing import open_output
+from erprm_cli.training.run_folder import locked_run
 from tests.tiny_models import save_model, solution_rows
 from tests.torture import rows
 from tests.torture.program import ScriptedEngine
@@ -36,7 +37,7 @@ ERPRM = [sys.executable, "-m", "erprm_cli"]
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the program's engine be the scripted one."""
-    monkeypatch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
 
 
 def erprm(*args: object, stdin: str | bytes = "") -> Any:
@@ -102,7 +103,7 @@ def test_any_row_is_used_or_refused(command: str, model: str, data: st.DataObjec
     """A good row with some fields of any content, between two good ones, of which none is lost."""
     changes, lines = data.draw(changed(GOOD[command]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
+        patch.setattr("erprm_cli.engines.open.open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
         with TemporaryDirectory() as folder:
             patch.chdir(folder)
             Path("in.jsonl").write_text(lines)
@@ -159,7 +160,7 @@ def test_any_row_is_read_or_refused(command: tuple[str, ...], data: st.DataObjec
 # Pipes and disks
 
 
-SCRIPTED = "from tests.torture.program import *; engines.open_engine = scripted; app.main()"
+SCRIPTED = "from tests.torture.program import *; opening.open_engine = scripted; app.main()"
 
 
 @pytest.mark.parametrize("command", [*GOOD, *FOLDERS])
@@ -373,7 +374,7 @@ def test_an_engine_that_fails_loses_nothing(
     make = rows.problem if command == "sample" else rows.solution
     source = rows.write(tmp_path / "in.jsonl", [make(number) for number in range(4)])
     engine = broken_engine(how)
-    monkeypatch.setattr(engines, "open_engine", lambda *_: engine)
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", lambda *_: engine)
     monkeypatch.setattr(app, "catch_signals", lambda: None)  # pytest has its own way with them
     words = [command, str(source), "-q", "-o", str(tmp_path / "out.jsonl")]
     words += ["-n" if command == "sample" else "-k", "3"]
@@ -389,7 +390,7 @@ def test_an_engine_that_fails_loses_nothing(
     assert told.endswith(f"; to continue: erprm {' '.join(words)}")
     kept = (tmp_path / "out.jsonl").read_bytes()
     assert command == "rollout" or kept.count(b"\n") == 5
-    monkeypatch.setattr(engines, "open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
     assert erprm(*words).exit_code == 0
     assert erprm(*words[:4], tmp_path / "whole.jsonl", *words[5:]).exit_code == 0
     assert (tmp_path / "out.jsonl").read_bytes().startswith(kept)
@@ -412,7 +413,7 @@ class Hostile(ScriptedEngine):
 def test_answers_without_a_verdict_are_counted_and_listed(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "open_engine", lambda *_: Hostile(pause_s=0.0))
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", lambda *_: Hostile(pause_s=0.0))
     size = "-n" if command == "sample" else "-k"
     done = erprm(command, size, 3, "--errors", tmp_path / "bad.jsonl", stdin=json.dumps(GOOD[command]))
     assert done.exit_code == 0, done.exception

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from erprm_cli import sidecars
 from erprm_cli.errors import UserError
+from erprm_cli.io import provenance
 from tests.scripted_server import Reply, completed, serving
 from tests.tiny_models import save_model, solution_rows
 
@@ -124,7 +124,7 @@ def test_rows_keep_their_text_exactly(shell: Run, tmp_path: Path) -> None:
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
-    from erprm_cli.models import load_causal_lm
+    from erprm_cli.models.loading import load_causal_lm
 
     folder = save_model(tmp_path / "model")
     (folder / "model.safetensors").unlink()
@@ -160,7 +160,7 @@ def test_pickled_weights_are_read_where_they_are_allowed(tmp_path: Path) -> None
     import torch
     from safetensors.torch import load_file
 
-    from erprm_cli.models import load_causal_lm
+    from erprm_cli.models.loading import load_causal_lm
 
     folder = save_model(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
@@ -171,7 +171,7 @@ def test_pickled_weights_are_read_where_they_are_allowed(tmp_path: Path) -> None
 
 
 def test_code_beside_a_model_does_not_run(tmp_path: Path) -> None:
-    from erprm_cli.models import load_causal_lm, load_tokenizer
+    from erprm_cli.models.loading import load_causal_lm, load_tokenizer
 
     folder = save_model(tmp_path / "model")
     code = f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\nclass Custom: pass\n"
@@ -192,8 +192,8 @@ def test_code_beside_a_model_does_not_run(tmp_path: Path) -> None:
     "template", ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{% if %}", "{{ raise_exception('no') }}"]
 )
 def test_a_chat_template_stays_in_the_sandbox(template: str, tmp_path: Path) -> None:
-    from erprm_cli.policy_templates import policy_template
-    from erprm_cli.prompts import render_prompt
+    from erprm_cli.policy.prompts import render_prompt
+    from erprm_cli.policy.templates import policy_template
     from tests.tiny_models import make_tokenizer
 
     tokenizer = make_tokenizer()
@@ -354,4 +354,4 @@ def test_the_command_is_told_without_secrets(
     words: list[str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["erprm", "sample", *words])
-    assert sidecars.command_line() == told
+    assert provenance.command_line() == told

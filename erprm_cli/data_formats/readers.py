@@ -13,12 +13,12 @@ from typing import Any
 
 import orjson
 
-from erprm_cli.answers import extract
-from erprm_cli.data_formats.texts import TAG, problem_end, signs, split_tagged
+from erprm_cli.answers.extraction import extract
+from erprm_cli.data_formats.tagged_text import TAG, problem_end, signs, split_tagged
 from erprm_cli.errors import RowError
-from erprm_cli.jsonl import Row
-from erprm_cli.records import check_numbers, need
-from erprm_cli.steps import split_steps
+from erprm_cli.rows.row import Row
+from erprm_cli.rows.schema import check_numbers, need
+from erprm_cli.rows.steps import split_steps
 
 VERDICTS = {"+": 1.0, "-": 0.0}
 PARAGRAPHS, LINES = r"\n\s*\n", r"\n+"

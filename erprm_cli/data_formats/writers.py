@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from erprm_cli.data_formats.texts import TAG, problem_end, tagged
+from erprm_cli.data_formats.tagged_text import TAG, problem_end, tagged
 from erprm_cli.errors import RowError
-from erprm_cli.jsonl import Row
+from erprm_cli.rows.row import Row
 
 Writer = Callable[[Row, list[float]], Row]
 

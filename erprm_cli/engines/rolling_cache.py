@@ -6,8 +6,6 @@ is ordinary left padding: a 2-D attention mask says where it starts, and positio
 every decoder of transformers runs on it as it stands, sliding windows included.
 """
 
-# B slots, H key/value heads, G query heads per key/value head, D head width, C columns, P prompt tokens
-
 from collections.abc import Sequence
 from typing import Any
 

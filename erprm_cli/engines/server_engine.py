@@ -28,9 +28,11 @@ import httpx2
 import msgspec
 from anyio.from_thread import start_blocking_portal
 
-from erprm_cli.engines import Chat, Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed
+from erprm_cli.engines.base import Chat, Completion, Request, SamplingParams, Usage
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import EngineError, UsageError, UserError
-from erprm_cli.progress import News
+from erprm_cli.hashing import derive_seed
+from erprm_cli.terminal.progress import Reporter
 
 KEY_NAMES = ("ERPRM_API_KEY", "OPENAI_API_KEY")
 # What a server may refuse: it is then left out. The last three undo what a server would do to the policy's
@@ -104,14 +106,14 @@ class ServerEngine:
         base_url: str,
         concurrency: int,
         tokenizer: Any = None,
-        news: News | None = None,
+        news: Reporter | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         """Open connections, at most `concurrency` at once; nothing is asked yet."""
         self.url = _checked_url(base_url)
         self.concurrency = concurrency
         self.tokenizer = tokenizer
-        self.news = news or News("server")
+        self.news = news or Reporter("server")
         self.usage = Usage()
         self.model = ""
         self.max_model_len: int | None = None
@@ -131,13 +133,13 @@ class ServerEngine:
         self._client = self._open.enter_context(self._portal.wrap_async_context_manager(client))
 
     @classmethod
-    def open(cls, config: EngineConfig, news: News | None = None) -> "ServerEngine":
+    def open(cls, config: EngineConfig, news: Reporter | None = None) -> "ServerEngine":
         """Connect to `config.base_url` and find out what is served there and how it can be asked."""
         assert config.base_url is not None
         engine = cls(config.base_url, config.concurrency, news=news)
         names = {config.model}
         with suppress(ModuleNotFoundError):
-            from erprm_cli.models import resolve
+            from erprm_cli.shipped import resolve
 
             names.add(resolve(config.model))
         try:
@@ -214,7 +216,7 @@ class ServerEngine:
     def _load_tokenizer(self, config: EngineConfig) -> Any:
         """Return the tokenizer of --model, or None with a line that says what follows from that."""
         try:
-            from erprm_cli.models import load_tokenizer
+            from erprm_cli.models.loading import load_tokenizer
 
             return load_tokenizer(
                 config.model, revision=config.revision, trust_remote_code=config.trust_remote_code

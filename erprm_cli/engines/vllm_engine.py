@@ -11,9 +11,11 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from erprm_cli import models
-from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed, encode
+from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
+from erprm_cli.hashing import derive_seed
+from erprm_cli.models import loading
 
 CompletionKey = tuple[Hashable, int]
 
@@ -25,7 +27,7 @@ class VllmEngine:
         """Start vLLM; see VllmStream for what can go wrong."""
         self.usage = Usage()
         # Before the engine, which takes long: most wrong names are found here.
-        self.tokenizer = models.load_tokenizer(
+        self.tokenizer = loading.load_tokenizer(
             config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
         self.stream = VllmStream(config)

@@ -19,10 +19,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from erprm_cli import models
-from erprm_cli.engines import EngineConfig
+from erprm_cli import shipped
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
+from erprm_cli.models import loading
 
 # Said before vLLM is imported: its log belongs on stderr, and nobody is told of what runs here.
 os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
@@ -138,10 +139,10 @@ def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
 
     What is null keeps vLLM's own default. A value of --engine-arg is JSON if it can be read so, else text.
     """
-    device = models.pick_device()
-    dtype = str(models.pick_dtype(config.dtype, device)).removeprefix("torch.")
+    device = loading.pick_device()
+    dtype = str(loading.pick_dtype(config.dtype, device)).removeprefix("torch.")
     found: dict[str, Any] = {
-        "model": models.resolve(config.model),
+        "model": shipped.resolve(config.model),
         "dtype": dtype,
         "revision": config.revision,
         "tokenizer_revision": config.revision,

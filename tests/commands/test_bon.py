@@ -393,8 +393,9 @@ def test_a_plot_without_matplotlib_is_refused_before_the_work(erprm: Erprm, scor
 
 def test_rows_without_scores_are_scored_on_the_way(erprm: Erprm, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from erprm_cli.prm import CARD, Tagger
-    from erprm_cli.prm_formats import PrmFormat
+    from erprm_cli.models.folder import CARD
+    from erprm_cli.prm.formats import PrmFormat
+    from erprm_cli.prm.tagger import Tagger
     from tests.tiny_models import make_tokenizer, save_model, solution_rows
 
     prm = save_model(tmp_path / "random-prm")

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
-from erprm_cli import data_formats
+from erprm_cli.data_formats import registry
 from erprm_cli.errors import UserError
-from erprm_cli.json_arrays import array_lines
+from erprm_cli.io.json_arrays import array_lines
 
 Run = Callable[..., Any]
 
@@ -31,7 +31,7 @@ def rows(result: Any) -> list[dict[str, Any]]:
 def test_math_shepherd_goes_to_every_format_and_comes_back(erprm: Run) -> None:
     given = [json.loads(line) for line in SHEPHERD.read_text().splitlines()]
     text = erprm("convert", SHEPHERD).stdout
-    for name in data_formats.WRITTEN:
+    for name in registry.WRITTEN:
         there = erprm("convert", "--to", name, stdin=text).stdout
         again = erprm("convert", "--from", name, "--to", "math-shepherd", stdin=there)
         assert rows(again) == given

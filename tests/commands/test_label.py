@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erprm_cli.errors import UserError
-from erprm_cli.labelling import Labeller
-from erprm_cli.labels import entropy_regularized
+from erprm_cli.labels.estimator import entropy_regularized
+from erprm_cli.labels.labeller import Labeller
 
 ROW = b'{"id":"p1","rollouts":[[1.0,0.0],[0,1,1,1],[1.0]]}'
 LABELLED = (
@@ -313,7 +313,7 @@ def test_an_error_is_one_line_and_a_status(shell: Run, tmp_path: Path) -> None:
 
 def test_nothing_heavy_is_loaded() -> None:
     code = (
-        "import sys; from erprm_cli.labelling import Labeller\n"
+        "import sys; from erprm_cli.labels.labeller import Labeller\n"
         "list(Labeller(2.0).label([[b'{\"rollouts\":[[0.5]]}']], print))\n"
         "print(*{'torch', 'numpy', 'rich', 'transformers', 'math_verify', 'jsonlines'} & sys.modules.keys())"
     )

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import Result
 
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.labels import label_of_rate
-from erprm_cli.prm import eta_learned
+from erprm_cli.labels.estimator import label_of_rate
+from erprm_cli.prm.card import eta_learned
 from tests.tiny_models import save_model, solution_rows
 
 

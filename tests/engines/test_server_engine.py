@@ -16,21 +16,16 @@ import pytest
 from transformers import AutoTokenizer
 
 from erprm_cli import app
-from erprm_cli.answers import Grader
-from erprm_cli.engines import (
-    Chat,
-    Completion,
-    EngineConfig,
-    Request,
-    SamplingParams,
-    open_engine,
-    server_engine,
-)
+from erprm_cli.answers.grader import Grader
+from erprm_cli.engines import server_engine
+from erprm_cli.engines.base import Chat, Completion, Request, SamplingParams
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.open import open_engine
 from erprm_cli.errors import EngineError, UsageError, UserError
-from erprm_cli.policy_templates import policy_template
-from erprm_cli.prompts import make_prompt
-from erprm_cli.rollouts import Roller
-from erprm_cli.sampling import Drawn, sample_solutions
+from erprm_cli.policy.prompts import make_prompt
+from erprm_cli.policy.rollouts import Roller
+from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.templates import policy_template
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
 from tests.torture import rows
 
@@ -50,12 +45,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model "m" cannot be loaded here; to find that out anew for each test would load transformers."""
-    from erprm_cli import models
+    from erprm_cli.models import loading
 
     def load(name: str, **_: Any) -> Any:
         raise UserError(f"cannot load the model {name!r}")
 
-    monkeypatch.setattr(models, "load_tokenizer", load)
+    monkeypatch.setattr(loading, "load_tokenizer", load)
 
 
 def config(server: ScriptedServer, **changes: Any) -> EngineConfig:
@@ -390,10 +385,11 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are() -> None:
 
 def asked_with_tokenizer(monkeypatch: pytest.MonkeyPatch, say: Any) -> tuple[list[Fields], list[Completion]]:
     """Return what a server that serves "m" is asked if tiny's tokenizer is found here for it."""
-    from erprm_cli import models
+    from erprm_cli import shipped
+    from erprm_cli.models import loading
 
-    tokenizer = AutoTokenizer.from_pretrained(models.resolve("tiny"))
-    monkeypatch.setattr(models, "load_tokenizer", lambda *_, **__: tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(shipped.resolve("tiny"))
+    monkeypatch.setattr(loading, "load_tokenizer", lambda *_, **__: tokenizer)
     recipe = policy_template("tiny")
     prompt = make_prompt(recipe, tokenizer, "Tom has 2 + 3 coins.")
     with serving(say) as server, closing(open_engine(config(server))) as engine:
@@ -404,7 +400,7 @@ def asked_with_tokenizer(monkeypatch: pytest.MonkeyPatch, say: Any) -> tuple[lis
 
 def counting(fields: Fields, extra: int = 0) -> Reply:
     """Answer as a server with tiny's tokenizer, but for `extra` tokens, and without token ids."""
-    from erprm_cli.models import resolve
+    from erprm_cli.shipped import resolve
 
     prompt = fields["prompt"]
     tokenizer = AutoTokenizer.from_pretrained(resolve("tiny"))
@@ -585,7 +581,7 @@ def chatting(continues: bool, refuses: bool = False, strips: bool = False) -> An
 
 def rolled(server: ScriptedServer) -> list[Fields]:
     recipe = policy_template("gsm8k-chat")
-    drawn = Drawn("m", None, 1.0, 1.0, 50, 0, recipe.name)
+    drawn = SamplingSettings("m", None, 1.0, 1.0, 50, 0, recipe.name)
     row = PROBLEM | {"sample": 0, "solution": "one\ntwo", "steps": ["one", "two"], "reward": 1.0}
     with closing(open_engine(config(server))) as engine, Grader() as grader:
         return list(Roller(engine, recipe, drawn, 2, grader).roll([row]))
@@ -593,7 +589,7 @@ def rolled(server: ScriptedServer) -> list[Fields]:
 
 def test_a_chat_is_sampled_by_the_chat_endpoint() -> None:
     recipe = policy_template("gsm8k-chat")
-    drawn = Drawn("m", None, 1.0, 1.0, 50, 0, recipe.name)
+    drawn = SamplingSettings("m", None, 1.0, 1.0, 50, 0, recipe.name)
     with serving(chatting(continues=False)) as server:
         with closing(open_engine(config(server))) as engine, Grader() as grader:
             rows = list(sample_solutions([PROBLEM], engine, recipe, drawn, 2, grader))

@@ -9,8 +9,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, open_engine
-from erprm_cli.engines.drawing import draw, uniforms
+from erprm_cli.engines.base import Completion, Request, SamplingParams
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.open import open_engine
+from erprm_cli.engines.token_sampling import draw, uniforms
 from erprm_cli.engines.transformers_engine import TransformersEngine
 from erprm_cli.errors import EngineError, UserError
 from tests.tiny_models import make_model, make_tokenizer

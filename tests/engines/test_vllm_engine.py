@@ -13,17 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from erprm_cli import records
-from erprm_cli.answers import Grader
-from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams
+from erprm_cli.answers.grader import Grader
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.engines.base import Completion, Request, SamplingParams
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.transformers_engine import TransformersEngine
 from erprm_cli.engines.vllm_stream import engine_args
 from erprm_cli.errors import UsageError
-from erprm_cli.jsonl import Row, read_rows
-from erprm_cli.policy_templates import policy_template
-from erprm_cli.rollouts import Roller
-from erprm_cli.sampling import Drawn, sample_solutions
-from erprm_cli.steps import prefixes
+from erprm_cli.io.reading import read_rows
+from erprm_cli.policy.rollouts import Roller
+from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.templates import policy_template
+from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import prefixes
 
 needs_vllm = [
     pytest.mark.vllm,
@@ -35,7 +37,7 @@ SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"
 
 
 def problems(limit: int) -> list[Row]:
-    return list(read_rows("tiny:test", records.problem, limit=limit))
+    return list(read_rows("tiny:test", as_problem, limit=limit))
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ class TestEngine:
 
     def test_rewards_agree_in_distribution(self, engine: Any, reference: Any) -> None:
         """Of 2,000 completions, half by each: rewards and lengths, by Welch's statistic."""
-        drawn = Drawn("tiny", None, 1.0, 1.0, 160, 0, TEMPLATE.name)
+        drawn = SamplingSettings("tiny", None, 1.0, 1.0, 160, 0, TEMPLATE.name)
         samples = []
         for one in (engine, reference):
             with Grader() as grader:
@@ -91,7 +93,7 @@ class TestEngine:
         assert np.all(np.abs(mean - other) < 3.5 * error)
 
     def test_rows_are_those_of_the_other_engine(self, engine: Any, reference: Any) -> None:
-        drawn = Drawn("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
+        drawn = SamplingSettings("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
         with Grader() as grader:
             found, expected = (
                 {row["id"]: row for row in sample_solutions(problems(8), one, TEMPLATE, drawn, 1, grader)}
@@ -108,7 +110,7 @@ class TestEngine:
         assert len({completion.text for completion in whole.values()}) > 40
 
     def test_a_greedy_continuation_is_the_rest_of_the_greedy_solution(self, engine: Any) -> None:
-        drawn = Drawn("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
+        drawn = SamplingSettings("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
         with Grader() as grader:
             rows = list(sample_solutions(problems(20), engine, TEMPLATE, drawn, 1, grader))
             rolled = list(Roller(engine, TEMPLATE, drawn, 2, grader, keep_text=True).roll(rows))

@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from erprm_cli import app, engines, raft
-from erprm_cli.engines import Completion, EngineConfig, Request, SamplingParams, Usage, derive_seed
-from erprm_cli.progress import News
+from erprm_cli import app
+from erprm_cli.engines import open as opening
+from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.hashing import derive_seed
+from erprm_cli.terminal.progress import Reporter
+from erprm_cli.training import raft
 
 PAUSE_S = 0.0003  # between two completions
 IN_FLIGHT = 32
@@ -57,8 +61,8 @@ def completion(request: Request, index: int) -> Completion:
     return Completion(request.key, index, text, len(text.split()), draw.choice(("stop", "stop", "length")))
 
 
-def scripted(config: EngineConfig, news: News | None = None) -> ScriptedEngine:
-    """Stand in for `engines.open_engine`."""
+def scripted(config: EngineConfig, news: Reporter | None = None) -> ScriptedEngine:
+    """Stand in for `engines.open.open_engine`."""
     return ScriptedEngine()
 
 
@@ -102,7 +106,7 @@ def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = Fals
         faulthandler.dump_traceback_later(LONGEST_S, exit=True)
         sys.argv = ["erprm", *map(str, arguments)]
         if not real_engine:
-            for module in (engines, raft):
+            for module in (opening, raft):
                 vars(module)["open_engine"] = scripted
         app.main()
         status = 0

@@ -4,8 +4,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from erprm_cli.jsonl import to_line
-from erprm_cli.records import content_hash
+from erprm_cli.hashing import content_hash
+from erprm_cli.rows.row import to_line
 
 Row = dict[str, Any]
 

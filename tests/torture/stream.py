@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from erprm_cli.jsonl import to_line
+from erprm_cli.rows.row import to_line
 from tests.torture import rows
 
 DISTINCT = 500

@@ -1,0 +1,213 @@
+r"""math-verify in processes of its own, that end when a pair of answers takes too long or too much.
+
+It can hang in C code, where no timeout of Python reaches, so nothing less than a process will do. The limit
+is on processor time, so that a verdict does not depend on what else the machine does, and a resumed run gets
+those of an unbroken one; the clock alone ends only who waits instead of computing.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+from erprm_cli.errors import EngineError
+
+CPU_LIMIT_S = 2.0  # per pair; also by the clock, for a worker that sleeps
+WALL_LIMIT_S = 20.0  # per pair; reached only where the machine is overloaded or the worker is stopped
+LOOK_S = 0.1  # between two looks at a worker that is past CPU_LIMIT_S by the clock
+START_LIMIT_S = 120.0  # importing math_verify: 0.6 s on an idle machine
+MEMORY_LIMIT_BYTES = 2 << 30  # address space of a worker
+MAX_WORKERS = 4  # of a pool, each of which holds about 100 MB
+
+# -P keeps the current folder, in which anything may lie, off the import path
+COMMAND = (sys.executable, "-P", "-m", "erprm_cli.answers.workers")
+
+
+class WorkerPool:
+    """At most `size` workers, each started when a pair needs one and none is idle. Usable from any thread."""
+
+    def __init__(self, size: int | None = None) -> None:
+        """Allow `size` workers; by default as many as there are cores, at most MAX_WORKERS."""
+        self.size = size or min(_num_cores(), MAX_WORKERS)
+        self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="answers")  # one waits for each
+        self._lock = threading.Lock()
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
+        self._closed = False
+
+    def submit(self, gold: str, prediction: str) -> "Future[bool | None]":
+        """Return math-verify's verdict to come; None if there is none within the limits.
+
+        EngineError comes in its place if math-verify cannot be started.
+        """
+        return self._threads.submit(self._verdict, gold, prediction)
+
+    def close(self) -> None:
+        """End all workers, whatever they do; what is under way gets no verdict."""
+        with self._lock:
+            self._closed = True
+            for worker in self._busy:
+                worker.kill()
+        self._threads.shutdown(cancel_futures=True)
+        while self._idle:
+            self._idle.pop().close()
+
+    def _verdict(self, gold: str, prediction: str) -> bool | None:
+        for _ in range(2):  # a worker may die through no fault of the pair
+            worker, answered = self._take(), False
+            try:
+                verdict = worker.ask(gold, prediction)
+                answered = True
+                return verdict
+            except TimeoutError:
+                return None
+            except ConnectionError:
+                continue
+            finally:
+                self._put_back(worker, answered)
+        return None
+
+    def _take(self) -> "Worker":
+        with self._lock:
+            if self._closed:
+                raise CancelledError
+            worker = self._idle.pop() if self._idle else Worker()
+            self._busy.add(worker)
+            return worker
+
+    def _put_back(self, worker: "Worker", answered: bool) -> None:
+        """Keep a worker that answered: no late reply may answer another question."""
+        with self._lock:
+            self._busy.remove(worker)
+            if answered:
+                self._idle.append(worker)
+        if not answered:
+            worker.close()
+
+
+class Worker:
+    """A process that runs math-verify. It ends with this process, and when its channel closes.
+
+    The kernel ends it at CPU_LIMIT_S of processor time per pair, even if this process is gone.
+    """
+
+    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+        """Start the process; the first question waits until it is ready."""
+        self._command = command
+        self._ready = False
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,  # rows are written to ours
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the command; it ends us when it likes
+            )
+
+    def ask(self, gold: str, prediction: str) -> bool:
+        """Return whether two answers are equal. TimeoutError past the limits; ConnectionError if it died.
+
+        EngineError if it cannot be started.
+        """
+        if not self._ready:
+            self._wait_until_ready()
+        self._channel.settimeout(WALL_LIMIT_S)
+        self._channel.sendall(json.dumps([gold, prediction]).encode() + b"\n")
+        reply = self._reply()
+        if reply:
+            return reply == b"1"
+        if self._process.wait(WALL_LIMIT_S) == -signal.SIGPROF:
+            raise TimeoutError
+        raise ConnectionResetError
+
+    def kill(self) -> None:
+        """Kill the process, whatever it does; whoever asks it has a ConnectionError."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Kill the process and free what it held; nobody may be asking it."""
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _wait_until_ready(self) -> None:
+        self._channel.settimeout(START_LIMIT_S)
+        with suppress(TimeoutError):
+            self._ready = bool(self._channel.recv(1))
+        if not self._ready:
+            raise EngineError(f"cannot start math-verify; `{' '.join(self._command)} </dev/null` says why")
+
+    def _reply(self) -> bytes:
+        """Return the reply, or nothing if the process has ended.
+
+        TimeoutError at CPU_LIMIT_S by the clock if it sleeps, at WALL_LIMIT_S if it wants to compute and does
+        not get to it.
+        """
+        limit = time.monotonic() + WALL_LIMIT_S
+        self._channel.settimeout(CPU_LIMIT_S)
+        slept = False
+        while True:
+            try:
+                return self._channel.recv(1)
+            except TimeoutError:
+                # Seen twice with no reply in between: after a reply it would sleep too.
+                sleeps = self._sleeps()
+                if sleeps and slept or time.monotonic() > limit:
+                    raise
+            slept = sleeps
+            self._channel.settimeout(LOOK_S)
+
+    def _sleeps(self) -> bool:
+        """Whether the process waits for something other than a processor or memory, where /proc tells."""
+        try:
+            stat = Path(f"/proc/{self._process.pid}/stat").read_bytes()
+        except OSError:  # no Linux; or it has just ended, which the channel tells
+            return False
+        return stat.rpartition(b")")[2].split()[0] == b"S"
+
+
+def _num_cores() -> int:
+    """Return how many cores this process may use: fewer than there are in a SLURM job or a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def serve(channel: socket.socket) -> None:
+    """Answer [gold, prediction] lines of JSON with "1" or "0" until the channel closes: the worker's side."""
+    import logging
+    import resource
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the default is to end the process, in C code too
+    with suppress(ValueError, OSError):  # not every system knows this limit
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logging.disable()
+
+    from math_verify import parse, verify
+
+    @lru_cache(maxsize=1 << 12)  # parsing takes most of the time, and answers of a problem recur
+    def read(answer: str) -> list[object]:
+        return list(parse(f"${answer}$", parsing_timeout=None))  # its timeout would be SIGALRM
+
+    verify(read(r"\frac{1}{2}"), read("x+1"), timeout_seconds=None)  # loads what is loaded late
+    channel.sendall(b"r")
+    for line in channel.makefile("rb"):
+        gold, prediction = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
+        equal = verify(read(gold), read(prediction), timeout_seconds=None)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        channel.sendall(b"1" if equal else b"0")
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=0))

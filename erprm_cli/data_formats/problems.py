@@ -1,0 +1,58 @@
+"""Problems as other data sets write them: GSM8K, MATH, MATH-500, MetaMathQA."""
+
+import re
+
+from erprm_cli.errors import RowError
+from erprm_cli.hashing import content_hash
+from erprm_cli.rows.row import Row
+from erprm_cli.rows.schema import kind_name, solution
+
+PROBLEM_NAMES = ("problem", "question", "query", "prompt")  # ours and MATH, GSM8K, MetaMathQA, others
+ID_NAMES = ("id", "unique_id")
+CONCLUSION = re.compile(r"\\boxed\b|\\fbox\b|####|The answer is")
+
+
+def as_problem(row: Row) -> Row:
+    """Return `row` with `id`, `problem` and `answer`; GSM8K, MATH, MATH-500 and MetaMathQA are understood.
+
+    A worked solution that came in `answer`, `solution` or `response` moves to `reference_solution`, as
+    `answer` is the final answer alone and `solution` what a model writes. `answer` is null when unknown.
+    """
+    text = next((row[name] for name in PROBLEM_NAMES if isinstance(row.get(name), str)), None)
+    if not text:
+        raise RowError(f"no problem text; it may be called {', '.join(PROBLEM_NAMES)}")
+    if "sample" in row:  # made by `sample`: whatever it holds is already ours
+        return solution(row)
+    from erprm_cli.answers.extraction import extract  # light, but records must not need it to check a row
+
+    row = dict(row)
+    worked = next((name for name in ("solution", "answer", "response") if _is_worked(row, name)), None)
+    if worked is not None:
+        row["reference_solution"] = row.pop(worked)
+    answer = row.get("answer")
+    if answer is None and worked is not None:
+        answer = extract(row["reference_solution"])
+    elif _is_worked(row, "answer"):
+        answer = extract(row["answer"])
+    row["id"] = str(next((row[name] for name in ID_NAMES if row.get(name) is not None), content_hash(text)))
+    row["problem"] = text
+    row["answer"] = None if answer is None else _answer_text(answer)
+    return row
+
+
+def _is_worked(row: Row, name: str) -> bool:
+    """Whether a field of a problem holds a worked solution, not a final answer."""
+    value = row.get(name)
+    if not isinstance(value, str):
+        return False
+    if name == "solution":
+        return True  # what it concludes or not, the field is to hold what a model writes
+    return "####" in value if name == "answer" else bool(CONCLUSION.search(value))
+
+
+def _answer_text(answer: object) -> str:
+    if isinstance(answer, str):
+        return answer
+    if isinstance(answer, bool) or not isinstance(answer, int | float):
+        raise RowError(f"'answer' is {kind_name(answer)}, not text or a number")
+    return str(answer)

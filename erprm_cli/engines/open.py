@@ -1,0 +1,49 @@
+"""Choose and load the engine that the flags ask for."""
+
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+from erprm_cli import options
+from erprm_cli.engines.base import Engine
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.errors import UsageError
+from erprm_cli.terminal.progress import Reporter
+
+
+def provenance(model: Any, name: str) -> dict[str, Any]:
+    """Return what a sidecar tells of an engine, or scorer, called `name`: versions and the model's commit."""
+    libraries = ("torch", "transformers", "vllm")
+    versions = {library: sys.modules[library].__version__ for library in libraries if library in sys.modules}
+    commit = getattr(getattr(getattr(model, "model", None), "config", None), "_commit_hash", None)
+    return {"engine": name, "commit": commit, **versions}
+
+
+def open_engine(config: EngineConfig, news: Reporter | None = None) -> Engine:
+    """Load the model behind the engine that `config` names; UsageError if flags contradict."""
+    chosen = config.engine
+    if chosen == "auto":
+        chosen = options.EngineName.server if config.base_url else _local_engine()
+    if (chosen == "server") != (config.base_url is not None):
+        raise UsageError("--engine server and --base-url URL go together: one says what, the other where")
+    if chosen == "server":
+        from erprm_cli.engines.server_engine import ServerEngine
+
+        return ServerEngine.open(config, news)
+    if chosen == "vllm":
+        from erprm_cli.engines.vllm_engine import VllmEngine
+
+        return VllmEngine(config)
+    from erprm_cli.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine.load(config)
+
+
+def _local_engine() -> options.EngineName:
+    """Return vllm where it is installed and a GPU is there, else transformers."""
+    if find_spec("vllm") is not None:
+        import torch
+
+        if torch.cuda.is_available():
+            return options.EngineName.vllm
+    return options.EngineName.transformers

@@ -1,0 +1,229 @@
+"""ProcessBench (arXiv 2412.06559): does a PRM find the first wrong step of a solution?
+
+A row has `steps` and `label`, the 0-based index of the first wrong step, -1 if there is none. The PRM names
+the first step with a score below a threshold, and no step if there is none. It is judged by the accuracy on
+the rows with an error (it names that very step), the accuracy on the correct rows (it names none), and their
+harmonic mean F1. The average is over splits, each with the same weight.
+
+Shapes: R rows of a split, T thresholds, D draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from erprm_cli.errors import RowError, UsageError
+from erprm_cli.evaluation.intervals import Estimate
+from erprm_cli.prm.scoring import NO_SCORES
+from erprm_cli.rows import schema
+from erprm_cli.rows.row import Row
+
+Floats = NDArray[np.float64]
+
+THRESHOLD = 0.5
+AVERAGE = "average"
+DRAWS = 20_000  # of the posterior: an end of an interval is sure to about 0.03 points per point of width
+
+
+def solution(row: Row) -> Row:
+    """Check a row of ProcessBench: problem, steps, and the label of a step that is there."""
+    schema.need(row, "problem", str, "convert")
+    steps = schema.need(row, "steps", list, "convert")
+    label = schema.need(row, "label", int, "convert")
+    if not steps or not all(isinstance(step, str) for step in steps):
+        raise RowError("'steps' is no list of texts with at least one in it")
+    if not -1 <= label < len(steps):
+        raise RowError(f"'label' is {label}, outside -1 .. {len(steps) - 1}, the {len(steps)} steps from 0")
+    return row
+
+
+def scored_solution(row: Row) -> Row:
+    """Check a row that has its scores."""
+    if solution(row).get("scores") is None:
+        raise RowError(NO_SCORES)
+    schema.check_numbers(row["scores"], "'scores'", 0.0, 1.0)
+    if len(row["scores"]) != len(row["steps"]):
+        raise RowError(f"'scores' has {len(row['scores'])} numbers for {len(row['steps'])} steps")
+    return row
+
+
+def split_name(row: Row, source: str) -> str:
+    """Return the split of a row: its own field `split`, or else the name of its file."""
+    name = row.get("split")
+    return name if isinstance(name, str) else "stdin" if source == "-" else Path(source).name.split(".")[0]
+
+
+class Hit(NamedTuple):
+    """A row is judged right by the thresholds in (low, high]; by none if low >= high."""
+
+    low: float
+    high: float
+
+
+def hit(scores: Sequence[float], label: int) -> Hit:
+    """Return the thresholds at which the first score below is that of the step `label`, or none at -1.
+
+    >>> hit([0.9, 0.4, 0.7], 1), hit([0.9, 0.4, 0.7], -1)
+    (Hit(low=0.4, high=0.9), Hit(low=-inf, high=0.4))
+    """
+    if label < 0:
+        return Hit(-np.inf, min(scores))
+    return Hit(scores[label], min(scores[:label], default=np.inf))
+
+
+@dataclass(slots=True)
+class Split:
+    """The rows of one split, those with an error and the correct ones apart."""
+
+    name: str
+    wrong: list[Hit] = field(default_factory=list)
+    right: list[Hit] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Add a scored row."""
+        kind = self.right if row["label"] < 0 else self.wrong
+        kind.append(hit(row["scores"], row["label"]))
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many rows there are, how many with an error, and how many without."""
+        return len(self.wrong) + len(self.right), len(self.wrong), len(self.right)
+
+    def hits(self, thresholds: ArrayLike) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+        """Return how many rows with an error, and how many correct ones, each threshold gets right, [T]."""
+        return _hits(self.wrong, thresholds), _hits(self.right, thresholds)
+
+    def f1(self, thresholds: ArrayLike) -> Floats:
+        """Return F1 at each threshold, [T]; nan if there is no row with an error or no correct one."""
+        found, passed = self.hits(thresholds)
+        if not self.wrong or not self.right:
+            return np.full(found.shape, np.nan)
+        return harmonic_mean(found / len(self.wrong), passed / len(self.right))
+
+    def best_threshold(self) -> float:
+        """Return the threshold with the highest F1; of equal ones that nearest to 0.5.
+
+        All are tried that make a difference: one within each gap between two scores.
+        """
+        ends = np.unique([end for ends in (*self.wrong, *self.right) for end in ends])
+        ends = ends[np.isfinite(ends)]
+        if not len(ends):
+            return THRESHOLD
+        middle = (ends[:-1] + ends[1:]) / 2
+        within = np.where(middle > ends[:-1], middle, ends[1:])  # of two neighbouring floats the higher
+        candidates = np.concatenate([ends[:1], within, [np.nextafter(ends[-1], np.inf), THRESHOLD]])
+        f1 = np.nan_to_num(self.f1(candidates))
+        best = candidates[f1 == f1.max()]
+        return float(best[abs(best - THRESHOLD).argmin()])
+
+
+def _hits(hits: Sequence[Hit], thresholds: ArrayLike) -> NDArray[np.int_]:
+    proper = [one for one in hits if one.low < one.high]
+    low, high = np.sort(np.array(proper, dtype=np.float64).reshape(-1, 2), axis=0).T
+    return np.searchsorted(low, thresholds, "left") - np.searchsorted(high, thresholds, "left")
+
+
+def harmonic_mean(first: ArrayLike, second: ArrayLike) -> Floats:
+    """Return 2 a b / (a + b), and 0 where both are 0."""
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    return np.asarray(2 * a * b / np.where(a + b > 0, a + b, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """The three numbers of a split, or their average over splits, with 95 % intervals."""
+
+    split: str
+    rule: str  # how the threshold was found
+    threshold: float | None  # None: each split has its own
+    f1: Estimate
+    error_accuracy: Estimate
+    correct_accuracy: Estimate
+
+    def row(self, prm: str | None) -> Row:
+        """Return the figure as a row."""
+        row: Row = {"split": self.split, "prm": prm, "rule": self.rule, "threshold": self.threshold}
+        for name in ("f1", "error_accuracy", "correct_accuracy"):
+            estimate: Estimate = getattr(self, name)
+            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        row["with_error"], row["without_error"] = self.error_accuracy.problems, self.correct_accuracy.problems
+        return row
+
+
+def judge(
+    splits: Sequence[Split],
+    threshold: float = THRESHOLD,
+    tune_on: str | None = None,
+    oracle: bool = False,
+) -> list[Figure]:
+    """Return the figures of each split, and their average if there are several.
+
+    The threshold is given, or the best on the split `tune_on`, or with `oracle` the best on each split
+    itself, which is an upper bound and no result.
+    """
+    names = [split.name for split in splits]
+    if tune_on is not None:
+        if tune_on not in names:
+            raise UsageError(f"there is no split {tune_on!r} to tune on; there are {', '.join(names)}")
+        threshold = splits[names.index(tune_on)].best_threshold()
+    rule = "oracle" if oracle else "fixed" if tune_on is None else f"tuned on {tune_on}"
+    rng = np.random.default_rng(0)
+    figures, values, draws = [], [], []
+    for split in splits:
+        at = split.best_threshold() if oracle else threshold
+        value, drawn = _with_draws(split, at, rng)
+        figures.append(Figure(split.name, rule, at, *_estimates(value, drawn, split.counts)))
+        values.append(value)
+        draws.append(drawn)
+    if len(splits) > 1:
+        counts = np.sum([split.counts for split in splits], axis=0).tolist()
+        estimates = _estimates(np.mean(values, axis=0), np.mean(draws, axis=0), counts)
+        figures.append(Figure(AVERAGE, rule, None if oracle else threshold, *estimates))
+    return figures
+
+
+def _with_draws(split: Split, threshold: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return F1 and the two accuracies [3] at a threshold, and draws [D, 3] that tell how sure they are.
+
+    Draws are of Beta(k + 1/2, n - k + 1/2) for k right of n: Jeffreys's interval, as near to 95 % as Wilson's
+    (Brown, Cai, DasGupta 2001), and F1 and averages of it follow by arithmetic.
+    """
+    value, drawn = [], []
+    for hits, count in zip(split.hits([threshold]), split.counts[1:], strict=True):
+        k = int(hits[0])
+        value.append(k / count if count else np.nan)
+        drawn.append(rng.beta(k + 0.5, count - k + 0.5, DRAWS) if count else np.full(DRAWS, np.nan))
+    return np.array([harmonic_mean(*value), *value]), np.stack([harmonic_mean(*drawn), *drawn], axis=1)
+
+
+def _estimates(value: Floats, draws: Floats, counts: Sequence[int]) -> list[Estimate]:
+    low, high = np.quantile(draws, [0.025, 0.975], axis=0)
+    return [
+        Estimate(float(v), float(min(lo, v)), float(max(hi, v)), n)  # 0 and 1 belong to their intervals
+        for v, lo, hi, n in zip(value, low, high, counts, strict=True)
+    ]
+
+
+class Splits:
+    """The splits of scored rows, in the order in which they appear."""
+
+    def __init__(self) -> None:
+        self.prm: str | None = None  # that gave the scores, if the rows say
+        self.count = 0
+        self._by_name: dict[str, Split] = {}
+
+    def add(self, row: Row, source: str) -> str:
+        """Add a scored row of the file `source`, and return the name of its split."""
+        name = split_name(row, source)
+        self._by_name.setdefault(name, Split(name)).add(row)
+        self.count += 1
+        if self.prm is None and isinstance(row.get("prm"), str):
+            self.prm = row["prm"]
+        return name
+
+    def all(self) -> list[Split]:
+        return list(self._by_name.values())

@@ -1,0 +1,98 @@
+"""FILE.meta.json beside an output FILE: the settings that made it, and the runs that did, without secrets.
+
+{"settings": {...}, "runs": [{"command": ..., "started": ..., "erprm": ..., "engine": ..., "commit": ...}]}
+"""
+
+import re
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from erprm_cli import __version__
+from erprm_cli.errors import UserError
+from erprm_cli.io.files import replacing
+from erprm_cli.rows.row import Row
+
+SECRET = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)
+AFRESH = "--overwrite starts afresh, another -o keeps both"
+
+
+def meta_path(path: Path) -> Path:
+    """Return where the sidecar of `path` lies."""
+    return path.with_name(path.name + ".meta.json")
+
+
+def command_line() -> str:
+    """Return the command as one may type it again, without what would start afresh and without secrets."""
+    words, hidden = [], False
+    for word in sys.argv[1:]:
+        name = word.partition("=")[0]
+        secret = name.startswith("-") and is_secret(name)
+        if word != "--overwrite":
+            words.append("..." if hidden else f"{name}=..." if secret and "=" in word else word)
+        hidden = secret and "=" not in word
+    return shlex.join(["erprm", *words])
+
+
+def is_secret(name: str) -> bool:
+    """Whether a flag or setting of this name holds what no file may show.
+
+    >>> [is_secret(name) for name in ("--api-key", "hf_token", "--max-tokens", "tokenizer")]
+    [True, True, False, False]
+    """
+    return bool(SECRET.search(name))
+
+
+def this_run() -> Row:
+    """Return what tells this run from others of the same output."""
+    return {
+        "command": command_line(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "erprm": __version__,
+    }
+
+
+def write_meta(path: Path, settings: Row) -> None:
+    """Begin the sidecar of `path`, with this run in it."""
+    replace_meta(path, {"settings": settings, "runs": [this_run()]})
+
+
+def read_meta(path: Path) -> Row:
+    """Return what the sidecar of `path` holds."""
+    meta: Row = orjson.loads(meta_path(path).read_bytes())
+    return meta
+
+
+def replace_meta(path: Path, meta: Row) -> None:
+    """Write the sidecar of `path`; UserError if that fails."""
+    try:
+        with replacing(meta_path(path)) as draft:
+            draft.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    except OSError as error:
+        raise UserError(f"{meta_path(path)}: {error.strerror}") from None
+
+
+def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
+    """Raise UserError unless what is at `path` was made with `settings`; it is called `named`."""
+    named = named or path
+    meta = meta_path(path)
+    try:
+        made_with = orjson.loads(meta.read_bytes())["settings"]
+        names = made_with.keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(
+            f"{named} is not empty, and no readable {meta.name} says how it was made; {AFRESH}"
+        ) from None
+    asked = orjson.loads(orjson.dumps(settings))  # as it would have been read back
+    for name in sorted(names | asked.keys()):
+        before, now = made_with.get(name), asked.get(name)
+        if before != now and name == "shard":
+            raise UserError(
+                f"{named} was made with {name} {before}, not {now}; each needs a file of its own, as with "
+                "$SLURM_ARRAY_TASK_ID in the name"
+            )
+        if before != now:
+            raise UserError(f"{named} was made with {name} {before}, not {now}; {AFRESH}")

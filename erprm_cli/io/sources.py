@@ -1,0 +1,42 @@
+"""Where rows come from: a file, standard input, a shipped data set, the Hugging Face Hub."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from erprm_cli import shipped
+from erprm_cli.errors import UserError
+from erprm_cli.io.compression import codec, unpacked
+from erprm_cli.io.hub import HUB, PARQUET, hub_lines, parquet_lines
+
+SHIPPED = "tiny:"  # tiny:train and tiny:test are the shipped problems
+
+
+@contextmanager
+def open_input(source: str) -> Iterator[Iterable[bytes]]:
+    """Open `source` for bytes: a file, unpacked by its suffix, "-" for standard input, tiny:train, tiny:test.
+
+    Of a parquet file and a dataset (hf://...) the bytes are lines of JSON, made as they are read.
+    """
+    if source.startswith(HUB):
+        yield hub_lines(source)
+        return
+    if source == "-":
+        if sys.stdin.isatty():
+            print("erprm: reading rows from the terminal; Ctrl-D ends them", file=sys.stderr)
+        yield sys.stdin.buffer
+        return
+    path = Path(source)
+    if source.startswith(SHIPPED):
+        path = shipped.problems(source.removeprefix(SHIPPED))
+    form = codec(source)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"{source}: {error.strerror}") from None
+    with file:
+        if path.suffix == PARQUET:
+            yield parquet_lines(source)
+        else:
+            yield file if form is None else unpacked(file, form)

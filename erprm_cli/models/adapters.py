@@ -1,0 +1,104 @@
+"""LoRA adapters: adding them to a model, loading them and merging them into its weights."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+from safetensors import safe_open
+from torch import Tensor
+from transformers.utils.hub import cached_file
+
+from erprm_cli import shipped
+from erprm_cli.errors import UserError
+from erprm_cli.models import loading
+
+
+def adapter_settings(path: str, revision: str | None) -> dict[str, Any] | None:
+    """Return adapter_config.json of a folder or Hub name; None if it holds no adapters but a whole model."""
+    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    file = cached_file(path, "adapter_config.json", **where)
+    if file is None or not os.path.exists(file):
+        return None
+    with open(file, "rb") as opened:
+        return dict(orjson.loads(opened.read()))
+
+
+def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, set[str]]:
+    """Return the base `model` with the adapters `name` added to its weights, and the names of their weights.
+
+    UserError if a weight of the adapters is lacking: it would change nothing, or be a random one.
+    """
+    try:
+        from peft import PeftModel, get_peft_model_state_dict
+    except ModuleNotFoundError:
+        raise UserError(f"{name} holds adapters; peft merges them: pip install 'erprm[lora]'") from None
+    path = shipped.resolve(name)
+    own = weight_names(path, revision, "adapter_model.safetensors")
+    if not own:  # peft would read a pickle in its place
+        raise UserError(f"{name} has no adapter_model.safetensors; adapters that are pickled are not read")
+    try:
+        with loading.explained(name):
+            adapted = PeftModel.from_pretrained(model, path, revision=revision)
+        lacking = sorted(get_peft_model_state_dict(adapted).keys() - own)
+    except KeyError as error:  # of a layer that was trained whole
+        lacking = [str(error.args[0])]
+    if lacking:
+        raise UserError(f"{name}: adapter_model.safetensors has no {lacking[0]}; save the adapters again")
+    return adapted.merge_and_unload(), own
+
+
+def weight_names(path: str, revision: str | None, file_name: str = "model.safetensors") -> set[str]:
+    """Return the names of the weights of a checkpoint in safetensors, of one file or of several."""
+    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    index = cached_file(path, f"{file_name}.index.json", **where)
+    if index is not None:
+        with open(index, "rb") as file:
+            return set(orjson.loads(file.read())["weight_map"])
+    whole = cached_file(path, file_name, **where)
+    if whole is None or not os.path.exists(whole):
+        return set()
+    with safe_open(whole, framework="pt") as weights:
+        return set(weights.keys())
+
+
+def add_lora(model: Any, base: str, rank: int, *, revision: str | None = None) -> Any:
+    """Return the model with low-rank adapters on all linear layers but the output layer (peft)."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    is_head = model.get_output_embeddings() is None
+    adapters = LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules="all-linear",
+        task_type=TaskType.TOKEN_CLS if is_head else TaskType.CAUSAL_LM,
+        exclude_modules=["score"] if is_head else None,
+        modules_to_save=["score"] if is_head else None,
+        revision=revision,
+    )
+    adapted = get_peft_model(model, adapters)
+    folder = Path(shipped.resolve(base))
+    if folder.is_dir():  # the adapters may be read from another directory
+        adapters.base_model_name_or_path = str(folder.absolute())
+    return adapted
+
+
+def merged_state(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the base's weights with the adapters added, from the gathered weights of a peft model.
+
+    `model` itself, whose weights are spread, tells the adapters' scale only.
+    """
+    merged = {}
+    for name, weight in state.items():
+        name = name.removeprefix("base_model.model.")
+        owner, found, rest = name.partition(".base_layer.")
+        if found and rest == "weight":
+            low, high = (
+                state[f"base_model.model.{owner}.lora_{part}.default.weight"].float() for part in "AB"
+            )
+            layer = model.get_base_model().get_submodule(owner)
+            delta = layer.scaling["default"] * (high @ low)
+            weight = (weight.float() + (delta.T if layer.fan_in_fan_out else delta)).to(weight.dtype)
+        if ".lora_" not in name and ".original_module." not in name:
+            merged[name.replace(".base_layer.", ".").replace(".modules_to_save.default.", ".")] = weight
+    return merged

@@ -1,0 +1,77 @@
+"""Loading models and tokenizers with transformers: names, devices, number types."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
+
+from erprm_cli.errors import UserError
+from erprm_cli.shipped import resolve
+
+logging.disable_progress_bar()
+
+
+def pick_device() -> torch.device:
+    """Return the GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the number type that --dtype names; "auto" is bfloat16 on a GPU and float32 on a CPU."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    return getattr(torch, name)  # type: ignore[no-any-return]  # options.Dtype lists the names
+
+
+def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """Load a tokenizer; UserError if there is none of that name."""
+    with explained(name):
+        return AutoTokenizer.from_pretrained(
+            resolve(name), revision=revision, trust_remote_code=trust_remote_code
+        )
+
+
+def only_safetensors(allow_pickle: bool) -> bool | None:
+    """Return from_pretrained's use_safetensors: True, or None where pickled weights may do instead."""
+    return None if allow_pickle else True
+
+
+def load_causal_lm(
+    name: str,
+    *,
+    dtype: torch.dtype,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> Any:
+    """Load a causal language model in `dtype` on the CPU; safetensors only, unless `allow_pickle`."""
+    with explained(name):
+        return AutoModelForCausalLM.from_pretrained(
+            resolve(name),
+            dtype=dtype,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=only_safetensors(allow_pickle),
+        )
+
+
+class explained:
+    """Turn what from_pretrained raises for a wrong name or folder into one line."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if isinstance(error, OSError | ValueError):
+            what = "folder" if Path(self.name).exists() else "model"
+            reason = str(error).strip().splitlines()[0]
+            if "safetensors" in reason:
+                reason += (
+                    " (pickled weights can run code and are not read: save the model with safetensors, or "
+                    "trust them with --allow-pickle)"
+                )
+            raise UserError(f"cannot load the {what} {self.name!r}: {reason}") from None

@@ -1,0 +1,234 @@
+"""Rollouts: K graded completions after every step of a solution, the estimator's raw material.
+
+A completion continues the exact text of the prefix, within the assistant's own turn. The last step needs
+none: its reward is the outcome.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from erprm_cli.answers.grader import Grader, Verdict
+from erprm_cli.engines.base import Completion, Engine, Prompt, Request, generate
+from erprm_cli.errors import EngineError
+from erprm_cli.hashing import content_hash, derive_seed
+from erprm_cli.io.output import Output
+from erprm_cli.policy.prompts import encode_prompt, make_prompt, render_prompt
+from erprm_cli.policy.sampling import SamplingSettings, grade
+from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.rows import schema
+from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import prefixes
+
+MAX_REMEMBERED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
+
+PrefixKey = tuple[str, str]  # a problem's id and the hash of a prefix's text
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the summary tells."""
+
+    completions: int = 0
+    unfinished: int = 0
+    shared_prefixes: int = 0  # prefixes that an earlier solution, or run, already had
+
+
+@dataclass(slots=True)
+class _Prefix:
+    """One prefix: its completions so far, and the solutions that wait for the missing ones.
+
+    Completions are graded from when they come, side by side; the rewards are waited for when all have come.
+    """
+
+    text: str
+    gold: str
+    verdicts: list[Verdict]
+    texts: list[str]
+    missing: int
+    rewards: list[float] = field(default_factory=list)  # of all, when none is missing
+    waiting: list["_Solution"] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Solution:
+    row: Row
+    prefixes: list[_Prefix]
+    missing: int  # prefixes that are not finished
+
+
+class FinishedPrefixes:
+    """The rewards and texts of prefixes that need no completions: of rows and a journal, and of this run.
+
+    The oldest are forgotten beyond MAX_REMEMBERED; to complete one again costs time and changes nothing.
+    """
+
+    def __init__(self, k: int, keep_text: bool = False) -> None:
+        """Take only prefixes with `k` rewards and, with `keep_text`, as many texts."""
+        self.k, self.keep_text = k, keep_text
+        self._found: dict[PrefixKey, tuple[list[float], list[str]]] = {}
+
+    def get(self, key: PrefixKey) -> tuple[list[float], list[str]] | None:
+        return self._found.get(key)
+
+    def add(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
+        self._found[key] = rewards, texts
+        if len(self._found) > MAX_REMEMBERED:
+            del self._found[next(iter(self._found))]
+
+    def add_row(self, row: Row) -> Row:
+        """Add the prefixes of a rollouts row that is there; return the row."""
+        completions = row.get("completions") or [[]] * len(row["steps"])
+        for text, rewards, texts in zip(
+            prefixes(row["solution"], row["steps"]), row["rollouts"], completions, strict=False
+        ):
+            self._add_if_whole((row["id"], content_hash(text)), rewards, texts)
+        return row
+
+    def add_journal(self, journal: Output | None) -> None:
+        """Add the prefixes that a stopped run finished while their solutions were not."""
+        for row in journal.existing() if journal is not None else ():
+            self._add_if_whole((row["id"], row["prefix"]), row["rewards"], row["completions"])
+
+    def _add_if_whole(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
+        if len(rewards) == self.k and (len(texts) == self.k or not self.keep_text):
+            self.add(key, rewards, texts)
+
+
+def gradable(row: Row) -> Row:
+    """Check a solution row whose completions can be graded: it has a gold answer and a reward."""
+    schema.solution(row)
+    schema.need(row, "answer", str, "sample")
+    reward = schema.need(row, "reward", object, "sample")
+    schema.check_numbers([reward], "'reward'")
+    return row
+
+
+class Roller:
+    """Turns solutions into rollouts rows; each distinct prefix of a problem is completed once."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        template: PolicyTemplate,
+        drawn: SamplingSettings,
+        k: int,
+        grader: Grader,
+        keep_text: bool = False,
+        finished: FinishedPrefixes | None = None,
+        journal: Output | None = None,
+    ) -> None:
+        """Complete each prefix `k` times; `keep_text` also keeps the texts, as `completions`.
+
+        What is `finished` is taken from there. A prefix that is finished before its solution is goes to
+        `journal`, so that a stopped run loses only the prefixes in flight.
+        """
+        self.engine, self.template, self.drawn = engine, template, drawn
+        self.k, self.grader, self.keep_text = k, grader, keep_text
+        self.tally = Tally()
+        self._under_way: dict[PrefixKey, _Prefix] = {}
+        self.finished = finished or FinishedPrefixes(k, keep_text)
+        self.journal = journal
+        self._ready: deque[Row] = deque()
+
+    def roll(self, solutions: Iterable[Row]) -> Iterator[Row]:
+        """Yield each solution row with `rollouts` added, as they finish.
+
+        Completions depend on the seed, the problem's id and the prefix's text alone.
+        """
+        requests = (request for row in solutions for request in self._enter(row))
+        for completion in generate(self.engine, requests, self.drawn.params(self.template)):
+            self._take(completion)
+            while self._ready:
+                yield self._ready.popleft()
+        yield from self._ready
+        self._ready.clear()
+        if self._under_way:
+            missing = sum(prefix.missing for prefix in self._under_way.values())
+            raise EngineError(
+                f"the engine ended with {missing:,} completions missing; the same command asks again"
+            )
+
+    def _enter(self, row: Row) -> Iterator[Request]:
+        """Yield a request for every prefix of `row` that no solution asked for before."""
+        texts = prefixes(row["solution"], row["steps"])
+        solution = _Solution(row, [], 0)
+        new: list[tuple[PrefixKey, int]] = []
+        for index, text in enumerate(texts):
+            key = (row["id"], content_hash(text))
+            prefix = self._under_way.get(key)
+            if prefix is None and (found := self.finished.get(key)):
+                rewards, kept = found
+                prefix = _Prefix("", row["answer"], [], kept, 0, rewards)
+            if prefix is None:
+                prefix = _Prefix(text, row["answer"], [Verdict(False)] * self.k, [""] * self.k, self.k)
+                self._under_way[key] = prefix
+                new.append((key, index))
+            else:
+                self.tally.shared_prefixes += 1
+            if prefix.missing:
+                prefix.waiting.append(solution)
+                solution.missing += 1
+            solution.prefixes.append(prefix)
+        if not solution.missing:
+            self._ready.append(self._row(solution))
+        prompts = self._prompts(row, texts) if new else []
+        for key, index in new:
+            seed = derive_seed(self.drawn.seed, row["id"], texts[index])
+            yield Request(key, prompts[index], tuple(range(self.k)), seed)
+
+    def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[Prompt]:
+        """Return the prompt of each prefix: as ids cut from one tokenisation wherever that is exact."""
+        tokenizer = self.engine.tokenizer
+        if tokenizer is None:
+            return [make_prompt(self.template, None, row["problem"], text) for text in texts]
+        prompt = render_prompt(self.template, tokenizer, row["problem"])
+        whole = tokenizer(
+            prompt + row["solution"],
+            add_special_tokens=not self.template.chat,
+            return_offsets_mapping=tokenizer.is_fast,
+        )
+        ids, offsets = whole["input_ids"], whole.get("offset_mapping", [])
+        token_after = {end: index + 1 for index, (begin, end) in enumerate(offsets) if end > begin}
+        cut: list[Prompt] = []
+        for text in texts:
+            length = token_after.get(len(prompt) + len(text))
+            if length is None:  # a token reaches over the prefix's end
+                cut.append(encode_prompt(self.template, tokenizer, prompt + text))
+            else:
+                cut.append(tuple(ids[:length]))
+        return cut
+
+    def _take(self, completion: Completion) -> None:
+        """Take one completion, and finish the prefix and the solutions for which it was the last."""
+        key: PrefixKey = completion.key  # type: ignore[assignment]  # as _enter made it
+        prefix = self._under_way[key]
+        text = prefix.text + completion.text
+        _, verdict = grade(text, completion, prefix.gold, self.template, self.grader)
+        prefix.verdicts[completion.index] = verdict
+        prefix.missing -= 1
+        self.tally.completions += 1
+        self.tally.unfinished += completion.finish_reason != "stop"
+        if self.keep_text:
+            prefix.texts[completion.index] = completion.text
+        if prefix.missing:
+            return
+        del self._under_way[key]
+        prefix.rewards = [verdict.reward() for verdict in prefix.verdicts]
+        self.finished.add(key, prefix.rewards, prefix.texts)
+        if self.journal is not None and any(solution.missing > 1 for solution in prefix.waiting):
+            texts = prefix.texts if self.keep_text else []
+            fields = {"id": key[0], "prefix": key[1], "rewards": prefix.rewards, "completions": texts}
+            self.journal.write(fields)
+        for solution in prefix.waiting:
+            solution.missing -= 1
+            if not solution.missing:
+                self._ready.append(self._row(solution))
+        prefix.waiting.clear()
+
+    def _row(self, solution: _Solution) -> Row:
+        outcome = solution.row["reward"]
+        added: Row = {"rollouts": [prefix.rewards for prefix in solution.prefixes] + [[outcome]]}
+        if self.keep_text:
+            added["completions"] = [prefix.texts for prefix in solution.prefixes] + [[""]]
+        return solution.row | added

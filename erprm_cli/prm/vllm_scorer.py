@@ -1,0 +1,102 @@
+"""A process reward model of the token kind in vLLM, by its pooling runner.
+
+vLLM turns the two rows of the output layer into a classifier of one number per token, sigmoid(logit of good -
+logit of bad), which is the softmax over the two. All tokens are read and the tags taken out here: vLLM's own
+STEP pooling indexes hidden dimensions by token ids (vLLM issue 16545).
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from erprm_cli import shipped
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.vllm_stream import Job, VllmStream
+from erprm_cli.errors import UsageError, UserError
+from erprm_cli.models.adapters import adapter_settings
+from erprm_cli.prm.scorer import Scorer
+from erprm_cli.prm.tagger import Tagged
+from erprm_cli.rows.row import Row
+
+# What some architectures do to logits after the output layer, and vLLM's classifier does not.
+AFTERTHOUGHTS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+Place = tuple[int, Row, Tagged]  # a solution, and which one it is
+
+
+class VllmScorer(Scorer):
+    """As Scorer, with the model in vLLM: continuous batching instead of batches, and several GPUs."""
+
+    def __init__(self, config: EngineConfig, form: str | None = None, eta: float | None = None) -> None:
+        """Start vLLM; UsageError for a model whose scores vLLM would get wrong."""
+        self.config = config
+        super().__init__(
+            config.model,
+            form=form,
+            eta=eta,
+            dtype=config.dtype,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
+
+    def load(self, *_: Any) -> None:
+        """Start the engine instead of loading a model."""
+        from transformers import AutoConfig
+        from vllm.config import PoolerConfig
+
+        if self.form.kind != "token":
+            raise UsageError(f"--engine vllm scores by two tokens; {self.form.name} takes transformers")
+        if adapter_settings(shipped.resolve(self.name), self.config.revision) is not None:
+            raise UsageError(
+                f"{self.name} holds adapters: --engine transformers merges them, or once for all "
+                "`erprm export --kind token`"
+            )
+        model = AutoConfig.from_pretrained(
+            shipped.resolve(self.name),
+            revision=self.config.revision,
+            trust_remote_code=self.config.trust_remote_code,
+        )
+        architecture = (model.architectures or [""])[0]
+        changed = [name for name in AFTERTHOUGHTS if getattr(model.get_text_config(), name, None)]
+        if changed or not architecture.endswith("ForCausalLM"):
+            why = f"leaves out its {changed[0]}" if changed else "needs a ...ForCausalLM"
+            raise UsageError(
+                f"vLLM {why}, so it cannot score {self.name} ({architecture}): --engine transformers"
+            )
+        ids = self.tagger.token_ids
+        self.stream = VllmStream(
+            self.config,
+            runner="pooling",
+            pooler_config=PoolerConfig(task="token_classify"),
+            hf_overrides={
+                "architectures": [architecture.replace("ForCausalLM", "ForSequenceClassification")],
+                "classifier_from_token": self.tagger.tokenizer.convert_ids_to_tokens([ids.bad, ids.good]),
+                "method": "from_2_way_softmax",
+                "num_labels": 1,
+            },
+        )
+        self.tagger.max_tokens = self.stream.max_model_len
+
+    def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
+        """As Scorer's, in the order given: a solution that finishes early waits for those before it."""
+        finished: dict[int, Row] = {}
+        following = 0
+        for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
+            good_T = output.outputs.data.flatten().float()
+            good_L = good_T[tagged.tags.tolist()]
+            if not bool(good_L.isfinite().all()):
+                raise UserError(f"{self.name} gives scores that are no numbers; its weights are broken")
+            finished[number] = self.scored(row, good_L.tolist())
+            while following in finished:
+                yield finished.pop(following)
+                following += 1
+
+    def close(self) -> None:
+        """End vLLM's processes."""
+        self.stream.close()
+
+    def _jobs(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Job[Place]]:
+        from vllm import PoolingParams
+
+        for number, (row, tagged) in enumerate(solutions):
+            self.num_tokens += len(tagged.ids)
+            yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task="token_classify")

@@ -1,0 +1,210 @@
+"""Rows as text for people: a solution step by step, with what each stage said of each step.
+
+A step has a line of columns, those that its row has: its number, the label, k/K (right rollouts of all), the
+score; then its text. Colours run from red (0) to green (1): each number has its own, the text that of the
+first of them. The first error is marked with ✗: in ProcessBench the step that `label` names, else the first
+with a label or k/K of 0. The first step with a score below 0.5 is marked with ?, as that is a model's word.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.errors import RowError
+from erprm_cli.rows import schema
+from erprm_cli.rows.row import Row
+from erprm_cli.terminal.text import one_line, rendered, visible
+
+SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # of a value in five equal parts of [0, 1]
+PLAUSIBLE = 0.5
+
+
+def check(row: Row) -> Row:
+    """Check a row of any stage, and each list that it has, one element per step; RowError if it is none."""
+    if row.get("steps") is None or "sample" in row:
+        row = as_problem(row)
+    if (steps := row.get("steps")) is None:
+        return row
+    schema.need(row, "problem", str, "sample")
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
+        raise RowError("'steps' is no list of texts with at least one in it")
+    if row.get("rollouts") is not None:
+        schema.rollouts(row)
+    for name in ("labels", "scores"):
+        if (values := row.get(name)) is not None:
+            schema.check_numbers(values, f"'{name}'")
+            if len(values) != len(steps):
+                raise RowError(f"'{name}' has {len(values)} numbers for {len(steps)} steps")
+    return row
+
+
+class Column(NamedTuple):
+    """What one stage said of every step: text [L], and where that lies in [0, 1]."""
+
+    name: str
+    cells: list[str]
+    values: list[float]
+
+
+def columns(row: Row) -> list[Column]:
+    """Return the columns that a row with steps has, what is nearest to the truth first."""
+    found = []
+    if row.get("labels") is not None:
+        found.append(Column("label", [f"{value:.2f}" for value in row["labels"]], row["labels"]))
+    if row.get("rollouts") is not None:
+        means = [sum(rewards) / len(rewards) for rewards in row["rollouts"]]
+        cells = [
+            f"{sum(rewards):g}/{len(rewards)}" if set(rewards) <= {0, 1} else f"{mean:.2g}"
+            for rewards, mean in zip(row["rollouts"], means, strict=True)
+        ]
+        found.append(Column("k/K", cells, means))
+    if row.get("scores") is not None:
+        found.append(Column("score", [f"{value:.2f}" for value in row["scores"]], row["scores"]))
+    return found
+
+
+def marks(row: Row) -> dict[int, str]:
+    """Return the marks of steps by index: ✗ of the first error, ? of the first that the scores call one.
+
+    >>> marks({"steps": ["a", "b"], "rollouts": [[0.0, 1.0], [0.0]], "scores": [0.2, 0.1]})
+    {0: '?', 1: '✗'}
+    """
+    found: dict[int, str] = {}
+    label = row.get("label")
+    for column in columns(row):
+        if column.name == "score":
+            found |= _first(column.values, lambda value: value < PLAUSIBLE, "?")
+    if isinstance(label, int) and not isinstance(label, bool):
+        return found | ({label: "✗"} if 0 <= label < len(row["steps"]) else {})
+    for column in columns(row)[:1]:
+        if column.name != "score":
+            found |= _first(column.values, lambda value: value <= 0, "✗")
+    return found
+
+
+def _first(values: Sequence[float], is_bad: Callable[[float], bool], mark: str) -> dict[int, str]:
+    return next(({index: mark} for index, value in enumerate(values) if is_bad(value)), {})
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How rows are shown: `width` in columns, and whether in colours."""
+
+    width: int = 80
+    colour: bool = False
+
+    def show(self, row: Row) -> str:
+        """Return a checked row as text that ends with an empty line."""
+        parts: list[RenderableType] = [self._heading(row), Text(visible(row["problem"])), ""]
+        if row.get("steps") is not None:
+            parts += [_steps(row), ""]
+        if verdict := self._verdict(row):
+            parts += [verdict, ""]
+        return rendered(Group(*parts), self.width, self.colour)
+
+    def _heading(self, row: Row) -> Text:
+        words = [one_line(str(row.get("id", "")), self.width // 2)]
+        if row.get("sample") is not None:
+            words.append(f"sample {row['sample']}")
+        for name in ("split", "generator"):
+            if isinstance(row.get(name), str):
+                words.append(one_line(row[name], self.width // 4))
+        title = f"── {', '.join(filter(None, words))} "
+        return Text(title + "─" * (self.width - cell_len(title)), "bold")
+
+    def _verdict(self, row: Row) -> Text:
+        """Return what is known of the whole row: gold, prediction, right or wrong, and what chose it."""
+        words = []
+        for title, name in (("gold", "answer"), ("prediction", "prediction")):
+            if row.get(name) is not None:
+                words.append(Text(f"{title} {one_line(str(row[name]), self.width // 3)}"))
+        right = _is_right(row)
+        if right is not None:
+            words.append(Text("right", "bold green") if right else Text("wrong", "bold red"))
+        if row.get("finish_reason") == "length":
+            words.append(Text("cut off"))
+        if isinstance(row.get("score"), int | float) and "aggregate" in row:
+            words.append(Text(f"best of {row.get('n')} by {row['aggregate']}: {row['score']:.2f}"))
+        for title, name in (("PRM", "prm"), ("eta", "eta"), ("estimator", "estimator")):
+            if row.get(name) is not None:
+                words.append(Text(f"{title} {one_line(str(row[name]), self.width // 3)}"))
+        return Text(", ").join(words)
+
+
+def _steps(row: Row) -> Table:
+    """Return a line for each step: its mark and number, what each stage said of it, its text."""
+    found, mark_of = columns(row), marks(row)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(found), header_style="dim")
+    table.add_column(no_wrap=True)
+    for column in found:
+        table.add_column(column.name, justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    digits = len(str(len(row["steps"])))
+    for index, step in enumerate(row["steps"]):
+        mark = mark_of.get(index, " ")
+        number = Text.assemble((mark, "bold red"), " ", (f"{index + 1:{digits}}", "dim"))
+        cells = [Text(column.cells[index], shade(column.values[index])) for column in found]
+        colour = shade(found[0].values[index]) if found else "red" if mark != " " else ""
+        table.add_row(number, *cells, Text(visible(step), colour))
+    return table
+
+
+def shade(value: float) -> str:
+    """Return the colour of a value: red at 0, green at 1.
+
+    >>> [shade(value) for value in (0.0, 0.5, 1.0)]
+    ['red', 'yellow', 'green']
+    """
+    return SHADES[min(max(int(value * len(SHADES)), 0), len(SHADES) - 1)]
+
+
+def _is_right(row: Row) -> bool | None:
+    for name in ("correct", "final_answer_correct"):
+        if isinstance(row.get(name), bool):
+            return bool(row[name])
+    reward = row.get("reward")
+    return None if not isinstance(reward, int | float) else reward > 0.5
+
+
+def print_all(texts: Iterable[str]) -> None:
+    """Print texts as they come; a letter that the output cannot encode becomes a question mark."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    for text in texts:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def page(texts: Iterable[str]) -> None:
+    """Show texts in $PAGER, or less, as they come; without either, print them."""
+    command = os.environ.get("PAGER", "less" if shutil.which("less") else "")
+    if not command:
+        return print_all(texts)
+    # as git does: leave what fits one screen there, and let colours through
+    settings = os.environ | {"LESS": os.environ.get("LESS", "FRX"), "LESSCHARSET": "utf-8"}
+    pager = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, env=settings)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pager's as long as it runs
+    try:
+        assert pager.stdin is not None
+        for text in texts:
+            pager.stdin.write(text.encode("utf-8", "replace"))
+            pager.stdin.flush()
+    except BrokenPipeError:  # it was left before the end
+        pass
+    finally:
+        with suppress(BrokenPipeError):
+            pager.stdin.close()  # type: ignore[union-attr]
+        pager.wait()
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,86 @@
+"""News for people on stderr: progress, summaries and warnings. Rows never pass here.
+
+On a terminal the progress is one line that redraws itself; in a log it is a plain line every
+`LOG_INTERVAL_S` seconds; with -q there is none. Errors are not news: they are raised.
+"""
+
+import shutil
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from erprm_cli.terminal.text import rendered, visible, wants_colour
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+LOG_WIDTH = 10_000  # columns: no table is folded
+LOG_INTERVAL_S = 30.0
+REDRAW_INTERVAL_S = 0.2
+
+
+class Reporter:
+    """What one command has to say while it works; a context manager that clears its progress line."""
+
+    def __init__(self, command: str, quiet: bool = False) -> None:
+        self.command = command
+        self.quiet = quiet
+        self._on_terminal = sys.stderr.isatty()
+        self._begin = self._shown = time.monotonic()
+        self._drawn = False
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._clear()
+
+    def say(self, message: str) -> None:
+        """Print one line, unless -q."""
+        if not self.quiet:
+            self._clear()
+            print(f"erprm {self.command}: {visible(message)}", file=sys.stderr, flush=True)
+
+    def show(self, drawing: "RenderableType") -> None:
+        """Print a table or a drawing, unless -q: coloured and folded on a terminal, plain in a log."""
+        if not self.quiet:
+            self._clear()
+            width = shutil.get_terminal_size().columns if self._on_terminal else LOG_WIDTH
+            text = rendered(drawing, width, colour=self._on_terminal and wants_colour())
+            print(text, end="", file=sys.stderr, flush=True)
+
+    def warn(self, message: str) -> None:
+        """Print a warning, even with -q: it tells of something counted, left out or doubtful."""
+        self._clear()
+        print(f"erprm {self.command}: warning: {visible(message)}", file=sys.stderr, flush=True)
+
+    def progress(self, done: int, unit: str, total: int | None = None, note: str = "") -> None:
+        """Tell how far the work is; cheap enough to be called for every row."""
+        now = time.monotonic()
+        interval = REDRAW_INTERVAL_S if self._on_terminal else LOG_INTERVAL_S
+        if self.quiet or now - self._shown < interval:
+            return
+        self._shown = now
+        amount = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+        line = f"{amount} {unit}, {now - self._begin:.0f} s" + (f", {note}" if note else "")
+        if self._on_terminal:
+            print(f"\r\x1b[Kerprm {self.command}: {line}", end="", file=sys.stderr, flush=True)
+            self._drawn = True
+        else:
+            print(f"erprm {self.command}: {line}", file=sys.stderr, flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the command began to work."""
+        return time.monotonic() - self._begin
+
+    def _clear(self) -> None:
+        if self._drawn:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._drawn = False

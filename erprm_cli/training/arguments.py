@@ -1,0 +1,44 @@
+"""erprm's training settings in the words of transformers' TrainingArguments."""
+
+import torch
+from transformers import TrainingArguments
+
+from erprm_cli.training.config import TrainingConfig
+from erprm_cli.training.distributed import world_size
+from erprm_cli.training.run_folder import run_folder
+
+PASS_TOKENS = {"cpu": 2_048, "cuda": 16_384}  # of one forward pass, if --micro-batch-tokens does not say
+
+
+def trainer_arguments(config: TrainingConfig) -> TrainingArguments:
+    """Return our settings as Trainer calls them; it writes no file but in the run folder."""
+    on_gpu = torch.cuda.is_available()
+    arguments = TrainingArguments(
+        output_dir=str(run_folder(config.output) / "draft"),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=1,  # StepLoader cuts the batches
+        learning_rate=config.lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
+        weight_decay=config.weight_decay,
+        optim=config.optim,
+        seed=config.seed,
+        bf16=on_gpu and torch.cuda.is_bf16_supported() if config.bf16 is None else config.bf16,
+        use_cpu=not on_gpu,
+        ddp_backend="gloo" if world_size() > 1 and not on_gpu else None,
+        ddp_find_unused_parameters=False,
+        gradient_checkpointing=config.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
+        logging_steps=config.log_every,
+        logging_nan_inf_filter=False,  # a loss that is no number must show
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 500,
+        report_to=config.report_to,
+        run_name=config.output.name,
+        disable_tqdm=True,
+        remove_unused_columns=False,
+    )
+    # One process drives one device. For several, Trainer would take nn.DataParallel, which cannot split
+    # our batches.
+    arguments._n_gpu = min(1, arguments.n_gpu)
+    return arguments

@@ -1,0 +1,105 @@
+"""Supervised fine-tuning of a policy on chosen solutions: the last phase of a RAFT iteration.
+
+loss = the mean over the tokens of the solutions of - log p(token | problem, tokens before it); the prompt is
+masked, the end of the solution is learned (unless the solution was cut off by its token limit).
+
+The prompt's ids are exactly those that sampling begins with. Prompt and solution are tokenised together;
+where a token would reach over the border between them, the solution is tokenised alone.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM
+
+from erprm_cli import shipped
+from erprm_cli.models import loading
+from erprm_cli.models.cards import policy_model_card
+from erprm_cli.policy.prompts import encode_prompt, render_end, render_prompt
+from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.rows.row import Row
+from erprm_cli.training.config import PolicyTrainingConfig, TrainingConfig, config_to_job
+from erprm_cli.training.examples import Example
+from erprm_cli.training.task import TrainingTask
+
+HASHED = ("problem", "solution")
+
+
+class PolicyTask(TrainingTask):
+    """Solutions as examples: the targets are their tokens, each at the position before it."""
+
+    def __init__(self, template: PolicyTemplate, config: TrainingConfig) -> None:
+        """Load the tokenizer; UserError if the output folder is taken or the template does not suit."""
+        self.template = template
+        super().__init__(config)
+        self.end = render_end(template, self.tokenizer)
+
+    @property
+    def settings(self) -> Row:
+        return self.config.settings() | {"template": self.template.name}
+
+    def add(self, row: Row) -> None:
+        """Keep one solution, or count it as too long."""
+        ids, begin = self.encode(row["problem"], row["solution"], row.get("finish_reason") != "length")
+        if len(ids) > self.max_tokens:
+            self.facts["too_long"] += 1
+            return
+        positions = np.arange(begin - 1, len(ids) - 1, dtype=np.int32)
+        targets = np.array(ids[begin:], np.int32)
+        weights = np.ones(len(targets), np.float32)
+        self.keep(Example(np.array(ids, np.int32), positions, targets, weights), row, HASHED)
+
+    def encode(self, problem: str, solution: str, ended: bool = True) -> tuple[list[int], int]:
+        """Return the ids of prompt, solution and its end, and how many of them are the prompt's."""
+        text = render_prompt(self.template, self.tokenizer, problem)
+        prompt = self._ids(text)
+        end = self.end if ended else ""
+        whole = self._ids(text + solution + end)
+        if whole[: len(prompt)] != prompt:
+            whole = prompt + self.tokenizer(solution + end, add_special_tokens=False, verbose=False).input_ids
+        return whole, len(prompt)
+
+    def _ids(self, text: str) -> list[int]:
+        ids = encode_prompt(self.template, self.tokenizer, text)
+        assert not isinstance(ids, str)  # there is a tokenizer
+        return list(ids)
+
+    def load_model(self, dtype: torch.dtype) -> Any:
+        config = self.config
+        with loading.explained(config.base):
+            return AutoModelForCausalLM.from_pretrained(
+                shipped.resolve(config.base),
+                dtype=dtype,
+                use_safetensors=loading.only_safetensors(config.allow_pickle),
+                revision=config.revision,
+                trust_remote_code=config.trust_remote_code,
+                attn_implementation=config.attn_implementation,
+            )
+
+    def loss(self, logits_NV: Tensor, target_N: Tensor) -> Tensor:
+        return token_loss(logits_NV, target_N)
+
+    def card(self, settings: Row, last: Row) -> tuple[Row, str]:
+        card = {"kind": "policy", "settings": settings, "result": last}
+        return card, policy_model_card(card)
+
+    def job(self, config: TrainingConfig) -> Row:
+        """Return what another process needs to make an object like this."""
+        return {"command": "rlhf", "config": config_to_job(config), "template": asdict(self.template)}
+
+    @classmethod
+    def of_job(cls, job: Row) -> "PolicyTask":
+        template = job["template"]
+        lists = {name: tuple(template[name]) for name in ("answers", "stop")}
+        config = PolicyTrainingConfig(**job["config"] | {"output": Path(job["config"]["output"])})
+        return cls(PolicyTemplate(**template | lists), config)
+
+
+def token_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    """Return the cross entropies [N] of the tokens, in float32."""
+    return cross_entropy(logits_NV.float(), target_N, reduction="none")

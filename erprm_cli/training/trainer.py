@@ -1,0 +1,178 @@
+"""transformers' Trainer with erprm's batches, a loss over chosen positions and complete checkpoints."""
+
+import math
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations.integration_utils import TensorBoardCallback
+
+from erprm_cli.errors import UserError
+from erprm_cli.models.outputs import output_at
+from erprm_cli.rows.row import Row
+from erprm_cli.training.arguments import PASS_TOKENS
+from erprm_cli.training.batches import BatchPlan, StepLoader
+from erprm_cli.training.examples import Examples
+from erprm_cli.training.run_folder import EVENTS, checkpoints, sync
+from erprm_cli.training.task import Log, TrainingTask
+
+
+class StepTrainer(Trainer):
+    """Trainer with steps as batches.py cuts them, a loss over chosen positions and whole checkpoints."""
+
+    def __init__(
+        self, model: Any, arguments: TrainingArguments, data: TrainingTask, run: Path, log: Log
+    ) -> None:
+        self.data, self.run_folder, self.log_row = data, run, log
+        self.last: Row = {}
+        self.steps_here = 0  # steps of this process, not of the run before a kill
+        examples = data.examples()
+        assert examples is not None
+        super().__init__(model, arguments, train_dataset=examples)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_Schedule)
+        for callback in self.callback_handler.callbacks:
+            # Trainer's own folder is that of the draft, unless TENSORBOARD_LOGGING_DIR says another.
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(run / EVENTS)
+        config = data.config
+        attention = getattr(model.config, "_attn_implementation", None) or ""
+        self.cut = BatchPlan(
+            config.micro_batch_tokens or PASS_TOKENS[arguments.device.type],
+            "flash" in attention if config.packing is None else config.packing,
+            arguments.process_index,
+            arguments.world_size,
+        )
+
+    def get_train_dataloader(self) -> StepLoader:
+        return StepLoader(self.data.examples(), self.cut, self.data.config.batch_size, self.args.seed)  # type: ignore[arg-type]
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """Return one step: its micro-batches. Their weights are shares of the whole batch already."""
+        return [next(epoch_iterator) for _ in range(num_batches)], None
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Add up the gradients of a step's micro-batches; return this process's part of the loss."""
+        model.train()
+        self.steps_here += 1
+        shards = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        more = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
+        total = torch.zeros((), device=self.args.device)
+        for number, batch in enumerate(inputs, start=1):
+            is_last = number == len(inputs)
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            # Gradients meet in the last pass; but where they are sharded, keeping whole ones that long would
+            # cost the memory that sharding saves.
+            apart = not is_last and not shards
+            with self.accelerator.no_sync(model) if apart else nullcontext():
+                with self.compute_loss_context_manager():
+                    loss = self.compute_loss(model, self._prepare_inputs(batch))
+                self.accelerator.backward(loss, **more)
+            total += loss.detach()
+        return total
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        loss_N = self.data.loss(self.logits(model, inputs), inputs["targets"])
+        # DDP and FSDP take the mean of the processes' gradients, the loss is a mean over their sum.
+        return (loss_N * inputs["weights"]).sum() * self.accelerator.num_processes
+
+    def logits(self, model: Any, inputs: Any) -> Tensor:
+        """Return the logits [N, V] at the positions of a micro-batch."""
+        read = {name: inputs[name] for name in ("input_ids", "position_ids") if name in inputs}
+        with output_at(self.accelerator.unwrap_model(model), inputs["positions"], self.data.rows):
+            logits_NV: Tensor = model(**read, use_cache=False).logits
+        return logits_NV
+
+    @torch.no_grad()
+    def judge(self, examples: Examples) -> list[Tensor]:
+        """Return the logits [n, V] of each example, gathered from all processes."""
+        from accelerate.utils import gather_object
+
+        from erprm_cli.training.batches import collate
+
+        self.model_wrapped.eval()
+        found: list[tuple[int, Tensor]] = []
+        for part in self.cut.parts(examples.lengths.tolist()):
+            chosen = examples.take(part or [0])
+            inputs = self._prepare_inputs(collate(chosen, self.cut.packed))
+            with self.compute_loss_context_manager():
+                logits_NV = self.logits(self.model_wrapped, inputs).float().cpu()
+            split = logits_NV.split([len(example.positions) for example in chosen])
+            found += zip(part, split, strict=False)
+        self.model_wrapped.train()
+        if self.accelerator.num_processes > 1:
+            found = gather_object(found)
+        return [logits for _, logits in sorted(found, key=lambda pair: pair[0])]
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # counted for nobody, at the price of a walk over all parameters per micro-batch
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" not in logs:
+            return
+        step = self.state.global_step
+        if not math.isfinite(logs["loss"]):
+            raise UserError(f"the loss is {logs['loss']} at step {step}; try a smaller --lr, or --no-bf16")
+        self.last = {
+            "step": step,
+            "epoch": float(self.state.epoch or 0.0),
+            "loss": logs["loss"],
+            "lr": float(logs["learning_rate"]),
+            "grad_norm": float(logs["grad_norm"]),
+        }
+        if self.data.examples("eval") is not None:
+            self.last |= {name: None for name in EVAL_NAMES}
+            if self.ends_epoch() or step >= self.state.max_steps:
+                self.last |= self.data.evaluate(self.judge)
+        told = {
+            name: value
+            for name, value in self.last.items()
+            if value is not None and name not in ("step", "lr")
+        }
+        super().log(logs | told)
+        self.log_row(self.last)
+
+    def ends_epoch(self) -> bool:
+        """Whether this step is the last of an epoch."""
+        return self.state.global_step % len(self.get_train_dataloader()) == 0
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint in draft/, and give it its name when all processes have written their part."""
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a disk
+            raise UserError(f"{self.run_folder}: no checkpoint can be written: {error}") from error
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            draft = self.run_folder / "draft" / f"checkpoint-{self.state.global_step}"
+            for path in draft.rglob("*"):
+                if path.is_file():
+                    sync(path)
+            older = checkpoints(self.run_folder)
+            draft.rename(self.run_folder / draft.name)
+            sync(self.run_folder)
+            for path in older:
+                shutil.rmtree(path, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+
+EVAL_NAMES = ("eval_loss", "eval_brier", "eval_ece", "eval_auc")
+
+
+class _Schedule(TrainerCallback):
+    """Log the last step too, and each that saves or evaluates; save none at the end, where the model is."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+            control.should_log = True
+        if control.should_save or float(state.epoch).is_integer():
+            control.should_log = True
+        return control

@@ -1,0 +1,114 @@
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from erprm_cli import shipped
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.errors import UsageError
+from erprm_cli.io.reading import read_rows
+from erprm_cli.models.folder import CARD
+from erprm_cli.options import EngineName
+from erprm_cli.prm.formats import prm_format
+from erprm_cli.prm.scoring import open_scorer
+from erprm_cli.prm.tagger import Tagger
+
+pytestmark = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
+]
+
+
+def save_prm(folder: Path, kind: str | None) -> Path:
+    """Save the shipped policy, or a random model of `kind` with its tokenizer, as a PRM."""
+    import torch
+
+    shutil.copytree(shipped.resolve("tiny"), folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if kind is not None:
+        torch.manual_seed(0)
+        (folder / "model.safetensors").unlink()
+        config = AutoConfig.for_model(
+            kind,
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=32,
+            max_position_embeddings=256,
+            initializer_range=0.2,
+            tie_word_embeddings=False,
+        )
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    form = prm_format("er-prm")
+    card = {"format": asdict(form), "token_ids": asdict(Tagger(form, tokenizer).token_ids)}
+    (folder / CARD).write_bytes(orjson.dumps(card))
+    return folder
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
+
+def solutions() -> list[dict[str, Any]]:
+    """Return right and wrong solutions of 1 to 5 steps."""
+    rows = []
+    for number, problem in enumerate(read_rows("tiny:test", as_problem, limit=60)):
+        steps = [
+            f"Step {step}: add, {number} + {step} = {number + step}." for step in range(1, 2 + number % 5)
+        ]
+        rows.append(problem | {"sample": 0, "solution": "\n".join(steps), "steps": steps})
+    return rows
+
+
+@pytest.mark.parametrize("kind", [None, "qwen3"], ids=["tiny", "qwen3"])
+def test_scores_equal_those_of_transformers(kind: str | None, tmp_path: Path, settings: None) -> None:
+    folder = str(save_prm(tmp_path / "prm", kind))
+    rows = solutions()
+    found = []
+    for name in (EngineName.transformers, EngineName.vllm):
+        scorer = open_scorer(EngineConfig(folder, name, enforce_eager=True))
+        found.append(list(scorer.score(rows)))
+        scorer.close()
+    expected, scored = found
+    assert [row["id"] for row in scored] == [row["id"] for row in rows]  # in order
+    assert [row["prm"] for row in scored] == [folder] * len(rows)
+    pairs = [
+        pair
+        for one, other in zip(expected, scored, strict=True)
+        for pair in zip(one["scores"], other["scores"], strict=True)
+    ]
+    assert len(pairs) == 180
+    assert max(abs(one - other) for one, other in pairs) < 1e-5
+    assert max(one for one, _ in pairs) - min(one for one, _ in pairs) > 0.01
+
+
+def test_a_model_whose_logits_vllm_would_leave_unchanged_is_refused(tmp_path: Path) -> None:
+    folder = save_prm(tmp_path / "prm", None)
+    config = orjson.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_bytes(orjson.dumps(config | {"final_logit_softcapping": 30.0}))
+    with pytest.raises(UsageError, match="leaves out its final_logit_softcapping"):
+        open_scorer(EngineConfig(str(folder), EngineName.vllm))
+
+
+def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
+    folder = save_prm(tmp_path / "prm", None)
+    (folder / "adapter_config.json").write_bytes(orjson.dumps({"base_model_name_or_path": "tiny"}))
+    with pytest.raises(UsageError, match="holds adapters: --engine transformers merges them"):
+        open_scorer(EngineConfig(str(folder), EngineName.vllm))
+
+
+def test_a_server_does_not_score(erprm: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="does not score"):
+        open_scorer(EngineConfig("tiny", EngineName.server))

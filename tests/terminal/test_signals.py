@@ -1,0 +1,104 @@
+"""SIGINT and SIGTERM, as processes of their own get them."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.torture import rows
+
+# The second signal must end even a process in which Python has no say: hashing holds no lock for seconds.
+BUSY = """
+import hashlib, sys
+from erprm_cli.app import catch_signals
+catch_signals()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"x", b"y", 1_000_000_000)
+"""
+SWALLOWED = """
+import time
+from erprm_cli.app import catch_signals
+catch_signals()
+print("ready", flush=True)
+while True:
+    try:
+        time.sleep(60)
+    except BaseException:  # as a library may
+        pass
+"""
+
+
+@pytest.mark.parametrize("program", [BUSY, SWALLOWED], ids=["busy", "swallowed"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_second_signal_ends_a_process_within_2_s(program: str, number: int) -> None:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        process.send_signal(number)
+        time.sleep(0.2)
+        assert process.poll() is None
+        begin = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(timeout=20) == 128 + number
+        assert time.monotonic() - begin < 2.0
+        assert process.stderr.read() == "erprm: stopped at once\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sample_keeps_its_rows_and_names_the_command(tmp_path: Path, number: int) -> None:
+    words = ["sample", "tiny:train", "-n", "4", "-q", "-o", "out file.jsonl", "--batch-size", "8"]
+    command = [sys.executable, "-m", "erprm_cli", *words, "--overwrite"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        path = tmp_path / "out file.jsonl"
+        while not (path.exists() and path.stat().st_size):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
+        told = process.stderr.read()
+    again = "erprm sample tiny:train -n 4 -q -o 'out file.jsonl' --batch-size 8"
+    assert told == f"erprm: stopped; to continue: {again}\n"
+    for line in path.read_bytes().splitlines(keepends=True):
+        assert line.endswith(b"\n") and json.loads(line)["solution"] is not None
+    (run,) = json.loads((tmp_path / "out file.jsonl.meta.json").read_text())["runs"]
+    assert run["command"] == again
+    assert {"engine", "torch", "transformers", "erprm", "started", "commit"} <= run.keys()
+
+
+# Nobody waits for a verdict that is under way: the engine's only answer is one that math-verify hangs at.
+HARD = r"""
+from tests.torture import program
+class Hard(program.ScriptedEngine):
+    def generate(self, requests, params):
+        for one in super().generate(requests, params):
+            answer = r"The answer is: \sum_{n=1}^{10^{9}} n^{n^{7}} !"
+            yield program.Completion(one.key, one.index, answer, 9, "stop")
+program.opening.open_engine = lambda *_: Hard()
+program.app.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_does_not_wait_for_a_verdict(tmp_path: Path, number: int) -> None:
+    source = rows.write(tmp_path / "in.jsonl", [rows.problem(1)])
+    command = [sys.executable, "-c", HARD, "sample", str(source), "-n", "4", "-q"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not (workers := psutil.Process(process.pid).children()):
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(1.0)
+        begin = time.monotonic()
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=20)
+    assert time.monotonic() - begin < 2.0
+    assert (process.returncode, stdout) == (128 + number, "")
+    assert stderr == "erprm: stopped; with -o, the same command again continues\n"
+    assert psutil.wait_procs(workers, 5)[1] == []

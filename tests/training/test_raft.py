@@ -1,0 +1,60 @@
+"""RAFT with the launch options of training; test_chain.py runs it as a shell does."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.io.reading import read_rows
+from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.terminal.progress import Reporter
+from erprm_cli.training import distributed
+from erprm_cli.training.config import RaftConfig
+from erprm_cli.training.raft import Raft
+from tests.tiny_models import save_model
+from tests.training.test_training import FSDP2_ON_CPU
+
+CHAT = PolicyTemplate("chat", "{problem}", chat=True, system="So")
+
+
+def test_adapters_trained_by_two_processes_sample_in_the_next_iteration(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    base = str(save_model(tmp_path / "base"))
+    (tmp_path / "fsdp2.yaml").write_text(FSDP2_ON_CPU)
+    config = RaftConfig(
+        base, base, "er-prm", iterations=1, n=2, max_tokens=24, epochs=1.0, lr=1e-2, batch_size=2, lora_rank=4
+    )
+    how = {"accelerate_config": str(tmp_path / "fsdp2.yaml"), "num_processes": 2}
+    problems = [{"id": f"p{number}", "problem": f"Tom has {number}?", "answer": "1"} for number in range(4)]
+    (tmp_path / "eval.jsonl").write_bytes(b'{"id": "e", "problem": "Tom has 3?", "answer": "3"}\n')
+    raft = Raft(
+        config,
+        EngineConfig(base),
+        CHAT,
+        tmp_path / "raft",
+        str(tmp_path / "eval.jsonl"),
+        Reporter("rlhf", quiet=True),
+        how=how,
+    )
+    log = list(raft.run(problems))
+    policy = tmp_path / "raft" / "iteration-1" / "policy"
+    assert [row["policy"] for row in log] == [base, str(policy)] and log[1]["selected"] == 4
+    assert (policy / "model.safetensors").is_file() and (policy / "chat_template.jinja").is_file()
+    sampled = [
+        next(read_rows(str(tmp_path / "raft" / f"iteration-{number}" / "eval.jsonl"), dict))
+        for number in range(2)
+    ]
+    assert sampled[1]["sampling"]["model"] == str(policy)
+    assert sampled[0]["solution"] != sampled[1]["solution"]  # it has learned something
+
+
+def test_a_missing_package_is_told_of_before_anything_is_sampled(
+    erprm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "find_spec", lambda name: None)
+    for flags, package in ((["--lora-rank", 4], "peft"), (["--accelerate-config", "zero2"], "deepspeed")):
+        result = erprm("rlhf", "tiny:train", "--prm", "prm", "-o", tmp_path / "raft", *flags)
+        assert f"{package} is not installed" in str(result.exception)
+    assert not (tmp_path / "raft").exists()
