@@ -11,7 +11,7 @@ from erprm_cli.engines.config import EngineConfig
 
 
 # A server cannot take the policy of each round, and --batch-size is the optimizer's here.
-@options.group("engine", without=("batch_size", "revision", "base_url", "concurrency"))
+@options.grouped
 def rlhf(
     prm: options.Prm,
     directory: Annotated[
@@ -47,7 +47,7 @@ def rlhf(
     save_steps: options.SaveSteps = 500,
     seed: options.Seed = 0,
     *,
-    engine: EngineConfig,
+    engine: Annotated[EngineConfig, options.Without("batch_size", "revision", "base_url", "concurrency")],
     limit: options.Limit = None,
     errors: options.Errors = None,
     max_errors: options.MaxErrors = None,

@@ -10,7 +10,7 @@ from erprm_cli import options
 from erprm_cli.engines.config import EngineConfig
 
 
-@options.group("engine")
+@options.grouped
 def sample(
     source: options.Source = "-",
     output: options.Target = "-",

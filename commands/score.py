@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from erprm_cli.prm.tagger import Tagged
 
 
-@options.group("engine", without=("model", "batch_size", "base_url", "concurrency"))
+@options.grouped
 def score(
     prm: options.Prm,
     source: options.Source = "-",
@@ -37,7 +37,7 @@ def score(
         int, typer.Option(min=0, help="Tokens in one forward pass, padding included; 0 suits the device.")
     ] = 0,
     *,
-    engine: EngineConfig,
+    engine: Annotated[EngineConfig, options.Without("model", "batch_size", "base_url", "concurrency")],
     limit: options.Limit = None,
     shard: options.Shard = None,
     errors: options.Errors = None,

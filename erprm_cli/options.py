@@ -1,10 +1,10 @@
 """Flags shared by commands, so that a flag has one name, one type and one meaning."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from inspect import Parameter, signature
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -183,35 +183,49 @@ def aggregates(chosen: Aggregate, everyone: bool) -> list[str]:
     return [chosen.value, *others]
 
 
-def group(name: str, without: tuple[str, ...] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command take the parameter `name`, a dataclass of option types, as one flag for each field.
+@dataclass(frozen=True, slots=True)
+class Without:
+    """Which fields of a dataclass are not flags of a command; they keep their defaults."""
 
-    The fields in `without` keep their defaults and are no flags. Typer knows no groups of options; it reads
-    the signature of a command, so that is what is written here.
+    names: tuple[str, ...]
+
+    def __init__(self, *names: str) -> None:
+        object.__setattr__(self, "names", names)
+
+
+def grouped(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take dataclasses of option types as parameters: each field becomes a flag.
+
+    A field without a default becomes a required flag. `Annotated[Config, Without("seed")]` leaves fields out.
+    Typer knows no groups of options and reads the signature of a command, so that is what is written here.
     """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        made = signature(command).parameters[name].annotation
-        hints = get_type_hints(made, include_extras=True)
-        flags = {
-            field.name: Parameter(
-                field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+    hints = get_type_hints(command, include_extras=True)
+    flags: dict[str, Parameter] = {}
+    groups: dict[str, tuple[Any, list[str]]] = {}
+    for name, parameter in signature(command).parameters.items():
+        config, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
+        if not is_dataclass(config):
+            flags[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            continue
+        left_out = {field for extra in extras if isinstance(extra, Without) for field in extra.names}
+        types = get_type_hints(config, include_extras=True)
+        own = [field for field in fields(config) if field.init and field.name not in left_out]
+        groups[name] = config, [field.name for field in own]
+        for field in own:
+            default = Parameter.empty if field.default is MISSING else field.default
+            assert field.name not in flags, f"two flags are called {field.name}"
+            flags[field.name] = Parameter(
+                field.name, Parameter.KEYWORD_ONLY, default=default, annotation=types[field.name]
             )
-            for field in fields(made)
-            if field.name not in without
+
+    def run(**values: Any) -> None:
+        made = {
+            name: config(**{field: values.pop(field) for field in names})
+            for name, (config, names) in groups.items()
         }
+        command(**values, **made)
 
-        def run(**values: Any) -> None:
-            group = made(**{flag: values.pop(flag) for flag in flags})
-            command(**values, **{name: group})
-
-        parameters: list[Parameter] = []
-        for parameter in signature(command).parameters.values():
-            taken = flags.values() if parameter.name == name else [parameter]
-            parameters += [one.replace(kind=Parameter.KEYWORD_ONLY) for one in taken]
-        run.__doc__ = command.__doc__
-        run.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return run
-
-    return decorate
+    run.__doc__ = command.__doc__
+    run.__signature__ = signature(command).replace(parameters=list(flags.values()))  # type: ignore[attr-defined]
+    run.__annotations__ = {name: flag.annotation for name, flag in flags.items()}
+    return run

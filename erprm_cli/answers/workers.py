@@ -1,8 +1,12 @@
-r"""math-verify in processes of its own, that end when a pair of answers takes too long or too much.
+r"""math-verify in worker processes, killed when a pair of answers takes too much time or memory.
 
-It can hang in C code, where no timeout of Python reaches, so nothing less than a process will do. The limit
-is on processor time, so that a verdict does not depend on what else the machine does, and a resumed run gets
-those of an unbroken one; the clock alone ends only who waits instead of computing.
+math-verify can hang in C code, where no Python timeout reaches, so only a process can be stopped. The limit
+is on processor time: a verdict then does not depend on the load of the machine, and a resumed run gets the
+same verdicts as an unbroken one. The wall clock ends only a worker that waits instead of computing.
+
+Why not pebble.ProcessPool: it limits wall-clock time only, and only once a worker has taken the pair, so a
+worker stopped before that can block the run for ever. It starts all workers for the first pair, and each of
+them imports the user's main module, torch included (multiprocessing's "spawn").
 """
 
 import json

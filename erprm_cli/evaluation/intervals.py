@@ -79,7 +79,11 @@ def _sign_flip_p(difference_P: Floats, seed: int) -> float:
 
 
 def _t975(freedom: int) -> float:
-    """Return the 97.5 % point of Student's t (Abramowitz and Stegun 26.7.5; exact for 1 and 2)."""
+    """Return the 97.5 % quantile of Student's t, by the series 26.7.5 of Abramowitz and Stegun (1964).
+
+    The series is too small by 0.74 % at 3 degrees of freedom, 0.01 % at 9 and 1e-6 at 30. Why not
+    scipy.special.stdtrit: scipy would nearly double the size of an installation for this one number.
+    """
     if freedom <= 2:
         return (12.706204736432095, 4.302652729911275)[freedom - 1]
     z = Z95

@@ -1,4 +1,9 @@
-"""A JSON array of objects read as JSON Lines, in constant memory: many data sets come as one array."""
+"""A JSON array of objects read as JSON Lines, in constant memory: many data sets come as one array.
+
+Why not ijson: it yields parsed values, and we need the bytes of each element and its line in the file.
+Unknown fields must pass through as written (1.10), duplicate fields must be noticed, and an element that is
+not valid JSON must not end the file.
+"""
 
 import re
 from collections.abc import Iterable, Iterator

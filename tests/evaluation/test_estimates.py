@@ -289,6 +289,30 @@ def test_the_paired_interval_is_students() -> None:
     assert estimate.high - estimate.value == pytest.approx(3.182 * 0.064550, rel=0.01)
 
 
+# As scipy.special.stdtrit(freedom, 0.975) gives them, with how far the series may be off.
+T_QUANTILES = {
+    1: (12.706204736, 1e-9),
+    2: (4.3026527297, 1e-9),
+    3: (3.1824463053, 0.0074),
+    4: (2.7764451052, 0.0026),
+    5: (2.5705818356, 0.0012),
+    9: (2.2621571628, 1.2e-4),
+    19: (2.0930240544, 6e-6),
+    30: (2.0422724563, 1e-6),
+    99: (1.9842169516, 1e-8),
+    499: (1.9647293910, 1e-9),
+}
+
+
+@pytest.mark.parametrize("freedom", T_QUANTILES)
+def test_the_paired_interval_has_the_quantile_of_students_t(freedom: int) -> None:
+    difference = np.resize([1e-3, -1e-3, 3e-3], freedom + 1)
+    estimate = paired_difference(difference, np.zeros(freedom + 1))
+    error = difference.std(ddof=1) / math.sqrt(freedom + 1)
+    quantile, tolerance = T_QUANTILES[freedom]
+    assert (estimate.high - estimate.value) / error == pytest.approx(quantile, rel=tolerance)
+
+
 def test_exchanging_the_two_turns_the_sign_and_nothing_else() -> None:
     ours, theirs = np.random.default_rng(7).random((2, 60))
     there, back = paired_difference(ours, theirs), paired_difference(theirs, ours)
