@@ -10,7 +10,7 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.writing import open_atomic_output
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 def bon(
@@ -68,7 +68,7 @@ def bon(
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
     with (
-        Reporter("bon", quiet) as news,
+        Reporter("bon", quiet) as reporter,
         bad_rows(errors, max_errors) as bad,
         open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
         ExitStack() as stack,
@@ -85,8 +85,8 @@ def bon(
         stack.callback(rows.close)
         for row in rows.read(source, bad, limit, foreign):
             pool.add(row)
-            news.progress(pool.count, "candidates")
-        foreign.tell(news)
+            reporter.progress(pool.count, "candidates")
+        foreign.tell(reporter)
         compared = [candidates.read_scores(other, aggregates, limit) for other in others]
         for table in compared:
             pool.table.check_same(table)
@@ -95,15 +95,17 @@ def bon(
         out.flush()
         if not pool.count:
             return
-        news.say(f"{len(pool.problems):,} problems, {pool.count:,} candidates; chosen by {aggregate.value}")
+        reporter.info(
+            f"{len(pool.problems):,} problems, {pool.count:,} candidates; chosen by {aggregate.value}"
+        )
         graded = []
         with Grader() as grader:  # the answers that vote together are those that grade as equal
             for problem in pool.graded(compared, grader):
                 graded.append(problem)
-                news.progress(len(graded), "problems", len(pool.problems), "grouping answers")
+                reporter.progress(len(graded), "problems", len(pool.problems), "grouping answers")
         if len(graded) < len(pool.problems):
             without = len(pool.problems) - len(graded)
-            news.warn(
+            reporter.warn(
                 f"{without:,} problems are in no figure, as 'reward' is missing; `erprm sample` writes it"
             )
         if not graded:
@@ -112,13 +114,13 @@ def bon(
         budgets = budgets or best_of_n.default_budgets(len(problem.correct_N) for problem in graded)
         found = best_of_n.judge(graded, names, aggregates, budgets, seed)
         for unknown in sorted(set(budgets) - {figure.n for figure in found}):
-            news.warn(f"no problem has {unknown:,} candidates; there is no figure for that n")
-        news.show(tables.table(found))
+            reporter.warn(f"no problem has {unknown:,} candidates; there is no figure for that n")
+        reporter.show(tables.table(found))
         if figure_rows is not None:
             for figure in found:
                 figure_rows.write(figure.row())
         if plot == "-":
-            news.show(f"\n{plots.text_accuracy(found)}")
+            reporter.show(f"\n{plots.text_accuracy(found)}")
         elif plot is not None:
             plots.plot_accuracy(found, plot)
 

@@ -11,7 +11,7 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.writing import open_atomic_output
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 class Against(StrEnum):
@@ -78,26 +78,26 @@ def calibrate(
     with (
         bad_rows(errors, max_errors) as bad,
         open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
-        Reporter("calibrate", quiet) as news,
+        Reporter("calibrate", quiet) as reporter,
     ):
         targets = calibration.Targets(against, eta)
         found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
         rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", form=prm_format)
         for row in rows.read(source, bad, limit):
             found.add(row)
-            news.progress(found.count, "solutions")
+            reporter.progress(found.count, "solutions")
         if not found.count:
             return
         at = card.trained_at(found.prm)
         if at is not None and at != (targets.eta or 0.0):  # plain rates are labels at eta 0
-            news.warn(
+            reporter.warn(
                 f"{found.prm} was trained at eta {at:g}, so its scores mean other labels than "
                 f"these at {targets.eta or 0.0:g}; --eta {at:g} compares like with like"
             )
         judged = found.figures(seed)
         for figure in judged:
             out.write(figure.row(found.prm))
-        news.say(f"{found.count:,} solutions, scores of {found.prm or 'an unnamed PRM'}")
-        news.show(tables.calibration_table(judged))
+        reporter.info(f"{found.count:,} solutions, scores of {found.prm or 'an unnamed PRM'}")
+        reporter.show(tables.calibration_table(judged))
         if plot is not None:
             plots.plot_calibration(judged, plot)

@@ -9,7 +9,7 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_atomic_output
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 def convert(
@@ -62,7 +62,7 @@ def convert(
         "keep": keep,
     }
     with (
-        Reporter("convert", quiet) as news,
+        Reporter("convert", quiet) as reporter,
         bad_rows(errors, max_errors) as bad,
         open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
@@ -72,8 +72,8 @@ def convert(
         converter = Converter(from_format, to_format, threshold, keep, known)
         for row in read_rows(source, converter, bad, limit, converter.expand):
             out.write(row)
-            news.progress(out.count, "rows")
+            reporter.progress(out.count, "rows")
         read = converter.foreign.summary()
-        news.say(f"{out.count:,} rows of {to_format}" + (f" from {read}" if read else ""))
+        reporter.info(f"{out.count:,} rows of {to_format}" + (f" from {read}" if read else ""))
         for line in converter.report():
-            news.warn(line)
+            reporter.warn(line)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from erprm_cli import options
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 Kind = StrEnum("Kind", ["token", "head"])
 
@@ -36,7 +36,7 @@ def export(
 
     Example: erprm export prm -o prm-head
     """
-    with Reporter("export", quiet) as news:
+    with Reporter("export", quiet) as reporter:
         from erprm_cli.prm.export import export_prm
 
         export_prm(
@@ -49,4 +49,4 @@ def export(
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
-        news.say(f"{output}: {prm} as a PRM of kind {kind.value}")
+        reporter.info(f"{output}: {prm} as a PRM of kind {kind.value}")

@@ -8,7 +8,7 @@ import typer
 from erprm_cli import options
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_output
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 class What(StrEnum):
@@ -39,7 +39,7 @@ def inspect(
     from erprm_cli.rows import schema
     from erprm_cli.rows.streams import peek
 
-    with open_output("-", {}, source=source) as out, Reporter(f"inspect {what}", quiet) as news:
+    with open_output("-", {}, source=source) as out, Reporter(f"inspect {what}", quiet) as reporter:
         rows = peek(read_rows(source, schema.solution, limit=limit))
         if rows is None:
             return
@@ -55,14 +55,14 @@ def inspect(
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
-        news.say(described(scorer))
+        reporter.info(described(scorer))
         for row in rows:
             try:
                 tagged = scorer.encode(row)
             except RowError as error:
                 raise UserError(f"{row['id']}, sample {row['sample']}: {error}") from None
             tokens = list(scored_tokens(scorer, row, tagged))
-            news.say(
+            reporter.info(
                 f"{row['id']}, sample {row['sample']}: {len(tagged.ids):,} tokens, {len(tokens)} scores of "
                 f"{len(row['steps'])} steps\n{marked(scorer, tagged, tokens)}"
             )

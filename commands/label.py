@@ -9,7 +9,7 @@ from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.reading import open_lines
 from erprm_cli.io.writing import open_atomic_output
 from erprm_cli.labels.estimator import NAMED_ETAS, estimator_name, eta_in_row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 def label(
@@ -37,14 +37,14 @@ def label(
     settings = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
     labeller = Labeller(eta)
     with (
-        Reporter("label", quiet) as news,
+        Reporter("label", quiet) as reporter,
         bad_rows(errors, max_errors) as bad,
         open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
     ):
 
         def before_wait() -> None:
             out.flush()
-            news.progress(labeller.rows, "rows")
+            reporter.progress(labeller.rows, "rows")
 
         with open_lines(source, bad, before_wait) as lines:
             blocks = lines.blocks()
@@ -53,8 +53,8 @@ def label(
             refuse = lambda line, reason: bad.add(lines.place, reason, line)  # noqa: E731
             out.write_lines(labeller.label(blocks, refuse))
         if labeller.foreign is not None:
-            labeller.foreign.tell(news)
-        news.say(f"{labeller.summary()}, {labeller.rows / max(news.seconds, 1e-9):,.0f} rows/s")
+            labeller.foreign.tell(reporter)
+        reporter.info(f"{labeller.summary()}, {labeller.rows / max(reporter.seconds, 1e-9):,.0f} rows/s")
 
 
 def _chosen(eta: float | None, estimator: str) -> float:

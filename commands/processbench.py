@@ -10,7 +10,7 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.writing import open_atomic_output
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 def processbench(
@@ -68,7 +68,7 @@ def processbench(
         bad_rows(errors, max_errors) as bad,
         open_atomic_output(output, settings | rule, source=sources[0], overwrite=overwrite) as out,
         ExitStack() as stack,
-        Reporter("processbench", quiet) as news,
+        Reporter("processbench", quiet) as reporter,
     ):
         rows = None
         if scored is not None:
@@ -82,15 +82,15 @@ def processbench(
                 name = splits.add(row, source)
                 if rows is not None:
                     rows.write(row | {"split": name})
-                news.progress(splits.count, "rows")
+                reporter.progress(splits.count, "rows")
         if not splits.count:
             return
         found = processbench.judge(splits.all(), at, tune_on, oracle)
         for figure in found:
             out.write(figure.row(splits.prm))
-        news.say(f"{splits.count:,} rows, scores of {splits.prm or 'an unnamed PRM'}")
+        reporter.info(f"{splits.count:,} rows, scores of {splits.prm or 'an unnamed PRM'}")
         for split in splits.all():
             if not all(split.counts):
                 kind = "a wrong step" if split.right else "no wrong step"
-                news.warn(f"{split.name} has no row with {kind}, so no F1")
-        news.show(tables.processbench_table(found))
+                reporter.warn(f"{split.name} has no row with {kind}, so no F1")
+        reporter.show(tables.processbench_table(found))

@@ -68,7 +68,7 @@ def rlhf(
     from erprm_cli.io.writing import open_output
     from erprm_cli.policy.templates import policy_template
     from erprm_cli.rows.streams import unique
-    from erprm_cli.terminal.progress import Reporter
+    from erprm_cli.terminal.reporter import Reporter
     from erprm_cli.training.config import RaftConfig
     from erprm_cli.training.distributed import check_packages
     from erprm_cli.training.raft import Raft
@@ -103,12 +103,16 @@ def rlhf(
     check_packages(accelerate_config, lora_rank)  # a round fine-tunes at its end only
     recipe = policy_template(template)
     settings = {"command": "rlhf", **asdict(config), "template": recipe.name, "eval": evaluation}
-    with bad_rows(errors, max_errors) as bad, open_output("-", {}) as out, Reporter("rlhf", quiet) as news:
+    with (
+        bad_rows(errors, max_errors) as bad,
+        open_output("-", {}) as out,
+        Reporter("rlhf", quiet) as reporter,
+    ):
         # The slices of later rounds wait for the earlier rounds: the problems, all short, stay in memory.
         problems = list(read_rows(source, unique(as_problem, "id"), bad, limit))
         if not problems:
             return
-        raft = Raft(config, engine, recipe, directory, evaluation, news, bad.note, how)
+        raft = Raft(config, engine, recipe, directory, evaluation, reporter, bad.note, how)
         with run_directory(directory, settings, overwrite=overwrite):
             for row in raft.run(problems):
                 out.write(row)

@@ -49,7 +49,7 @@ def rollout(
     from erprm_cli.policy.templates import policy_template
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import peek, unique
-    from erprm_cli.terminal.progress import Reporter
+    from erprm_cli.terminal.reporter import Reporter
 
     recipe = policy_template(template)
     drawn = SamplingSettings(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
@@ -68,22 +68,22 @@ def rollout(
         solutions = peek(row for row in rows if row["id"] in share and (row["id"], row["sample"]) not in done)
         if solutions is None:
             if done:
-                Reporter("rollout", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
+                Reporter("rollout", quiet).info(f"nothing is missing: {len(done):,} solutions were there")
             return
         with (
             closing(open_engine(engine, Reporter("rollout", quiet))) as running,
             Grader(bad.note) as grader,
-            Reporter("rollout", quiet) as news,
+            Reporter("rollout", quiet) as reporter,
         ):
             out.made_with(provenance(running, type(running).__name__))
             roller = Roller(running, recipe, drawn, k, grader, keep_text, finished, journal)
             for row in roller.roll(solutions):
                 out.write(row)
-                news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
+                reporter.progress(out.count, "solutions", note=running.usage.rate(reporter.seconds))
             tally = roller.tally
-            news.say(
+            reporter.info(
                 f"{out.count:,} solutions, {tally.completions:,} completions, "
                 f"{tally.unfinished:,} unfinished (counted as wrong), "
-                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(news.seconds)}"
+                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(reporter.seconds)}"
                 f"{grader.summary()}"
             )

@@ -51,7 +51,7 @@ def sample(
     from erprm_cli.rows import schema
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import peek, unique
-    from erprm_cli.terminal.progress import Reporter
+    from erprm_cli.terminal.reporter import Reporter
 
     if greedy:
         n, temperature = 1, 0.0
@@ -71,12 +71,12 @@ def sample(
         )
         if problems is None:
             if done:
-                Reporter("sample", quiet).say(f"nothing is missing: {len(done):,} solutions were there")
+                Reporter("sample", quiet).info(f"nothing is missing: {len(done):,} solutions were there")
             return
         with (
             closing(open_engine(engine, Reporter("sample", quiet))) as running,
             Grader(bad.note) as grader,
-            Reporter("sample", quiet) as news,
+            Reporter("sample", quiet) as reporter,
         ):
             out.made_with(provenance(running, type(running).__name__))
             right = unfinished = 0
@@ -84,8 +84,8 @@ def sample(
                 out.write(row)
                 right += row["reward"] == 1.0
                 unfinished += row["finish_reason"] != "stop"
-                news.progress(out.count, "solutions", note=running.usage.rate(news.seconds))
-            news.say(
+                reporter.progress(out.count, "solutions", note=running.usage.rate(reporter.seconds))
+            reporter.info(
                 f"{out.count:,} solutions, {right / out.count:.1%} right, {unfinished:,} unfinished, "
-                f"{running.usage.summary(news.seconds)}{grader.summary()}"
+                f"{running.usage.summary(reporter.seconds)}{grader.summary()}"
             )

@@ -13,7 +13,7 @@ from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_output
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 if TYPE_CHECKING:
     from erprm_cli.prm.scorer import Scorer
@@ -71,7 +71,7 @@ def score(
     with (
         bad_rows(errors, max_errors) as bad,
         open_output(output, settings, source=source, overwrite=overwrite) as out,
-        Reporter("score", quiet) as news,
+        Reporter("score", quiet) as reporter,
         ExitStack() as stack,
     ):
         done = schema.keys(out.existing())
@@ -85,7 +85,7 @@ def score(
             loaded = open_scorer(replace(engine, model=prm), batch_tokens, prm_format, eta)
             stack.callback(loaded.close)
             out.made_with(provenance(loaded, type(loaded).__name__))
-            news.say(f"{prm} is read by the format {loaded.form.name}")
+            reporter.info(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 
         check = unique(schema.solution, "id", "sample")  # a second one would be missing after a stop
@@ -105,7 +105,9 @@ def score(
         missing = peek(filter(None, read_rows(source, encoded, bad, limit, foreign)))
         for row in scorer().score_encoded(missing) if missing else ():
             out.write(row)
-            news.progress(out.count, "solutions", note=f"{scorer().num_tokens / news.seconds:,.0f} tokens/s")
-        foreign.tell(news)
+            reporter.progress(
+                out.count, "solutions", note=f"{scorer().num_tokens / reporter.seconds:,.0f} tokens/s"
+            )
+        foreign.tell(reporter)
         there = f", {left_alone:,} were there" if left_alone else ""
-        news.say(f"{out.count:,} solutions scored{there}, {news.seconds:.1f} s")
+        reporter.info(f"{out.count:,} solutions scored{there}, {reporter.seconds:.1f} s")

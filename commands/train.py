@@ -11,7 +11,7 @@ from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.writing import open_output
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 Kind = StrEnum("Kind", ["token", "head"])
 Target = StrEnum("Target", ["labels", "counts"])
@@ -110,7 +110,7 @@ def train(
     with (
         bad_rows(*(errors, max_errors) if first else (None, None)) as bad,
         open_output("-", {}) as out,
-        Reporter("train", quiet) if first else Silence() as news,
+        Reporter("train", quiet) if first else Silence() as reporter,
     ):
         from erprm_cli.training import train
         from erprm_cli.training.config import PrmTrainingConfig
@@ -154,9 +154,9 @@ def train(
         )
         data = PrmTask(config)
         with locked_run(output) if first else nullcontext():
-            data.read(source, bad, limit, news)
-            last = train.train(data, out.write, news)
-        news.say(
+            data.read(source, bad, limit, reporter)
+            last = train.train(data, out.write, reporter)
+        reporter.info(
             f"{output}: {last['rows']:,} solutions, {last['step']:,} steps, loss {last['loss']:.4f}, "
             f"{last['seconds']:.0f} s, {last['tokens_per_s']:,.0f} tokens/s"
         )

@@ -9,7 +9,7 @@ from erprm_cli.data_formats.registry import BY_NAME, Format, format_of
 from erprm_cli.errors import RowError
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 UNKNOWN = ("prediction", "reward", "finish_reason", "num_tokens", "sampling")  # null where no one tells
 LABELS = ("labels", "eta", "estimator")
@@ -59,12 +59,12 @@ class ForeignRows:
         """Return how many rows of which formats were read."""
         return ", ".join(f"{count:,} rows of {name}" for name, count in self.read.items())
 
-    def tell(self, news: Reporter) -> None:
+    def tell(self, reporter: Reporter) -> None:
         """Say which formats were read, and what was done with them that a person should know."""
         if self.read:
-            news.say(f"read {self.summary()}")
+            reporter.info(f"read {self.summary()}")
         for line in self.notes():
-            news.warn(line)
+            reporter.warn(line)
 
     def notes(self) -> list[str]:
         """Return what a person should know of what was read, a line each."""

@@ -8,7 +8,7 @@ from erprm_cli import options
 from erprm_cli.engines.base import Engine
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UsageError
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 def provenance(model: Any, name: str) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def provenance(model: Any, name: str) -> dict[str, Any]:
     return {"engine": name, "commit": commit, **versions}
 
 
-def open_engine(config: EngineConfig, news: Reporter | None = None) -> Engine:
+def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engine:
     """Load the model behind the engine that `config` names; UsageError if flags contradict."""
     chosen = config.engine
     if chosen == "auto":
@@ -29,7 +29,7 @@ def open_engine(config: EngineConfig, news: Reporter | None = None) -> Engine:
     if chosen == "server":
         from erprm_cli.engines.server_engine import ServerEngine
 
-        return ServerEngine.open(config, news)
+        return ServerEngine.open(config, reporter)
     if chosen == "vllm":
         from erprm_cli.engines.vllm_engine import VllmEngine
 

@@ -32,7 +32,7 @@ from erprm_cli.engines.base import Chat, Completion, Request, SamplingParams, Us
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.hashing import derive_seed
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 KEY_NAMES = ("ERPRM_API_KEY", "OPENAI_API_KEY")
 # What a server may refuse: it is then left out. The last three undo what a server would do to the policy's
@@ -106,14 +106,14 @@ class ServerEngine:
         base_url: str,
         concurrency: int,
         tokenizer: Any = None,
-        news: Reporter | None = None,
+        reporter: Reporter | None = None,
         read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         """Open connections, at most `concurrency` at once; nothing is asked yet."""
         self.url = _checked_url(base_url)
         self.concurrency = concurrency
         self.tokenizer = tokenizer
-        self.news = news or Reporter("server")
+        self.reporter = reporter or Reporter("server")
         self.usage = Usage()
         self.model = ""
         self.max_model_len: int | None = None
@@ -133,10 +133,10 @@ class ServerEngine:
         self._client = self._open.enter_context(self._portal.wrap_async_context_manager(client))
 
     @classmethod
-    def open(cls, config: EngineConfig, news: Reporter | None = None) -> "ServerEngine":
+    def open(cls, config: EngineConfig, reporter: Reporter | None = None) -> "ServerEngine":
         """Connect to `config.base_url` and find out what is served there and how it can be asked."""
         assert config.base_url is not None
-        engine = cls(config.base_url, config.concurrency, news=news)
+        engine = cls(config.base_url, config.concurrency, reporter=reporter)
         names = {config.model}
         with suppress(ModuleNotFoundError):
             from erprm_cli.shipped import resolve
@@ -230,7 +230,7 @@ class ServerEngine:
 
     def _use_text(self, reason: str) -> None:
         self.tokenizer = None
-        self.news.say(f"prompts go to the server as text, not as token ids: {reason}")
+        self.reporter.info(f"prompts go to the server as text, not as token ids: {reason}")
 
     async def _find_abilities(self) -> None:
         """Complete one token, twice, to see how the server can be asked."""
@@ -290,7 +290,7 @@ class ServerEngine:
         messages[-1] = begun | {"content": begun["content"] + "\n\n"}
         longer = await self._ask("/chat/completions", self._probe(messages=messages, **CONTINUE))
         if longer.usage and longer.usage.prompt_tokens == sizes[0]:
-            self.news.warn(
+            self.reporter.warn(
                 "the server's chat template strips a prefix's last line break, so completions may begin with "
                 "one; a tokenizer that can be loaded here (-m) makes them exact"
             )
@@ -423,9 +423,9 @@ class ServerEngine:
             return
         self.refused.add(field)
         if field == "seed":
-            self.news.warn(f"the server {reason}: another run will give other rows")
+            self.reporter.warn(f"the server {reason}: another run will give other rows")
         if field == "n":
-            self.news.say(f"each completion is a request of its own: the server {reason}")
+            self.reporter.info(f"each completion is a request of its own: the server {reason}")
 
     async def _exchange(self, method: str, path: str, body: Any, kind: type[T]) -> T:
         """Return the server's answer, asking again while it fails in ways that pass.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from erprm_cli.errors import UsageError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ class Shard:
 
 
 def choose_shard(
-    flag: str | None, news: Reporter | None = None, environment: Mapping[str, str] = os.environ
+    flag: str | None, reporter: Reporter | None = None, environment: Mapping[str, str] = os.environ
 ) -> Shard:
     """Return the shard that --shard names, else the one of this task of a SLURM array, else the whole.
 
-    `news` tells which. UsageError if the flag is no I/N, or the array's tasks do not lie side by side.
+    `reporter` tells which. UsageError if the flag is no I/N, or the array's tasks do not lie side by side.
     """
     if flag is not None:
         shard, origin = parse_shard(flag), ""
     else:
         shard, origin = _array_shard(environment), ", by the SLURM array"
-    if news is not None and shard.count > 1:
-        news.say(f"shard {shard}{origin}; the other ids are left to the other shards")
+    if reporter is not None and shard.count > 1:
+        reporter.info(f"shard {shard}{origin}; the other ids are left to the other shards")
     return shard
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from erprm_cli import shipped
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 
 
 def world_size() -> int:

@@ -17,25 +17,25 @@ from transformers import Trainer, set_seed
 from erprm_cli.models.adapters import merged_state
 from erprm_cli.models.folder import write_folder
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import is_main
 from erprm_cli.training.run_folder import EVENTS, forget, last_checkpoint
 from erprm_cli.training.task import Log, TrainingTask
 from erprm_cli.training.trainer import StepTrainer
 
 
-def fit(data: TrainingTask, settings: Row, run: Path, log: Log, news: Reporter) -> Row:
+def fit(data: TrainingTask, settings: Row, run: Path, log: Log, reporter: Reporter) -> Row:
     """Train, from the last checkpoint in `run` if there is one, save the model and remove `run`."""
     config = data.config
     arguments = data.arguments  # before the model: it tells transformers how weights are spread
     set_seed(config.seed)  # of adapters and heads, which begin at random
-    model = data.prepare_model(news)
+    model = data.prepare_model(reporter)
     model.config.use_cache = False
-    checkpoint = last_checkpoint(run, news)
+    checkpoint = last_checkpoint(run, reporter)
     if checkpoint is None and is_main():
         shutil.rmtree(run / EVENTS, ignore_errors=True)
     if config.report_to == "tensorboard":
-        news.say(f"tensorboard --logdir {run / EVENTS} shows the run, {config.output / EVENTS} keeps it")
+        reporter.info(f"tensorboard --logdir {run / EVENTS} shows the run, {config.output / EVENTS} keeps it")
     if arguments.world_size > 1:
         torch.distributed.barrier()  # all have looked before the draft of a checkpoint is begun
     begin = time.monotonic()

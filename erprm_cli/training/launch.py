@@ -19,7 +19,7 @@ import orjson
 
 from erprm_cli.errors import EngineError, UserError
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import accelerate_config
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 BY_DEVICE = {"cuda": "multi-gpu", "cpu": "multi-cpu"}  # if only --num-processes is given
 
 
-def launch(data: "TrainingTask", log: "Log", news: Reporter) -> Row:
+def launch(data: "TrainingTask", log: "Log", reporter: Reporter) -> Row:
     """Train on `data` in processes of their own, as data.config asks; return the last log row."""
     import torch
 
@@ -36,14 +36,14 @@ def launch(data: "TrainingTask", log: "Log", news: Reporter) -> Row:
     on = "cuda" if torch.cuda.is_available() else "cpu"
     number = config.num_processes or max(1, torch.cuda.device_count())
     alone = replace(config, accelerate_config=None, num_processes=None)
-    spec = {"data": str(data.store().absolute()), "quiet": news.quiet} | data.job(alone)
+    spec = {"data": str(data.store().absolute()), "quiet": reporter.quiet} | data.job(alone)
     job = job_file(config.output)
     job.parent.mkdir(parents=True, exist_ok=True)
     job.write_bytes(orjson.dumps(spec))
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--config_file", str(accelerate_config(config.accelerate_config or BY_DEVICE[on]))]
     command += ["--num_processes", str(number), "-m", "erprm_cli.training.worker", str(job)]
-    news.say(f"{number} processes: {' '.join(command[2:])}")
+    reporter.info(f"{number} processes: {' '.join(command[2:])}")
     last: Row | None = None
     failed: UserError | None = None
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -45,7 +45,7 @@ from erprm_cli.prm.formats import prm_format
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PrmTrainingConfig, TrainingConfig, config_to_job
 from erprm_cli.training.examples import Example, Examples
 from erprm_cli.training.task import TrainingTask
@@ -93,8 +93,8 @@ class PrmTask(TrainingTask):
         self._add(row, "eval")
         self.facts["shared"] += hashing.content_hash(row["problem"]) in self._seen
 
-    def _read(self, source: str, bad: BadRows | None, limit: int | None, news: Reporter) -> None:
-        super()._read(source, bad, limit, news)
+    def _read(self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter) -> None:
+        super()._read(source, bad, limit, reporter)
         self.read_eval(bad)
 
     def read_eval(self, bad: BadRows | None = None) -> None:
@@ -160,16 +160,16 @@ class PrmTask(TrainingTask):
         wins = np.array([sum(rewards) for rewards in lists], np.float32)
         return wins / trials, trials, {"eta": 0.0, "estimator": "soft"}  # a rate is the label at eta 0
 
-    def check(self, news: Reporter) -> None:
+    def check(self, reporter: Reporter) -> None:
         """As TrainingTask, and warn if there is nothing to tell apart."""
-        super().check(news)
+        super().check(reporter)
         if self.facts["low"] == self.facts["high"]:
-            news.warn(
+            reporter.warn(
                 f"all labels are {self.facts['low']:g}: the model can learn nothing but that number; give it "
                 "right and wrong solutions"
             )
         if self.facts["shared"]:
-            news.warn(
+            reporter.warn(
                 f"{self.facts['shared']:,} solutions of {self.config.eval} are of problems that are trained "
                 "on, so that what they measure is memory"
             )

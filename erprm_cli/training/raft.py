@@ -30,7 +30,7 @@ from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.streams import peek, unique
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import RaftConfig
 
 
@@ -44,7 +44,7 @@ class Raft:
         template: PolicyTemplate,
         directory: Path,
         evaluation: str | None,
-        news: Reporter,
+        reporter: Reporter,
         note: Callable[[str, str, str], object] | None = None,
         how: Row | None = None,
     ) -> None:
@@ -55,7 +55,7 @@ class Raft:
         """
         self.note, self.how = note, how or {}
         self.config, self.engine, self.template = config, engine, template
-        self.directory, self.evaluation, self.news = directory, evaluation, news
+        self.directory, self.evaluation, self.reporter = directory, evaluation, reporter
 
     def run(self, problems: list[Row]) -> Iterator[Row]:
         """Yield one log row for the given policy and one per iteration."""
@@ -84,10 +84,10 @@ class Raft:
         """Sample, score and select; return the file with the best solution of each problem."""
         config, folder = self.config, self._folder(iteration)
         samples, scored, selected = (folder / f"{phase}.jsonl" for phase in ("samples", "scored", "selected"))
-        self.news.say(f"iteration {iteration}: {config.n} solutions of {len(problems):,} problems")
+        self.reporter.info(f"iteration {iteration}: {config.n} solutions of {len(problems):,} problems")
         drawn = self._drawn(policy, config.temperature, config.top_p, config.seed + iteration)
         self._sample(problems, config.n, drawn, samples)
-        self.news.say(f"iteration {iteration}: scoring with {config.prm}")
+        self.reporter.info(f"iteration {iteration}: scoring with {config.prm}")
         self._score(samples, scored)
         self._select(scored, selected)
         return selected
@@ -109,7 +109,7 @@ class Raft:
                 for row in sample_solutions(missing, running, self.template, drawn, n, grader, done):
                     out.write(row)
                 if grader.unknown:
-                    self.news.say(f"{path.name}{grader.summary()}")
+                    self.reporter.info(f"{path.name}{grader.summary()}")
 
     def _score(self, samples: Path, scored: Path) -> None:
         from erprm_cli.prm.scoring import open_scorer
@@ -152,7 +152,7 @@ class Raft:
         trained = self._folder(iteration) / "policy"
         if trained.exists():  # it gets its name only when it is whole
             return str(trained)
-        self.news.say(f"iteration {iteration}: fine-tuning {policy}")
+        self.reporter.info(f"iteration {iteration}: fine-tuning {policy}")
         from erprm_cli.training.config import PolicyTrainingConfig
         from erprm_cli.training.train import train_policy
 
@@ -169,7 +169,7 @@ class Raft:
             allow_pickle=self.engine.allow_pickle,
             **self.how,
         )
-        train_policy(read_rows(str(selected), schema.solution), self.template, config, news=self.news)
+        train_policy(read_rows(str(selected), schema.solution), self.template, config, reporter=self.reporter)
         return str(trained)
 
     def _evaluate(self, iteration: int, policy: str) -> float | None:
@@ -178,7 +178,7 @@ class Raft:
             return None
         path = self._folder(iteration) / "eval.jsonl"
         problems = read_rows(self.evaluation, unique(as_problem, "id"))
-        self.news.say(f"iteration {iteration}: greedy evaluation")
+        self.reporter.info(f"iteration {iteration}: greedy evaluation")
         self._sample(problems, 1, self._drawn(policy, 0.0, 1.0, self.config.seed), path)
         return mean_reward(path)
 

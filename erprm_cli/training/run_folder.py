@@ -17,7 +17,7 @@ from erprm_cli.errors import UserError
 from erprm_cli.io.files import LOCK, open_locked
 from erprm_cli.models.folder import CARD
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import is_main
 
 
@@ -70,18 +70,20 @@ def checkpoints(run: Path) -> list[Path]:
     return sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
 
 
-def last_checkpoint(run: Path, news: Reporter) -> str | None:
+def last_checkpoint(run: Path, reporter: Reporter) -> str | None:
     """Return the checkpoint to continue from, None to begin; a half-written one is told of and removed."""
     complete = checkpoints(run)
     for draft in (run / "draft").glob("checkpoint-*"):
         number = draft.name.rpartition("-")[2]
         goes_on = f"step {complete[-1].name.rpartition('-')[2]}" if complete else "the beginning"
-        news.warn(f"the checkpoint of step {number} is half written and left out; continuing from {goes_on}")
+        reporter.warn(
+            f"the checkpoint of step {number} is half written and left out; continuing from {goes_on}"
+        )
     if is_main():
         shutil.rmtree(run / "draft", ignore_errors=True)
     if not complete:
         return None
-    news.say(f"continuing from {complete[-1]}")
+    reporter.info(f"continuing from {complete[-1]}")
     return str(complete[-1])
 
 

@@ -24,7 +24,7 @@ from erprm_cli.models import loading
 from erprm_cli.models.adapters import add_lora
 from erprm_cli.models.outputs import max_positions
 from erprm_cli.rows.row import Row, to_line
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.arguments import trainer_arguments
 from erprm_cli.training.config import TrainingConfig
 from erprm_cli.training.distributed import check_packages, is_main, world_size
@@ -156,19 +156,23 @@ class TrainingTask:
         self.facts = orjson.loads((folder / "facts.json").read_bytes())
 
     def read(
-        self, source: str, bad: BadRows | None = None, limit: int | None = None, news: Reporter | None = None
+        self,
+        source: str,
+        bad: BadRows | None = None,
+        limit: int | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
         """Add the rows of a file or stdin; what was tokenised from a file is kept and found again.
 
         In a launch of several processes the first one reads, and the others take what it stored.
         """
-        news = news or Reporter("train", quiet=True)
+        reporter = reporter or Reporter("train", quiet=True)
         if world_size() > 1:
             assert self.arguments.world_size > 1  # the processes are joined
             done = [False]
             try:
                 if is_main():
-                    self._read(source, bad, limit, news)
+                    self._read(source, bad, limit, reporter)
                     self.store()
                     done = [True]
             finally:
@@ -181,18 +185,18 @@ class TrainingTask:
         kept = self._cache_folder(source, limit)
         if kept is not None and (kept / "facts.json").exists():
             self.load(kept)
-            news.say(f"{source} has been tokenised before, in {kept}")
+            reporter.info(f"{source} has been tokenised before, in {kept}")
             return
-        self._read(source, bad, limit, news)
+        self._read(source, bad, limit, reporter)
         if kept is not None and not (bad and bad.count):
             with new_folder(kept) as draft:
                 shutil.copytree(self.store(), draft, dirs_exist_ok=True)  # copied: -o may be on another disk
 
-    def _read(self, source: str, bad: BadRows | None, limit: int | None, news: Reporter) -> None:
+    def _read(self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter) -> None:
         foreign = ForeignRows()
         for _ in read_rows(source, self.add, bad, limit, foreign):
-            news.progress(self.count, "solutions read")
-        foreign.tell(news)
+            reporter.progress(self.count, "solutions read")
+        foreign.tell(reporter)
 
     def _cache_folder(self, source: str, limit: int | None) -> Path | None:
         """Return where the examples of a file are kept; None for a stream."""
@@ -228,18 +232,20 @@ class TrainingTask:
 
     # Before the training
 
-    def check(self, news: Reporter) -> None:
+    def check(self, reporter: Reporter) -> None:
         """Tell what was left out; UserError if nothing is left."""
         too_long, truncated = self.facts["too_long"], self.facts["truncated"]
         if too_long:
-            news.warn(
+            reporter.warn(
                 f"{too_long:,} of {too_long + self.count:,} solutions have more than {self.max_tokens} "
                 "tokens and are left out; --max-length sets the limit, up to what the base can read"
             )
         if truncated:
-            news.warn(f"{truncated:,} solutions of more than {self.max_tokens} tokens lost their last steps")
+            reporter.warn(
+                f"{truncated:,} solutions of more than {self.max_tokens} tokens lost their last steps"
+            )
         if self.facts["special"]:
-            news.warn(
+            reporter.warn(
                 f"{self.facts['special']:,} solutions hold special tokens of the tokenizer in their text, "
                 "which the model reads as such; take them out of problem and steps if that is not meant"
             )
@@ -249,7 +255,7 @@ class TrainingTask:
                 + ("every solution is too long" if too_long else "the input holds no usable row")
             )
 
-    def prepare_model(self, news: Reporter) -> Any:
+    def prepare_model(self, reporter: Reporter) -> Any:
         """Load the base, add LoRA if asked to, warn of what looks wrong.
 
         Weights that are trained are float32, whatever the model computes in.
@@ -258,14 +264,14 @@ class TrainingTask:
         frozen_type = torch.bfloat16 if config.lora_rank and self.arguments.bf16 else torch.float32
         model = self.load_model(frozen_type)
         if model.num_parameters() < SMALL_BASE and config.lr < SMALL_LR:
-            news.warn(
+            reporter.warn(
                 f"--lr {config.lr:g} suits a base of billions of parameters; {config.base} has "
                 f"{model.num_parameters():,} and will hardly move (for tiny, try --lr 1e-3)"
             )
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token or self.tokenizer.unk_token
             model.config.pad_token_id = self.tokenizer.pad_token_id
-            news.warn(
+            reporter.warn(
                 f"{config.base} has no padding token; the saved tokenizer pads with "
                 f"{self.tokenizer.pad_token!r} (nothing is padded with it here)"
             )

@@ -11,7 +11,7 @@ import orjson
 from erprm_cli.errors import UserError
 from erprm_cli.io.writing import open_output
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import is_main
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ def main() -> None:
     from erprm_cli.training.train import train
 
     kinds: dict[str, Any] = {"train": PrmTask, "rlhf": PolicyTask}
-    with open_output("-", {}) as out, Reporter(spec["command"], spec["quiet"]) as news:
+    with open_output("-", {}) as out, Reporter(spec["command"], spec["quiet"]) as reporter:
         try:
             data: TrainingTask = kinds[spec["command"]].of_job(spec)
             data.load(Path(spec["data"]))
-            train(data, out.write, news)
+            train(data, out.write, reporter)
         except UserError as error:
             if is_main():
                 out.write({"error": str(error), "exit_status": error.exit_status})

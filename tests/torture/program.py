@@ -19,7 +19,7 @@ from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.hashing import derive_seed
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training import raft
 
 PAUSE_S = 0.0003  # between two completions
@@ -61,7 +61,7 @@ def completion(request: Request, index: int) -> Completion:
     return Completion(request.key, index, text, len(text.split()), draw.choice(("stop", "stop", "length")))
 
 
-def scripted(config: EngineConfig, news: Reporter | None = None) -> ScriptedEngine:
+def scripted(config: EngineConfig, reporter: Reporter | None = None) -> ScriptedEngine:
     """Stand in for `engines.open.open_engine`."""
     return ScriptedEngine()
 

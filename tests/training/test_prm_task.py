@@ -13,7 +13,7 @@ from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.labels.estimator import label_of_rate, rate_of_label
 from erprm_cli.models.outputs import output_at
 from erprm_cli.prm.scorer import Scorer
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.batches import collate
 from erprm_cli.training.config import PrmTrainingConfig
 from erprm_cli.training.examples import Examples

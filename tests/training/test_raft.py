@@ -9,7 +9,7 @@ from typer.testing import Result
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.io.reading import read_rows
 from erprm_cli.policy.templates import PolicyTemplate
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training import distributed
 from erprm_cli.training.config import RaftConfig
 from erprm_cli.training.raft import Raft

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.policy.templates import PolicyTemplate
-from erprm_cli.terminal.progress import Reporter
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training import distributed
 from erprm_cli.training.config import PolicyTrainingConfig, PrmTrainingConfig
 from erprm_cli.training.distributed import accelerate_config, check_packages, spread_by

@@ -1,7 +1,7 @@
-"""News for people on stderr: progress, summaries and warnings. Rows never pass here.
+"""Messages for people on stderr: progress, summaries and warnings. Rows never pass here.
 
 On a terminal the progress is one line that redraws itself; in a log it is a plain line every
-`LOG_INTERVAL_S` seconds; with -q there is none. Errors are not news: they are raised.
+`LOG_INTERVAL_S` seconds; with -q there is none. Errors are not reported here: they are raised.
 """
 
 import shutil
@@ -41,7 +41,7 @@ class Reporter:
     ) -> None:
         self._clear()
 
-    def say(self, message: str) -> None:
+    def info(self, message: str) -> None:
         """Print one line, unless -q."""
         if not self.quiet:
             self._clear()
