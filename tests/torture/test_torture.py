@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.torture
+
 
 @pytest.mark.parametrize("part", ["kills", "truncations", "corruptions", "answers", "rows"])
 def test_nothing_is_lost_and_nothing_made_twice(part: str) -> None:
