@@ -71,7 +71,7 @@ class ScriptedServer:
                     script._at_once += 1
                     script.most_at_once = max(script.most_at_once, script._at_once)
                 try:
-                    reply = script.info(self.path.removeprefix("/v1"), fields)
+                    reply = script.say(self.path.removeprefix("/v1"), fields)
                 finally:
                     with script.lock:
                         script._at_once -= 1
