@@ -13,7 +13,7 @@ import orjson
 
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import replacing
+from erprm_cli.io.files import read_json, replacing, write_json
 from erprm_cli.rows.row import Row
 
 SECRET = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)
@@ -62,7 +62,7 @@ def write_meta(path: Path, settings: Row) -> None:
 
 def read_meta(path: Path) -> Row:
     """Return what the sidecar of `path` holds."""
-    meta: Row = orjson.loads(meta_path(path).read_bytes())
+    meta: Row = read_json(meta_path(path))
     return meta
 
 
@@ -70,7 +70,7 @@ def replace_meta(path: Path, meta: Row) -> None:
     """Write the sidecar of `path`; UserError if that fails."""
     try:
         with replacing(meta_path(path)) as draft:
-            draft.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            write_json(draft, meta)
     except OSError as error:
         raise UserError(f"{meta_path(path)}: {error.strerror}") from None
 
@@ -80,7 +80,7 @@ def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
     named = named or path
     meta = meta_path(path)
     try:
-        made_with = orjson.loads(meta.read_bytes())["settings"]
+        made_with = read_json(meta)["settings"]
         made_with.keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
