@@ -2,6 +2,7 @@
 
 Both read a file, label it and write a file; their outputs are checked equal first. They then run alternately
 and the best of each counts, in CPU seconds (user + system), so that other work on the machine matters little.
+The goal is at least 3 times as fast.
 
     python benchmarks/bench_label.py                  # 60,000 rows, under a minute
     python benchmarks/bench_label.py --rows 230000    # about 200 MB

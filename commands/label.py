@@ -47,11 +47,9 @@ def label(
             reporter.progress(labeller.rows, "rows")
 
         with open_lines(source, bad, before_wait) as lines:
-            blocks = lines.blocks()
-            if limit is not None:
-                blocks = (iter([line]) for line in islice(filter(bytes.strip, lines), limit))
             refuse = lambda line, reason: bad.add(lines.place, reason, line)  # noqa: E731
-            out.write_lines(labeller.label(blocks, refuse))
+            not_blank = islice(filter(bytes.strip, lines), limit)
+            out.write_lines(labeller.label(not_blank, refuse))
         if labeller.foreign is not None:
             labeller.foreign.tell(reporter)
         reporter.info(f"{labeller.summary()}, {labeller.rows / max(reporter.seconds, 1e-9):,.0f} rows/s")

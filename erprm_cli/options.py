@@ -7,6 +7,23 @@ from inspect import Parameter, signature
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
+from typer import Argument as Argument
+from typer import Option as Option  # other packages declare their flags with these two, and import no typer
+
+
+class Heading(StrEnum):
+    """The headings of `erprm CMD --help`, in the order shown. An option names its own as rich_help_panel."""
+
+    STREAMS = "Input and output"
+    OPTIONS = "Options"  # the command's own; where no heading is named
+    SAMPLING = "Sampling"
+    MODEL = "Model"
+    TRAINING = "Training"
+    PROCESSES = "Processes"
+    VLLM = "vLLM"
+    SERVER = "Server"
+    ROWS = "Rows"
+    OTHER = "Other"
 
 
 class Dtype(StrEnum):
@@ -38,28 +55,85 @@ class Estimator(StrEnum):
     min = "min"
 
 
-# Streams
-Source = Annotated[str, typer.Argument(metavar="INPUT", help="JSONL to read; - is stdin.")]
+# Rows in and rows out
+Source = Annotated[
+    str,
+    Argument(metavar="INPUT", help="JSON Lines to read; - is stdin.", rich_help_panel=Heading.STREAMS),
+]
 Target = Annotated[
     str,
-    typer.Option("--output", "-o", metavar="FILE", help="JSONL to write or continue; - is stdout."),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start FILE afresh.")]
-Errors = Annotated[
-    str | None,
-    typer.Option(metavar="FILE", help="Set bad rows aside here and go on, instead of stopping."),
-]
-MaxErrors = Annotated[int | None, typer.Option(min=0, help="Stop after more bad rows than this.")]
-Limit = Annotated[int | None, typer.Option("--limit", "-L", min=0, help="Read at most this many rows.")]
-Shard = Annotated[
-    str | None,
-    typer.Option(
-        metavar="I/N",
-        help="Do this share of the ids: I is 0 to N-1, or 1 to N.",
-        show_default="of a SLURM array, the task's",
+    Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="JSON Lines to write; - is stdout.",
+        rich_help_panel=Heading.STREAMS,
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Limit = Annotated[
+    int | None,
+    Option("--limit", "-L", min=0, metavar="N", help="Read at most N rows.", rich_help_panel=Heading.ROWS),
+]
+Shard = Annotated[
+    str | None,
+    Option(
+        metavar="I/N",
+        help="Process only shard I of N; I counts from 0 or from 1. Default: all rows, or the shard of the "
+        "task in a SLURM array.",
+        rich_help_panel=Heading.ROWS,
+    ),
+]
+Errors = Annotated[
+    str | None,
+    Option(
+        metavar="FILE",
+        help="Write bad rows to FILE and go on. Default: stop at the first bad row.",
+        rich_help_panel=Heading.ROWS,
+    ),
+]
+MaxErrors = Annotated[
+    int | None,
+    Option(min=0, metavar="N", help="Stop after more than N bad rows.", rich_help_panel=Heading.ROWS),
+]
+Overwrite = Annotated[
+    bool,
+    Option(
+        "--overwrite",
+        help="Discard what is in FILE and start again.",
+        rich_help_panel=Heading.ROWS,
+    ),
+]
+Quiet = Annotated[
+    bool,
+    Option("--quiet", "-q", help="Print warnings and errors only.", rich_help_panel=Heading.OTHER),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The rows that a command reads, and what happens to bad ones."""
+
+    source: Source = "-"
+    limit: Limit = None
+    errors: Errors = None
+    max_errors: MaxErrors = None
+
+
+@dataclass(frozen=True, slots=True)
+class Streams(Input):
+    """The rows that a command reads and writes; `io.streams.open_streams` opens them."""
+
+    output: Target = "-"
+    overwrite: Overwrite = False
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedStreams(Streams):
+    """As Streams, for commands whose work several machines can share."""
+
+    shard: Shard = None
+
 
 # Models
 Model = Annotated[str, typer.Option("--model", "-m", help="Policy: a folder, a Hub name, or tiny.")]

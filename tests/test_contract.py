@@ -247,7 +247,7 @@ def test_a_second_writer_is_refused(command: str, model: str, tmp_path: Path, sc
     given = ("-q", "--overwrite", "-o", path, *words(command, model))
     with open_output(str(path), {}):
         done = erprm(command, *given, stdin=json.dumps(GOOD[command]))
-    assert "writes it too" in str(done.exception)
+    assert "is writing to it" in str(done.exception)
 
 
 def test_a_second_training_of_one_folder_is_refused(model: str, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_a_second_run_in_a_run_directory_is_refused(model: str, tmp_path: Path) 
     given = ("-q", "--overwrite", *words("rlhf", model), "-o", tmp_path)
     with run_directory(tmp_path, {}):
         done = erprm("rlhf", *given, stdin=json.dumps(FOLDERS["rlhf"]))
-    assert "writes it too" in str(done.exception)
+    assert "is writing to it" in str(done.exception)
 
 
 @pytest.mark.parametrize("command", ["sample", "rollout", "score"])

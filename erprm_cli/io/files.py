@@ -1,4 +1,4 @@
-"""Files that appear or change only when they are complete, and files that one run at a time may write."""
+"""Whole files: read and written at once, replaced all or nothing, locked against a second run."""
 
 import fcntl
 import hashlib
@@ -6,51 +6,83 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from erprm_cli.errors import UserError
+import orjson
+
+from erprm_cli.errors import UsageError, UserError
 
 LOCK = "run.lock"  # in the folder of a run
 BUFFER_BYTES = 1 << 20
 
-
-def open_locked(path: str, named: str | None = None) -> BinaryIO:
-    """Open a file to append to, and lock it; nothing in it changes. Errors call it `named`."""
-    named = named or path
-    while True:
-        try:
-            file = open(path, "ab", buffering=BUFFER_BYTES)
-        except OSError as error:
-            raise UserError(f"{named}: {error.strerror}") from None
-        if not is_regular(file):
-            return file
-        try:  # the lock goes with the process, however it ends
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            array = "; put $SLURM_ARRAY_TASK_ID into its name" if "SLURM_ARRAY_TASK_ID" in os.environ else ""
-            raise UserError(
-                f"{named}: another run, or another flag of this one, writes it too{array}"
-            ) from None
-        except OSError:
-            return file  # a file system without locks
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-        file.close()  # another run renamed it between the two calls
+# Reading and writing
 
 
-def is_regular(file: BinaryIO) -> bool:
-    """Whether a file keeps what is written: no device, no named pipe."""
-    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+def read_json(path: str | Path) -> Any:
+    """Return the value in a JSON file. Raises OSError if it cannot be read, ValueError if it is not JSON."""
+    return orjson.loads(Path(path).read_bytes())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file for people: indented, with a newline at the end. Raises OSError if that fails."""
+    path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
+    """Return the table in a TOML file that a flag names.
+
+    Raises UsageError if the file cannot be read, is not TOML or has a key that is not in `known`.
+    """
+    try:
+        table = tomllib.loads(read_text(path))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise UsageError(f"{path}: {error}") from None
+    for key in table:
+        if key not in known:
+            raise UsageError(f"{path}: unknown key {key!r}; known keys: {', '.join(known)}")
+    return table
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file. Raises OSError or UnicodeDecodeError."""
+    return path.read_text(encoding="utf-8")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file. Raises OSError if that fails."""
+    path.write_text(text, encoding="utf-8")
+
+
+def file_hash(path: Path, *more: str) -> str:
+    """Return the SHA-256 of a file's bytes and the texts `more`, as hex digits."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    for text in more:
+        digest.update(b"\0" + text.encode())
+    return digest.hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are safe on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# Replacing
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path` and rename it there if all went well: all or nothing."""
+    """Yield a temporary path beside `path`; the file written there replaces `path` if no error is raised."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield draft
@@ -61,7 +93,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a folder beside `path` that takes its place, and its name, when all went well."""
+    """Yield a temporary folder beside `path`, which replaces `path` if no error is raised.
+
+    Raises UserError if the folder cannot be made, filled or renamed.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,24 +115,42 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def is_same_file(target: str, source: str) -> bool:
-    """Whether both are one regular file, also when the shell has opened it as stdin or stdout."""
-    try:
-        ours = os.fstat(sys.stdout.fileno()) if target == "-" else os.stat(target)
-        theirs = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source)
-    except (OSError, ValueError, AttributeError):  # not there yet; captured in memory
-        return False
-    return stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, theirs)
+# Open files
 
 
-def empty(file: BinaryIO) -> None:
-    if is_regular(file):  # not /dev/stderr or a named pipe
-        file.truncate(0)
+def open_locked(path: str, named: str | None = None) -> BinaryIO:
+    """Open a file to append to and lock it; its content stays. Errors call it `named`.
+
+    Raises UserError if it cannot be opened or another run has it. The lock ends with the process, however
+    that ends. Devices, named pipes and file systems without locks are opened without one.
+    """
+    named = named or path
+    while True:
+        try:
+            file = open(path, "ab", buffering=BUFFER_BYTES)
+        except OSError as error:
+            raise UserError(f"{named}: {error.strerror}") from None
+        if not is_regular(file):
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            array = "; put $SLURM_ARRAY_TASK_ID into its name" if "SLURM_ARRAY_TASK_ID" in os.environ else ""
+            raise UserError(
+                f"{named}: another run, or another flag of this one, is writing to it{array}"
+            ) from None
+        except OSError:
+            return file  # a file system without locks
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()  # another run renamed it between the two calls
 
 
 @contextmanager
 def closing(file: BinaryIO) -> Iterator[BinaryIO]:
-    """Close `file` at the end. What fails then has failed in `Output` before, and was told."""
+    """Close `file` at the end. Errors here were already reported by Output."""
     try:
         yield file
     finally:
@@ -105,10 +158,22 @@ def closing(file: BinaryIO) -> Iterator[BinaryIO]:
             file.close()
 
 
-def file_hash(path: Path, *more: str) -> str:
-    """Return sha256 over a file's bytes and `more`."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    for text in more:
-        digest.update(b"\0" + text.encode())
-    return digest.hexdigest()
+def empty(file: BinaryIO) -> None:
+    """Remove what is in an open file; a device or a named pipe is left alone."""
+    if is_regular(file):
+        file.truncate(0)
+
+
+def is_regular(file: BinaryIO) -> bool:
+    """Return whether an open file keeps what is written: it is not a device or a named pipe."""
+    return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+
+
+def is_same_file(target: str, source: str) -> bool:
+    """Return whether both are one regular file, also if the shell has opened it as stdin or stdout ("-")."""
+    try:
+        ours = os.fstat(sys.stdout.fileno()) if target == "-" else os.stat(target)
+        theirs = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source)
+    except (OSError, ValueError, AttributeError):  # it does not exist yet, or is captured in memory
+        return False
+    return stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, theirs)

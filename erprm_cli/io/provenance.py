@@ -13,7 +13,7 @@ import orjson
 
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import replacing
+from erprm_cli.io.files import read_json, replacing, write_json
 from erprm_cli.rows.row import Row
 
 SECRET = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)
@@ -62,7 +62,7 @@ def write_meta(path: Path, settings: Row) -> None:
 
 def read_meta(path: Path) -> Row:
     """Return what the sidecar of `path` holds."""
-    meta: Row = orjson.loads(meta_path(path).read_bytes())
+    meta: Row = read_json(meta_path(path))
     return meta
 
 
@@ -70,7 +70,7 @@ def replace_meta(path: Path, meta: Row) -> None:
     """Write the sidecar of `path`; UserError if that fails."""
     try:
         with replacing(meta_path(path)) as draft:
-            draft.write_bytes(orjson.dumps(meta, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+            write_json(draft, meta)
     except OSError as error:
         raise UserError(f"{meta_path(path)}: {error.strerror}") from None
 
@@ -80,19 +80,34 @@ def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
     named = named or path
     meta = meta_path(path)
     try:
-        made_with = orjson.loads(meta.read_bytes())["settings"]
-        names = made_with.keys()
+        made_with = read_json(meta)["settings"]
+        made_with.keys()
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
             f"{named} is not empty, and no readable {meta.name} says how it was made; {AFRESH}"
         ) from None
-    asked = orjson.loads(orjson.dumps(settings))  # as it would have been read back
-    for name in sorted(names | asked.keys()):
+    found = differing_setting(made_with, settings)
+    if found is None:
+        return
+    name, before, now = found
+    remedy = AFRESH
+    if name == "shard":
+        remedy = "each shard needs its own file; put $SLURM_ARRAY_TASK_ID into the name"
+    raise UserError(f"{named} was made with {name} {before}, not {now}; {remedy}")
+
+
+def differing_setting(made_with: Row, settings: Row) -> tuple[str, object, object] | None:
+    """Return (name, value in `made_with`, value in `settings`) of the first difference by name, or None.
+
+    `made_with` was read from a file; `settings` are compared as they would be after such a round trip. A
+    missing setting equals one that is null.
+
+    >>> differing_setting({"seed": 0, "stop": [1, 2]}, {"seed": 1, "stop": (1, 2), "shard": None})
+    ('seed', 0, 1)
+    """
+    asked = orjson.loads(orjson.dumps(settings))
+    for name in sorted(made_with.keys() | asked.keys()):
         before, now = made_with.get(name), asked.get(name)
-        if before != now and name == "shard":
-            raise UserError(
-                f"{named} was made with {name} {before}, not {now}; each needs a file of its own, as with "
-                "$SLURM_ARRAY_TASK_ID in the name"
-            )
         if before != now:
-            raise UserError(f"{named} was made with {name} {before}, not {now}; {AFRESH}")
+            return name, before, now
+    return None

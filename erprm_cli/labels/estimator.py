@@ -1,33 +1,38 @@
-"""The entropy-regularized process reward (arXiv 2412.11006) and its relatives. Plain floats.
+"""The entropy-regularized process reward of a step (arXiv 2412.11006) and its conversions, in floats.
 
-With rewards r_1 .. r_K of K completions of a prefix,
+A prefix of a solution ends with a step. The rewards r_1 .. r_K of K completions of the prefix give the label
 
-    v = (logsumexp_k(eta r_k) - ln K) / eta                                             (ER)
+    v = ln(mean_k e^(eta r_k)) / eta                                                    (ER)
 
-eta = 0 is the mean (the "soft" label), inf the maximum (the "hard" label of Math-Shepherd), -inf the minimum.
-For rewards 0 and 1 and success rate p = k/K this is f_eta(p) = ln(1 + p (e^eta - 1)) / eta.
+The limits are the mean at eta = 0 (the "soft" label), the maximum at inf (the "hard" label of Math-Shepherd)
+and the minimum at -inf. If all rewards are 0 or 1, only the success rate p = wins/K matters:
+
+    f_eta(p) = ln(1 + p (e^eta - 1)) / eta,  strictly increasing in p, with f(0) = 0 and f(1) = 1
 """
 
 from collections.abc import Sequence
 from math import comb, exp, expm1, fsum, inf, isfinite, isinf, isnan, log, log1p, sqrt
 
-# What --estimator and the field `estimator` may say, and the eta it stands for; "er" is every other eta.
+# The estimators with an eta of their own, as in --estimator and the field `estimator`. "er" is any other eta.
 NAMED_ETAS = {"soft": 0.0, "hard": inf, "min": -inf}
 
-HUGE = 2.0**900  # rewards beyond it are scaled down, so that no sum or difference overflows
-NEGLIGIBLE = 1e-17  # eta times the spread of the rewards: v leaves the mean by less than a rounding error
+HUGE = 2.0**900  # larger rewards are scaled down, so that no sum or difference overflows
+NEGLIGIBLE = 1e-17  # bound of |eta| (max - min): v differs from the mean by less than a rounding error
 
 
 def entropy_regularized(rewards: Sequence[float], eta: float) -> float:
-    """Return (ER) for any finite rewards and any eta; ValueError for no rewards, or one that is not finite.
+    """Return v = ln(mean_k e^(eta r_k)) / eta: the mean at eta = 0, the maximum at inf, the minimum at -inf.
 
-    The value lies between the least and the greatest reward, and grows with eta and with every reward.
-    It is stable at any eta: what is raised to a power is a difference, never the reward itself.
+    v lies in [min r, max r] and increases with eta and with every reward. It does not overflow at any eta,
+    because only differences of rewards are exponentiated. ValueError if there are no rewards, if a reward is
+    not finite, or if eta is NaN.
 
     >>> round(entropy_regularized([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], eta=1), 3)
     0.102
     >>> entropy_regularized([0, 1, 1, 1], eta=0)
     0.75
+    >>> entropy_regularized([0, 1, 1, 1], eta=-inf)
+    0.0
     """
     if not rewards:
         raise ValueError("no rewards")
@@ -46,11 +51,11 @@ def entropy_regularized(rewards: Sequence[float], eta: float) -> float:
         value = fsum(rewards) / len(rewards)
     else:
         value = _log_mean_exp(rewards, eta, low, high)
-    return min(max(value, low), high) + 0.0  # rounding stays in the bounds; + 0.0 makes a zero of -0.0
+    return min(max(value, low), high) + 0.0  # rounding cannot leave the bounds; + 0.0 turns -0.0 into 0.0
 
 
 def _log_mean_exp(rewards: Sequence[float], eta: float, low: float, high: float) -> float:
-    """Return (ER) for 0 < |eta| < inf. `base` is what the exponents are counted from."""
+    """Return (ER) for 0 < |eta| < inf: v = base + ln(mean_k e^(eta (r_k - base))) / eta, for any base."""
     largest_term = high if eta > 0 else low
     if abs(eta) * (high - low) > 1:
         base = largest_term  # exponents <= 0: no overflow, and at least one term is 1
@@ -60,7 +65,10 @@ def _log_mean_exp(rewards: Sequence[float], eta: float, low: float, high: float)
 
 
 def label_of_rate(rate: float, eta: float) -> float:
-    """Return f_eta(p), the label of a prefix that leads to a right answer with probability `rate`.
+    """Return f_eta(p) = ln(1 + p (e^eta - 1)) / eta, the label of a prefix with success rate p = `rate`.
+
+    The label lies in [0, 1]. The limits are p at eta = 0; at inf 1 unless p = 0; at -inf 0 unless p = 1.
+    ValueError if the rate is outside [0, 1].
 
     >>> round(label_of_rate(0.5, eta=2), 4)
     0.7169
@@ -75,9 +83,10 @@ def label_of_rate(rate: float, eta: float) -> float:
 
 
 def rate_of_label(label: float, eta: float) -> float:
-    """Return p = (e^(eta v) - 1) / (e^eta - 1), the inverse of f_eta.
+    """Return p = (e^(eta v) - 1) / (e^eta - 1), the success rate of label v: the inverse of f_eta.
 
-    ValueError at eta = inf and -inf, where a label does not tell the rate.
+    The rate lies in [0, 1]; it is v at eta = 0, and may underflow to 0 at a large eta. ValueError if the
+    label is outside [0, 1] or eta is infinite, where labels do not tell the rate.
 
     >>> round(rate_of_label(0.7168904, eta=2), 6)
     0.5
@@ -87,10 +96,10 @@ def rate_of_label(label: float, eta: float) -> float:
 
 
 def relabel(label: float, eta: float, to: float) -> float:
-    """Return the label at eta `to` of a prefix whose label at `eta` is known, without new rollouts.
+    """Return f_to(f_eta^-1(v)): a label at `eta` converted to the label at `to`, without new rollouts.
 
-    Exact for rewards 0 and 1: f_to(f_eta^-1(v)), taken in logarithms, so that a rate too small for a float
-    between two large etas does no harm.
+    Exact if all rewards are 0 or 1. Both labels lie in [0, 1]; `to` may be infinite. The rate is kept as a
+    logarithm, because at a large eta it can be too small for a float. ValueError as in `rate_of_label`.
 
     >>> round(relabel(0.7168904, eta=2, to=0), 6)
     0.5
@@ -111,7 +120,7 @@ def _check_label(label: float, eta: float) -> None:
 
 
 def _from_logs(log_p: float, log_q: float, eta: float) -> float:
-    """Return f_eta(p) from ln p and ln q, q = 1 - p; 0 < p < 1 and eta finite."""
+    """Return f_eta(p) from ln p and ln q, where q = 1 - p, 0 < p < 1 and eta is finite."""
     if eta < 0:
         return 1 - _from_logs(log_q, log_p, -eta)  # f_-eta(p) = 1 - f_eta(1 - p)
     if eta < NEGLIGIBLE:
@@ -124,7 +133,7 @@ def _from_logs(log_p: float, log_q: float, eta: float) -> float:
 
 
 def _to_logs(label: float, eta: float) -> tuple[float, float]:
-    """Return ln p and ln(1 - p) of a label; 0 < label < 1 and eta finite."""
+    """Return ln p and ln(1 - p) for p = f_eta^-1(label), where 0 < label < 1 and eta is finite."""
     if eta < 0:
         log_q, log_p = _to_logs(1 - label, -eta)
         return log_p, log_q
@@ -136,9 +145,10 @@ def _to_logs(label: float, eta: float) -> tuple[float, float]:
 
 
 def estimator_error(rate: float, k: int, eta: float) -> tuple[float, float]:
-    """Return the bias and the standard deviation of the label from `k` rollouts, rewards 0 and 1.
+    """Return the bias E[v] - f_eta(p) and the standard deviation of a label v from `k` rollouts.
 
-    Exact sums over the binomial distribution of the number of successes; `rate` is the true probability.
+    Rewards are 0 or 1, and p = `rate` is the true success rate, in [0, 1]. Both are exact sums over the
+    binomial distribution of the wins: v = f_eta(wins / k). The bias is 0 at eta = 0 and at most 0 at eta > 0.
 
     >>> [round(x, 4) for x in estimator_error(0.25, k=16, eta=1)]
     [-0.0085, 0.1302]
@@ -151,17 +161,23 @@ def estimator_error(rate: float, k: int, eta: float) -> tuple[float, float]:
 
 
 def estimator_name(eta: float) -> str:
-    """Return what rows call the estimator at `eta`: soft, hard, min, or er for every other eta."""
+    """Return the field `estimator` for `eta`: soft, hard or min at 0, inf or -inf, and er at any other eta.
+
+    >>> estimator_name(0), estimator_name(2)
+    ('soft', 'er')
+    """
     return next((name for name, value in NAMED_ETAS.items() if value == eta), "er")
 
 
 def eta_in_row(eta: float) -> float | None:
-    """Return what the field `eta` says: the number, or null where it is infinite: JSON has no inf."""
+    """Return the field `eta`: the number, or None (null) if it is infinite, because JSON has no infinity."""
     return None if isinf(eta) else float(eta)
 
 
 def eta_of_row(eta: float | None, estimator: str) -> float:
-    """Return the eta that the fields `eta` and `estimator` of a row stand for; ValueError if none.
+    """Return eta from the fields `eta` and `estimator` of a row: the inverse of `eta_in_row`.
+
+    ValueError if `eta` is null and the estimator is not soft, hard or min.
 
     >>> eta_of_row(None, "hard")
     inf

@@ -1,17 +1,16 @@
-"""Rows with rollouts in, the same rows with labels out: (ER) of every step, at the speed of reading.
+"""Adds labels to rows of rollouts: the entropy-regularized reward of every step.
 
-Only `rollouts` is decoded. The labels are spliced in before the closing brace, so everything else in a line
-stays byte for byte as it came.
+Only the fields of `_RolloutsRow` are decoded. The labels are inserted before the closing brace of the line,
+so every other field keeps its bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import getitem
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from erprm_cli.errors import RowError, UserError
+from erprm_cli.errors import RowError
 from erprm_cli.labels.estimator import entropy_regularized, estimator_name, eta_in_row, label_of_rate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Ambiguous, Row, loads, parse_line, to_line
@@ -19,19 +18,13 @@ from erprm_cli.rows.row import Ambiguous, Row, loads, parse_line, to_line
 if TYPE_CHECKING:
     from erprm_cli.data_formats.foreign_rows import ForeignRows
 
-OWN_FIELDS = ("labels", "eta", "estimator")
-# The labels of a row of which it is still to be counted which they are: every second character of its
-# rollouts, [1000,10] for [[1.0,0.0],[1.0]], and of each step what to write for 0, 1, ... successes.
-Labels = tuple[bytes, Sequence[Sequence[bytes]]]
-AS_COMMAS = bytes.maketrans(b"[]", b",,")
-MAX_SHAPE_BYTES = 1 << 21
-MAX_REMEMBERED = 20_000  # labels of steps whose text is at most
-MAX_TEXT_BYTES = 256
-MAX_TABLE_K = 256
+LABEL_FIELDS = ("labels", "eta", "estimator")
+SUCCESS, FAILURE = b"1.0", b"0.0"  # as `erprm rollout` writes them
+MAX_TABLE_K = 128  # longer lists are decoded
 
 
-class _Read(msgspec.Struct, gc=False):
-    """What a line is read for; all its other fields are only checked to be JSON."""
+class _RolloutsRow(msgspec.Struct, gc=False):
+    """The fields of a line that are decoded. The others are only checked to be JSON."""
 
     rollouts: Raw
     steps: list[Raw] | UnsetType = UNSET
@@ -41,261 +34,158 @@ class _Read(msgspec.Struct, gc=False):
 
 
 class Labeller:
-    """Adds `labels`, `eta` and `estimator` to the lines of one stream, and counts for the summary."""
+    """Adds `labels`, `eta` and `estimator` to rows, and counts rows and steps for the summary."""
 
     def __init__(self, eta: float) -> None:
+        """Label by the entropy-regularized reward at `eta`, any float but NaN."""
         self.eta = eta
         self.rows = self.steps = 0
-        self.foreign: ForeignRows | None = None  # once there is a row of another format
-        self._labels = _StepLabels(eta)
-        self._decode = msgspec.json.Decoder(_Read).decode
+        self.foreign: ForeignRows | None = None  # set by the first row of another format
+        self._estimator: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
+        self._after_labels = b"]," + to_line(self._estimator)[1:]
+        self._step_labels = _StepLabels(eta)
+        self._decode = msgspec.json.Decoder(_RolloutsRow).decode
 
-    def label(
-        self, blocks: Iterable[Iterable[bytes]], refuse: Callable[[bytes, str], None]
-    ) -> Iterator[bytes]:
-        """Yield the lines of each block with labels, newlines included, in one piece; blank ones are skipped.
+    def label(self, lines: Iterable[bytes], refuse: Callable[[bytes, str], None]) -> Iterator[bytes]:
+        """Yield each line with its labels, newline included. Existing labels are replaced.
 
-        Labels that a row already has are replaced. A line that is no rollouts row goes to `refuse`, with why;
-        what it raises comes after the rows before that line.
+        `lines` are not blank. A line that cannot be labelled goes to `refuse`, with the reason.
         """
-        for block in blocks:
-            labelled = _Block()
-            try:
-                self._label_block(block, refuse, labelled)
-            except UserError:
-                yield self._counted(labelled)
-                raise
-            yield self._counted(labelled)
-
-    def _counted(self, labelled: "_Block") -> bytes:
-        self.rows += labelled.rows
-        self.steps += labelled.steps
-        return labelled.joined()
-
-    def _label_block(
-        self, block: Iterable[bytes], refuse: Callable[[bytes, str], None], labelled: "_Block"
-    ) -> None:
-        decode, labels_of, add = self._decode, self._labels.of_json, labelled.add
-        for line in block:
+        for line in lines:
             if not line.endswith(b"}"):
                 line = line.strip()
-                if not line:
-                    continue
             try:
-                row = decode(line)
-                labels = labels_of(bytes(row.rollouts))
-                if row.steps is not UNSET and len(row.steps) != len(labels[1]):
+                row = self._decode(line)
+                labels = self._step_labels.of_rollouts(bytes(row.rollouts))
+                if row.steps is not UNSET and len(row.steps) != len(labels):
                     raise ValueError
                 if not line.isascii():
-                    line.decode()  # msgspec does not look into the fields it skips
+                    line.decode()  # msgspec does not check the text that it skips
                 if row.labels is not UNSET or row.eta is not UNSET or row.estimator is not UNSET:
-                    line = _without_own_fields(line)
-                add(line[:-1], labels)
-            except (ValueError, RecursionError, RowError):  # ValueErrors: msgspec's, UnicodeDecodeError
+                    line = _without_labels(line)
+            except (ValueError, RecursionError, RowError):  # msgspec's errors are ValueErrors
                 try:
-                    parsed = parse_line(line)
-                    if "rollouts" not in parsed and (made := self._of_rates(parsed)):
-                        for own in made:
-                            add(to_line(own), _known([b""] * len(own["labels"])))
-                        continue
-                    labels = self._judge(parsed)
-                    add(_without_own_fields(line)[:-1], labels)
+                    yield from self._label_checked(line)
                 except RowError as error:
                     refuse(line, str(error))
+            else:
+                yield self._with_labels(line, labels)
 
     def summary(self) -> str:
-        """Return what was done, for people. K counts the rollouts of a step but the last, which has none."""
-        few, most = self._labels.fewest or self._labels.most, self._labels.most
-        k = f"{most}" if few == most else f"{few} to {most}"
+        """Return the counts for people. K leaves out the last step, which has one reward, its outcome."""
+        lengths = self._step_labels.lengths
+        most = max(lengths, default=0)
+        fewest = min(lengths - {1}, default=most)
+        k = f"{most}" if fewest == most else f"{fewest} to {most}"
         return f"{self.rows:,} rows, {self.steps:,} steps, eta {self.eta:g}, K {k}"
 
-    def _of_rates(self, row: Row) -> list[Row]:
-        """Return our rows of a foreign one, labelled from the success rates that it has for rollouts.
+    def _label_checked(self, line: bytes) -> Iterator[bytes]:
+        """Yield the labelled rows of a line that `_decode` rejects; RowError says what is wrong with it."""
+        row = parse_line(line)
+        if "rollouts" not in row and (labelled := self._label_rates(row)):
+            for own in labelled:
+                self._count(own["labels"])
+                yield to_line(own)
+            return
+        rollouts = schema.rollouts(row)["rollouts"]
+        labels = [self._step_labels.of(rewards) for rewards in rollouts]
+        yield self._with_labels(_without_labels(line), labels)
 
-        RowError if it has none; nothing if it is of no known format.
+    def _label_rates(self, row: Row) -> list[Row]:
+        """Return the rows of ours in a row of another format that has success rates, labelled from these.
+
+        RowError if the format has no success rates; an empty list if the format is unknown.
         """
         from erprm_cli.data_formats.foreign_rows import ForeignRows
         from erprm_cli.data_formats.registry import format_of  # our own rows never need it
 
-        form = format_of(row)
-        if form is None or ("sample" in row and "steps" in row):
+        data_format = format_of(row)
+        if data_format is None or ("sample" in row and "steps" in row):
             return []
         self.foreign = self.foreign or ForeignRows()
-        rows = self.foreign.of_format(row, form)
+        rows = self.foreign.of_format(row, data_format)
         if any(own.get("estimator") != "soft" for own in rows):
             raise RowError(
-                f"no 'rollouts', and {form.name} has no success rates to label from; `erprm train` "
+                f"no 'rollouts', and {data_format.name} has no success rates to label from; `erprm train` "
                 "learns the labels that it has; `erprm convert` and then `erprm rollout` make rollouts"
             )
-        fields = {"eta": eta_in_row(self.eta), "estimator": estimator_name(self.eta)}
         return [
-            own | {"labels": [label_of_rate(rate, self.eta) for rate in own["labels"]]} | fields
+            own | {"labels": [label_of_rate(rate, self.eta) for rate in own["labels"]]} | self._estimator
             for own in rows
         ]
 
-    def _judge(self, row: Row) -> Labels:
-        """Return the labels of a row the slow way, which says what is wrong with it if anything is."""
-        row = schema.rollouts(row)
-        return self._labels.in_place([self._labels.of(rewards) for rewards in row["rollouts"]])
+    def _with_labels(self, line: bytes, labels: list[bytes]) -> bytes:
+        self._count(labels)
+        return b"".join((line[:-1], b',"labels":[', b",".join(labels), self._after_labels))
 
-
-class _Block:
-    """Labelled lines on their way out, whose successes are counted for all their steps in one go.
-
-    digits     of each row
-    choices    of each row its line as far as the labels, then of each step what may follow, by its successes
-    """
-
-    def __init__(self) -> None:
-        self.digits: list[bytes] = []
-        self.choices: list[Sequence[bytes]] = []
-
-    def add(self, text: bytes, labels: Labels) -> None:
-        """Add a row: its line as far as the labels, and these."""
-        digits, choices = labels
-        self.digits.append(digits)
-        self.choices.append((text,))
-        self.choices += choices
-
-    @property
-    def rows(self) -> int:
-        return len(self.digits)
-
-    @property
-    def steps(self) -> int:
-        return len(self.choices) - len(self.digits)
-
-    def joined(self) -> bytes:
-        """Return all lines in one piece."""
-        ones = b"".join(self.digits).translate(AS_COMMAS, b"0").split(b",")  # [1000,10] -> "", 1, 1
-        return b"".join(map(getitem, self.choices, map(len, ones)))
-
-
-class _Shape(NamedTuple):
-    """What `rollouts` of certain lengths look like when all rewards are 0.0 or 1.0."""
-
-    zeros: int  # every second character, where all are 0.0, as one number
-    fixed: int  # the bits of it that no 1.0 changes
-    by_wins: list[list[bytes]]  # of each step, its label as it stands in the line
+    def _count(self, labels: Sequence[object]) -> None:
+        self.rows += 1
+        self.steps += len(labels)
 
 
 class _StepLabels:
-    """From the rewards of steps to their labels as JSON, by tables wherever rewards are 0.0 and 1.0.
+    """Computes the labels of steps, as JSON, from the JSON of their rewards.
 
-    fewest, most    rollouts of a step so far; a single one is the last step's outcome, and no fewest
+    lengths    how many rewards the steps had
     """
 
     def __init__(self, eta: float) -> None:
         self.eta = eta
-        self.fewest = self.most = 0
-        fields: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
-        self._end = b"]," + to_line(fields)[1:]
-        self._tables: dict[tuple[int, bool, bool], list[bytes]] = {}
-        self._shapes: dict[bytes, _Shape] = {}
-        self._shape_bytes = 0
-        self._by_text: dict[bytes, bytes] = {}  # one step's rewards -> its label
+        self.lengths: set[int] = set()
+        self._tables: dict[int, list[bytes]] = {}  # by K: the labels of 0, 1, ... K successes
+        self._by_wins: dict[bytes, list[bytes]] = {}  # the same by K failures as JSON, such as 0.0,0.0
         self._decode = msgspec.json.Decoder(list[float]).decode
 
-    def of_json(self, rollouts: bytes) -> Labels:
-        """Return the labels of all steps; ValueError unless `rollouts` is a JSON list of lists of numbers.
+    def of_rollouts(self, rollouts: bytes) -> list[bytes]:
+        """Return the labels of all steps; ValueError if `rollouts` is not a list of lists of numbers.
 
-        In [[1.0,0.0],[1.0]] every second character is a point, or a bracket or comma by a number, and tells
-        the shape; the others are digits but for a comma between two steps. If they differ from those of
-        [[0.0,0.0],[0.0]] in first digits alone, and there as 1 from 0, counting the 1s counts the successes.
+        With every 1.0 replaced by 0.0, a step of successes and failures is a list of zeros. This tells the
+        number of rewards without decoding them.
         """
-        shape = self._shapes.get(rollouts[1::2])
-        if shape is None:
-            rollouts = rollouts.replace(b" ", b"")  # what has blanks in more than numbers fails below as ever
-            shape = self._shape_of(rollouts)
-        if shape is not None:
-            digits = rollouts[::2]
-            if not (int.from_bytes(digits, "little") ^ shape.zeros) & shape.fixed:
-                return digits, shape.by_wins
-        return self.in_place([self._of_text(rewards) for rewards in _split_lists(rollouts)])
-
-    def in_place(self, labels: Sequence[bytes]) -> Labels:
-        """Return labels as they stand in a line, with what is before the first and after the last."""
-        last = len(labels) - 1
-        return _known([self._placed(label, i == 0, i == last) for i, label in enumerate(labels)])
-
-    def _placed(self, label: bytes, is_first: bool, is_last: bool) -> bytes:
-        return (b',"labels":[' if is_first else b",") + label + (self._end if is_last else b"")
+        steps = _split(rollouts)
+        by_wins = self._by_wins
+        try:
+            return [by_wins[step.replace(SUCCESS, FAILURE)][step.count(SUCCESS)] for step in steps]
+        except KeyError:
+            return [self._of_step(step) for step in steps]
 
     def of(self, rewards: list[float]) -> bytes:
-        """Return the label of one step; ValueError if (ER) is not defined."""
-        k = len(rewards)
-        if k > 1:
-            self.fewest = min(self.fewest or k, k)
-        self.most = max(self.most, k)
-        # The shortest digits that give the same float, and always a float: 0.0
-        return repr(entropy_regularized(rewards, self.eta)).encode()
-
-    def _of_text(self, text: bytes) -> bytes:
-        label = self._by_text.get(text)
-        if label is None:
-            label = self.of(self._decode(b"[%b]" % text))
-            if len(self._by_text) == MAX_REMEMBERED:
-                self._by_text.clear()
-            if len(text) <= MAX_TEXT_BYTES:
-                self._by_text[text] = label
+        """Return the label of one step; ValueError if it has no rewards."""
+        label = repr(entropy_regularized(rewards, self.eta)).encode()  # the fewest digits of the same float
+        self.lengths.add(len(rewards))
         return label
 
-    def _shape_of(self, rollouts: bytes) -> _Shape | None:
-        """Return the shape of `rollouts`, or None if rewards of 0.0 and 1.0 would look otherwise."""
-        key = rollouts[1::2]
-        if key in self._shapes:
-            return self._shapes[key]
-        lengths = [text.count(b",") + 1 for text in _split_lists(rollouts)]
-        zeros = _alike(b"0.0", lengths)
-        full = self._shape_bytes + len(zeros) > MAX_SHAPE_BYTES
-        if full or max(lengths) > MAX_TABLE_K or zeros[1::2] != key or len(zeros) != len(rollouts):
-            return None
-        last = len(lengths) - 1
-        by_wins = [self._table(k, step == 0, step == last) for step, k in enumerate(lengths)]
-        low = int.from_bytes(zeros[::2], "little")
-        changed = low ^ int.from_bytes(_alike(b"1.0", lengths)[::2], "little")
-        fixed = changed ^ ((1 << 4 * len(zeros) + 4) - 1)
-        shape = self._shapes[key] = _Shape(low, fixed, by_wins)
-        self._shape_bytes += len(zeros)
-        return shape
-
-    def _table(self, k: int, is_first: bool, is_last: bool) -> list[bytes]:
-        """Return the labels of 0 .. k successes in k rollouts, as they stand in a line."""
-        table = self._tables.get((k, is_first, is_last))
-        if table is None:
-            labels = [self.of([1.0] * wins + [0.0] * (k - wins)) for wins in range(k + 1)]
-            table = [self._placed(label, is_first, is_last) for label in labels]
-            self._tables[k, is_first, is_last] = table
-        return table
+    def _of_step(self, step: bytes) -> bytes:
+        rewards = self._decode(b"[%b]" % step)
+        k, wins = len(rewards), rewards.count(1.0)
+        if k > MAX_TABLE_K or wins + rewards.count(0.0) < k or not k:
+            return self.of(rewards)
+        if k not in self._tables:
+            self._tables[k] = [self.of([1.0] * n + [0.0] * (k - n)) for n in range(k + 1)]
+        failures = step.replace(SUCCESS, FAILURE)
+        if failures.split(b",") == [FAILURE] * k:  # not written in another way, such as 1
+            self._by_wins[failures] = self._tables[k]
+        return self._tables[k][wins]
 
 
-def _known(labels: Sequence[bytes]) -> Labels:
-    """Return labels of which nothing is left to be counted."""
-    return b"[%b]" % (b"," * (len(labels) - 1)), [(label,) for label in labels]
+def _split(rollouts: bytes) -> list[bytes]:
+    """Return the rewards of each step: [[1.0,0.0],[1.0]] gives 1.0,0.0 and 1.0.
 
-
-def _alike(reward: bytes, lengths: list[int]) -> bytes:
-    """Return the JSON of `rollouts` in which every reward is the same."""
-    return b"[[%b]]" % b"],[".join(b",".join([reward] * k) for k in lengths)
-
-
-def _split_lists(text: bytes) -> list[bytes]:
-    """Return what stands in each list of the JSON array `text`, if it is one of lists of numbers.
-
-    Anything else gives ValueError, or parts that are no numbers.
+    ValueError if `rollouts` is not a list of lists. Whether these hold numbers is not checked.
     """
-    if not (text.startswith(b"[[") and text.endswith(b"]]")):
+    rollouts = rollouts.replace(b" ", b"")
+    if not (rollouts.startswith(b"[[") and rollouts.endswith(b"]]")):
         raise ValueError
-    return text[2:-2].split(b"],[")
+    return rollouts[2:-2].split(b"],[")
 
 
-def _without_own_fields(line: bytes) -> bytes:
-    """Return an object's line without the fields that `label` writes; the others keep bytes and order."""
+def _without_labels(line: bytes) -> bytes:
+    """Return a line without the fields that `label` writes. The others keep their bytes and order."""
     try:
         fields = msgspec.json.decode(line, type=dict[str, Raw])
-        loads(line)  # a field that is there twice would be lost
+        loads(line)  # of a duplicate field, `fields` has only one
     except Ambiguous as error:
         raise RowError(str(error)) from None
     except (ValueError, RecursionError) as error:
         raise RowError(f"not JSON: {error}") from None
-    return msgspec.json.encode({name: value for name, value in fields.items() if name not in OWN_FIELDS})
+    return msgspec.json.encode({name: value for name, value in fields.items() if name not in LABEL_FIELDS})

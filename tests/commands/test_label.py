@@ -27,7 +27,7 @@ Run = Callable[..., Any]
 def label(lines: list[bytes], eta: float = 1.0) -> tuple[list[dict[str, Any]], list[str]]:
     """Label lines without a file; return the rows and why the others were refused."""
     refused: list[str] = []
-    done = b"".join(Labeller(eta).label([lines], lambda _, reason: refused.append(reason)))
+    done = b"".join(Labeller(eta).label(lines, lambda _, reason: refused.append(reason)))
     return [json.loads(line) for line in done.splitlines()], refused
 
 
@@ -314,7 +314,7 @@ def test_an_error_is_one_line_and_a_status(shell: Run, tmp_path: Path) -> None:
 def test_nothing_heavy_is_loaded() -> None:
     code = (
         "import sys; from erprm_cli.labels.labeller import Labeller\n"
-        "list(Labeller(2.0).label([[b'{\"rollouts\":[[0.5]]}']], print))\n"
+        "list(Labeller(2.0).label([b'{\"rollouts\":[[0.5]]}'], print))\n"
         "print(*{'torch', 'numpy', 'rich', 'transformers', 'math_verify', 'jsonlines'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -338,7 +338,7 @@ def test_a_file_of_unknown_making_is_refused(tmp_path: Path, opener: Any, meta: 
 def test_two_runs_never_write_one_file(tmp_path: Path, opener: Any) -> None:
     path = tmp_path / "out.jsonl"
     with opener(str(path), SETTINGS) as output:
-        with pytest.raises(UserError, match="writes it too"), opener(str(path), SETTINGS):
+        with pytest.raises(UserError, match="is writing to it"), opener(str(path), SETTINGS):
             pass
         output.write({"n": 1})
     assert numbers(path) == [1]
@@ -349,7 +349,7 @@ def test_a_lock_of_another_process_holds(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="writes it too"):
+        with pytest.raises(UserError, match="is writing to it"):
             write(path, [])
 
 
@@ -365,7 +365,7 @@ def test_a_whole_output_waits_for_no_run_that_appends(tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
     with open_output(str(path), SETTINGS) as output:
         output.write({"n": 1})
-        with pytest.raises(UserError, match="writes it too"):
+        with pytest.raises(UserError, match="is writing to it"):
             write(path, [{"n": 2}], open_atomic_output)
     assert numbers(path) == [1]
 

@@ -1,0 +1,36 @@
+"""What a command that reads and writes rows opens: the file of bad rows, the output and the reporter."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from erprm_cli.io.bad_rows import BadRows, bad_rows
+from erprm_cli.io.output import Output
+from erprm_cli.io.writing import open_atomic_output, open_output
+from erprm_cli.options import Streams
+from erprm_cli.rows.row import Row
+from erprm_cli.terminal.reporter import Reporter
+
+
+class OpenStreams(NamedTuple):
+    bad: BadRows
+    out: Output
+    reporter: Reporter
+
+
+@contextmanager
+def open_streams(
+    command: str, streams: Streams, settings: Row, *, atomic: bool = False
+) -> Iterator[OpenStreams]:
+    """Open what the flags of `command` name, for rows that are made with `settings`.
+
+    With `atomic` the output is replaced only when everything went well; otherwise an earlier output is
+    continued. Raises UserError at the end if there were bad rows: by then the output is complete.
+    """
+    opener = open_atomic_output if atomic else open_output
+    with (
+        Reporter(command, streams.quiet) as reporter,
+        bad_rows(streams.errors, streams.max_errors) as bad,
+        opener(streams.output, settings, source=streams.source, overwrite=streams.overwrite) as out,
+    ):
+        yield OpenStreams(bad, out, reporter)
