@@ -63,7 +63,7 @@ def bon(
     if report == "-" and output == "-":
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
     if plot not in (None, "-"):
-        plots.load_pyplot()
+        plots.load_figure_module()
     aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
@@ -81,7 +81,7 @@ def bon(
         pool = candidates.Candidates(source, aggregates)
         foreign = ForeignRows()
         checks = candidates.solution, candidates.scored_solution
-        rows = ScoredRows(prm, *checks, "id", "sample", engine=engine, form=prm_format)
+        rows = ScoredRows(prm, *checks, "id", "sample", engine=engine, prm_format=prm_format)
         stack.callback(rows.close)
         for row in rows.read(source, bad, limit, foreign):
             pool.add(row)
@@ -112,10 +112,10 @@ def bon(
             return
         names = candidates.prm_names([pool.table, *compared])
         budgets = budgets or best_of_n.default_budgets(len(problem.correct_N) for problem in graded)
-        found = best_of_n.judge(graded, names, aggregates, budgets, seed)
+        found = best_of_n.evaluate(graded, names, aggregates, budgets, seed)
         for unknown in sorted(set(budgets) - {figure.n for figure in found}):
             reporter.warn(f"no problem has {unknown:,} candidates; there is no figure for that n")
-        reporter.show(tables.table(found))
+        reporter.show(tables.best_of_n_table(found))
         if figure_rows is not None:
             for figure in found:
                 figure_rows.write(figure.row())

@@ -71,7 +71,7 @@ def calibrate(
     if against == Against.rates and eta is not None and isinf(eta):
         raise UsageError("a label at an infinite eta does not tell the rate; give --against labels")
     if plot is not None:
-        plots.load_pyplot()
+        plots.load_figure_module()
     settings: Row = {"command": "calibrate", "against": against, "prm": prm, "seed": seed}
     settings["eta"] = None if eta is None else f"{eta:g}"  # JSON has no inf
     settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}
@@ -82,7 +82,7 @@ def calibrate(
     ):
         targets = calibration.Targets(against, eta)
         found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
-        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", form=prm_format)
+        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", prm_format=prm_format)
         for row in rows.read(source, bad, limit):
             found.add(row)
             reporter.progress(found.count, "solutions")
@@ -94,7 +94,7 @@ def calibrate(
                 f"{found.prm} was trained at eta {at:g}, so its scores mean other labels than "
                 f"these at {targets.eta or 0.0:g}; --eta {at:g} compares like with like"
             )
-        judged = found.figures(seed)
+        judged = found.results(seed)
         for figure in judged:
             out.write(figure.row(found.prm))
         reporter.info(f"{found.count:,} solutions, scores of {found.prm or 'an unnamed PRM'}")

@@ -75,7 +75,7 @@ def processbench(
             rows = stack.enter_context(
                 open_atomic_output(scored, settings, source=sources[0], overwrite=overwrite)
             )
-        reader = ScoredRows(prm, processbench.solution, processbench.scored_solution, form=prm_format)
+        reader = ScoredRows(prm, processbench.solution, processbench.scored_solution, prm_format=prm_format)
         splits = processbench.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit):
@@ -85,7 +85,7 @@ def processbench(
                 reporter.progress(splits.count, "rows")
         if not splits.count:
             return
-        found = processbench.judge(splits.all(), at, tune_on, oracle)
+        found = processbench.evaluate(splits.all(), at, tune_on, oracle)
         for figure in found:
             out.write(figure.row(splits.prm))
         reporter.info(f"{splits.count:,} rows, scores of {splits.prm or 'an unnamed PRM'}")

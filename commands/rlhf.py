@@ -66,7 +66,7 @@ def rlhf(
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.run_directory import run_directory
     from erprm_cli.io.writing import open_output
-    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.policy.templates import load_template
     from erprm_cli.rows.streams import unique
     from erprm_cli.terminal.reporter import Reporter
     from erprm_cli.training.config import RaftConfig
@@ -101,7 +101,7 @@ def rlhf(
         "save_steps": save_steps,
     }
     check_packages(accelerate_config, lora_rank)  # a round fine-tunes at its end only
-    recipe = policy_template(template)
+    recipe = load_template(template)
     settings = {"command": "rlhf", **asdict(config), "template": recipe.name, "eval": evaluation}
     with (
         bad_rows(errors, max_errors) as bad,

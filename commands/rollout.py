@@ -46,12 +46,12 @@ def rollout(
     from erprm_cli.io.writing import open_journal, open_output
     from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, gradable
     from erprm_cli.policy.sampling import SamplingSettings
-    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.policy.templates import load_template
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import peek, unique
     from erprm_cli.terminal.reporter import Reporter
 
-    recipe = policy_template(template)
+    recipe = load_template(template)
     drawn = SamplingSettings(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
     settings = {"command": "rollout", **asdict(drawn), "k": k, "keep_text": keep_text, **engine.settings()}
     share = choose_shard(shard, Reporter("rollout", quiet))

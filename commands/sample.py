@@ -47,7 +47,7 @@ def sample(
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.writing import open_output
     from erprm_cli.policy.sampling import SamplingSettings, missing_samples, sample_solutions
-    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.policy.templates import load_template
     from erprm_cli.rows import schema
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import peek, unique
@@ -55,7 +55,7 @@ def sample(
 
     if greedy:
         n, temperature = 1, 0.0
-    recipe = policy_template(template)
+    recipe = load_template(template)
     drawn = SamplingSettings(engine.model, engine.revision, temperature, top_p, max_tokens, seed, recipe.name)
     settings = {"command": "sample", **asdict(drawn), **engine.settings()}
     share = choose_shard(shard, Reporter("sample", quiet))

@@ -85,7 +85,7 @@ def score(
             loaded = open_scorer(replace(engine, model=prm), batch_tokens, prm_format, eta)
             stack.callback(loaded.close)
             out.made_with(provenance(loaded, type(loaded).__name__))
-            reporter.info(f"{prm} is read by the format {loaded.form.name}")
+            reporter.info(f"{prm} is read by the format {loaded.prm_format.name}")
             return loaded
 
         check = unique(schema.solution, "id", "sample")  # a second one would be missing after a stop

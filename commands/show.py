@@ -26,7 +26,7 @@ def show(
     from erprm_cli.reports import solutions
 
     on_terminal = sys.stdout.isatty()
-    look = solutions.Look(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
+    renderer = solutions.Renderer(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
     with bad_rows(errors, max_errors) as bad:
-        texts = (look.show(row) for row in read_rows(source, solutions.check, bad, limit))
+        texts = (renderer.render(row) for row in read_rows(source, solutions.check, bad, limit))
         (solutions.page if on_terminal else solutions.print_all)(texts)

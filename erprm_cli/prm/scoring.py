@@ -1,4 +1,4 @@
-"""Rows with scores, whether they came with them or a PRM gives them on the way."""
+"""Rows with scores: read with the scores they have, or scored by a PRM while they are read."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from erprm_cli.prm.scorer import Scorer
     from erprm_cli.prm.tagger import Tagged
 
-NO_SCORES = "no 'scores'; `erprm score` writes them, or --prm MODEL makes them here"
+NO_SCORES = "no 'scores'; `erprm score` writes them, or --prm MODEL adds them here"
 
 Check = Callable[[Row], Row]
 
 
 class ScoredRows:
-    """Reads the rows of one file or of several; the PRM is loaded once there is a row for it."""
+    """Reads rows with scores from one or more files; a PRM is loaded only when the first row needs it."""
 
     def __init__(
         self,
@@ -31,15 +31,15 @@ class ScoredRows:
         check_scored: Check,
         *key: str,
         engine: EngineName = EngineName.auto,
-        form: str | None = None,
+        prm_format: str | None = None,
     ) -> None:
-        """Take scores from the rows, which `check_scored` checks, or from the model that `prm` names,
-        which `engine` runs and which is read by the format `form` or its own.
+        """Without `prm`, use the scores of the rows, which `check_scored` checks.
 
-        With `prm`, scores that are there are replaced, and `check` checks the rows. No two rows may have the
-        same fields `key`, if any are named.
+        With `prm`, check rows with `check` and score them with that model, in `engine` and with the format
+        `prm_format` (default: its own); scores that rows have already are replaced. The fields `key`, if
+        any, must be unique among the rows.
         """
-        self.prm, self.engine, self.form = prm, engine, form
+        self.prm, self.engine, self.prm_format = prm, engine, prm_format
         self.check = unique(check, *key) if key else check
         self.check_scored = unique(check_scored, *key) if key else check_scored
         self._scorer = cache(self._load)
@@ -51,7 +51,7 @@ class ScoredRows:
         limit: int | None = None,
         expand: Callable[[Row], Iterable[Row]] | None = None,
     ) -> Iterator[Row]:
-        """Yield the rows of `source`, which `expand` makes of what is there, with `scores`."""
+        """Yield the rows of `source` with `scores`; `expand` turns a row of the file into rows to score."""
         if self.prm is None:
             yield from read_rows(source, self.check_scored, bad, limit, expand)
             return
@@ -60,7 +60,7 @@ class ScoredRows:
             yield from self._scorer().score_encoded(encoded)
 
     def close(self) -> None:
-        """Free the model, if one was loaded."""
+        """Free the model if it was loaded."""
         if self._scorer.cache_info().currsize:
             self._scorer().close()
 
@@ -72,24 +72,27 @@ class ScoredRows:
         from erprm_cli.prm.scoring import open_scorer  # torch
 
         assert self.prm is not None
-        return open_scorer(EngineConfig(self.prm, self.engine), form=self.form)
+        return open_scorer(EngineConfig(self.prm, self.engine), prm_format=self.prm_format)
 
 
 def open_scorer(
-    config: EngineConfig, batch_tokens: int = 0, form: str | None = None, eta: float | None = None
+    config: EngineConfig, batch_tokens: int = 0, prm_format: str | None = None, eta: float | None = None
 ) -> "Scorer":
-    """Load the PRM behind the engine that `config` names; auto is transformers. `form`, `eta`: see Scorer."""
+    """Return the PRM `config.model` in the engine that `config` names; "auto" is transformers.
+
+    The other arguments are those of `Scorer`. Raises UsageError for an engine that cannot score.
+    """
     if config.engine == "server":
-        raise UsageError("a server does not score; --engine takes transformers or vllm here")
+        raise UsageError("a server cannot score; --engine must be transformers or vllm here")
     if config.engine == "vllm":
         from erprm_cli.prm.vllm_scorer import VllmScorer
 
-        return VllmScorer(config, form, eta)
+        return VllmScorer(config, prm_format, eta)
     from erprm_cli.prm.scorer import Scorer  # torch
 
     return Scorer(
         config.model,
-        form=form,
+        prm_format=prm_format,
         eta=eta,
         dtype=config.dtype,
         batch_tokens=batch_tokens,

@@ -26,12 +26,12 @@ Place = tuple[int, Row, Tagged]  # a solution, and which one it is
 class VllmScorer(Scorer):
     """As Scorer, with the model in vLLM: continuous batching instead of batches, and several GPUs."""
 
-    def __init__(self, config: EngineConfig, form: str | None = None, eta: float | None = None) -> None:
+    def __init__(self, config: EngineConfig, prm_format: str | None = None, eta: float | None = None) -> None:
         """Start vLLM; UsageError for a model whose scores vLLM would get wrong."""
         self.config = config
         super().__init__(
             config.model,
-            form=form,
+            prm_format=prm_format,
             eta=eta,
             dtype=config.dtype,
             revision=config.revision,
@@ -43,8 +43,8 @@ class VllmScorer(Scorer):
         from transformers import AutoConfig
         from vllm.config import PoolerConfig
 
-        if self.form.kind != "token":
-            raise UsageError(f"--engine vllm scores by two tokens; {self.form.name} takes transformers")
+        if self.prm_format.kind != "token":
+            raise UsageError(f"--engine vllm scores by two tokens; {self.prm_format.name} takes transformers")
         if adapter_settings(shipped.resolve(self.name), self.config.revision) is not None:
             raise UsageError(
                 f"{self.name} holds adapters: --engine transformers merges them, or once for all "
@@ -84,7 +84,7 @@ class VllmScorer(Scorer):
             good_T = output.outputs.data.flatten().float()
             good_L = good_T[tagged.tags.tolist()]
             if not bool(good_L.isfinite().all()):
-                raise UserError(f"{self.name} gives scores that are no numbers; its weights are broken")
+                raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
             finished[number] = self.scored(row, good_L.tolist())
             while following in finished:
                 yield finished.pop(following)

@@ -127,7 +127,7 @@ class Raft:
                     quantization=None,
                     engine_args=None,
                 )
-                with closing(open_scorer(prm, form=self.config.prm_format)) as scorer:
+                with closing(open_scorer(prm, prm_format=self.config.prm_format)) as scorer:
                     out.made_with(provenance(scorer, type(scorer).__name__))
                     for row in scorer.score(missing):
                         out.write(row)

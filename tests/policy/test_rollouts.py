@@ -10,13 +10,13 @@ from erprm_cli.errors import RowError
 from erprm_cli.io.writing import open_journal, open_output
 from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, gradable
 from erprm_cli.policy.sampling import SamplingSettings
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from tests.scripted import ScriptedEngine
 
 DRAWN = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
-TINY = policy_template("tiny")
+TINY = load_template("tiny")
 
 
 def solution(sample: int, *steps: str, reward: float = 1.0) -> Row:
