@@ -86,7 +86,7 @@ def bon(
         for row in rows.read(source, bad, limit, foreign):
             pool.add(row)
             reporter.progress(pool.count, "candidates")
-        foreign.tell(reporter)
+        foreign.report(reporter)
         compared = [candidates.read_scores(other, aggregates, limit) for other in others]
         for table in compared:
             pool.table.check_same(table)

@@ -108,6 +108,6 @@ def score(
             reporter.progress(
                 out.count, "solutions", note=f"{scorer().num_tokens / reporter.seconds:,.0f} tokens/s"
             )
-        foreign.tell(reporter)
+        foreign.report(reporter)
         there = f", {left_alone:,} were there" if left_alone else ""
         reporter.info(f"{out.count:,} solutions scored{there}, {reporter.seconds:.1f} s")

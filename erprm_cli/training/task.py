@@ -196,7 +196,7 @@ class TrainingTask:
         foreign = ForeignRows()
         for _ in read_rows(source, self.add, bad, limit, foreign):
             reporter.progress(self.count, "solutions read")
-        foreign.tell(reporter)
+        foreign.report(reporter)
 
     def _cache_folder(self, source: str, limit: int | None) -> Path | None:
         """Return where the examples of a file are kept; None for a stream."""
