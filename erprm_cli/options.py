@@ -214,42 +214,6 @@ AggregateOption = Annotated[
 ]
 AllAggregates = Annotated[bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")]
 
-# Training
-MicroBatchTokens = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        help="Tokens in a forward pass of a device; changes speed and memory only. 0: 2048 on a CPU, "
-        "16384 on a GPU.",
-    ),
-]
-Packing = Annotated[
-    bool | None,
-    typer.Option(
-        help="Pack solutions without padding, instead of grouping them by length.",
-        show_default="with flash attention",
-    ),
-]
-LoraRank = Annotated[
-    int, typer.Option(min=0, help="Train low-rank adapters of this rank (peft); 0 trains all weights.")
-]
-GradientCheckpointing = Annotated[
-    bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
-]
-AttnImplementation = Annotated[
-    str | None, typer.Option(help="sdpa, flash_attention_2, eager, ..., as transformers calls it.")
-]
-AccelerateConfig = Annotated[
-    str | None,
-    typer.Option(
-        help="Start processes by accelerate: multi-gpu, fsdp2, zero2, zero3, multi-cpu, or a .yaml file."
-    ),
-]
-NumProcesses = Annotated[
-    int | None, typer.Option(min=1, help="Processes to start.", show_default="one for each GPU")
-]
-SaveSteps = Annotated[int, typer.Option(min=0, help="Steps between checkpoints; 0 keeps none.")]
-
 
 def aggregates(chosen: Aggregate, everyone: bool) -> list[str]:
     """Return the names of the aggregates that figures are shown of, the chosen one first."""
