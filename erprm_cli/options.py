@@ -105,7 +105,7 @@ Overwrite = Annotated[
     bool,
     Option(
         "--overwrite",
-        help="Discard what is in FILE and start again.",
+        help="Discard an earlier output and start again.",
         rich_help_panel=Heading.ROWS,
     ),
 ]

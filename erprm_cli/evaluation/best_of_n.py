@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from erprm_cli.evaluation.candidates import Graded
+from erprm_cli.answers.grader import Grader
+from erprm_cli.evaluation.candidates import Candidates, Graded, ScoreTable, prm_names
 from erprm_cli.evaluation.estimates import Floats, best_of_n, pass_at_n, votes_at_n
 from erprm_cli.evaluation.intervals import Estimate, mean_over_problems, paired_difference
 from erprm_cli.hashing import derive_seed
 from erprm_cli.rows.row import Row
+from erprm_cli.terminal.reporter import Reporter
 
 MAJORITY, WEIGHTED, BEST, PASS, PASS_1 = "majority vote", "weighted vote", "best of n", "pass@n", "pass@1"
 BUDGETS = (1, 4, 8, 16, 32, 64)
@@ -49,6 +51,33 @@ class Figure:
             "p": estimate.p,
             "problems": estimate.problems,
         }
+
+
+def evaluate(
+    pool: Candidates, compared: Sequence[ScoreTable], budgets: Sequence[int], seed: int, reporter: Reporter
+) -> list[Figure]:
+    """Return the figures of all candidates, scored by their PRM and by those `compared`; see `judge`.
+
+    Without `budgets` these are `default_budgets`. A problem without rewards, or an n without problems, is
+    left out with a warning; if no problem has rewards, there are no figures.
+    """
+    graded = []
+    with Grader() as grader:  # the answers that vote together are those that it grades as equal
+        for problem in pool.graded(compared, grader):
+            graded.append(problem)
+            reporter.progress(len(graded), "problems", len(pool.problems), "grouping answers")
+    if without := len(pool.problems) - len(graded):
+        reporter.warn(
+            f"{without:,} problems are left out because 'reward' is missing; `erprm sample` writes it"
+        )
+    if not graded:
+        return []
+    budgets = budgets or default_budgets(len(problem.correct_N) for problem in graded)
+    tables = [pool.table, *compared]
+    figures = judge(graded, prm_names(tables), pool.table.aggregates, budgets, seed)
+    for n in sorted(set(budgets) - {figure.n for figure in figures}):
+        reporter.warn(f"no problem has {n:,} candidates, so there is no result for that n")
+    return figures
 
 
 def judge(

@@ -147,7 +147,7 @@ def test_without_rewards_it_chooses_all_the_same_and_says_that_nothing_is_judged
     assert result.exit_code == 0
     assert [row["sample"] for row in rows_of(result.stdout)] == [1, 0]
     assert [row["correct"] for row in rows_of(result.stdout)] == [None, None]
-    assert "2 problems are in no figure, as 'reward' is missing" in result.stderr
+    assert "2 problems are left out because 'reward' is missing" in result.stderr
     assert "best of n" not in result.stderr
 
 

@@ -68,7 +68,7 @@ def test_an_unknown_row_or_format_is_named_with_the_known_ones(erprm: Run) -> No
     result = erprm("convert", stdin='{"colour": "red"}\n')
     assert "stdin:1: no known format has just these fields: colour; --from" in str(result.exception)
     result = erprm("convert", "--to", "prm800k", stdin="")
-    assert "--to prm800k: there are erprm, er-prm, math-shepherd, trl, rlhflow" in str(result.exception)
+    assert "--to prm800k; known formats: erprm, er-prm, math-shepherd, trl, rlhflow" in str(result.exception)
     result = erprm("convert", "--from", "trl", stdin=json.dumps({"prompt": "p", "labels": []}))
     assert "trl: no 'completions'; rows have prompt, completions, labels" in str(result.exception)
 
