@@ -23,8 +23,8 @@ def convert(
     threshold: Annotated[
         float | None,
         options.Option(
-            min=0.0,
-            max=1.0,
+            min=0,
+            max=1,
             metavar="P",
             help="Labels at or above P become yes in formats that store only yes or no.",
         ),

@@ -17,7 +17,9 @@ def inspect(
     what: Annotated[
         What,
         options.Argument(
-            help="What to look at: prm, a process reward model.", rich_help_panel=options.Heading.STREAMS
+            metavar="WHAT",
+            help="What to look at: prm, a process reward model.",
+            rich_help_panel=options.Heading.STREAMS,
         ),
     ],
     model: Annotated[

@@ -26,7 +26,7 @@ def processbench(
     threshold: Annotated[
         float | None,
         options.Option(
-            min=0.0, max=1.0, metavar="P", help="Steps with a score below P count as wrong. Default: 0.5."
+            min=0, max=1, metavar="P", help="Steps with a score below P count as wrong. Default: 0.5."
         ),
     ] = None,
     tune_on: Annotated[

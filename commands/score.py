@@ -27,8 +27,8 @@ def score(
         float | None,
         options.Option(
             metavar="ETA",
-            help="Convert scores to labels at ETA, for a PRM that was trained on counts, on soft labels or at "
-            "a known eta. Default: scores as they are.",
+            help="Convert scores to labels at ETA, if the PRM was trained on counts, on soft labels or at a "
+            "known eta. Default: scores as they are.",
         ),
     ] = None,
     batch_tokens: Annotated[

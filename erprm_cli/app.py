@@ -41,12 +41,12 @@ class Command(TyperCommand):
         sections: dict[str, list[tuple[str, str]]] = {heading.value: [] for heading in Heading}
         for parameter in self.get_params(ctx):
             if (record := parameter.get_help_record(ctx)) is not None:
-                heading = Heading.OTHER if parameter.name == "help" else Heading.OPTIONS
-                sections[getattr(parameter, "rich_help_panel", None) or heading].append(record)
+                heading = getattr(parameter, "rich_help_panel", None) or Heading.OPTIONS
+                sections[Heading.OTHER if parameter.name == "help" else heading].append(record)
         width = min(FLAG_COLUMNS, max(len(flag) for section in sections.values() for flag, _ in section))
-        for heading, records in sections.items():
+        for title, records in sections.items():
             if records:
-                with formatter.section(heading):
+                with formatter.section(title):
                     formatter.write_dl([(flag.ljust(width), text) for flag, text in records], FLAG_COLUMNS)
 
 

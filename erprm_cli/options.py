@@ -223,7 +223,7 @@ Template = Annotated[
 Temperature = Annotated[
     float,
     Option(
-        min=0.0,
+        min=0,
         metavar="T",
         help="Sampling temperature; 0 is greedy.",
         rich_help_panel=Heading.SAMPLING,
@@ -232,8 +232,8 @@ Temperature = Annotated[
 TopP = Annotated[
     float,
     Option(
-        min=0.0,
-        max=1.0,
+        min=0,
+        max=1,
         metavar="P",
         help="Nucleus sampling: keep the smallest set of tokens with this total probability.",
         rich_help_panel=Heading.SAMPLING,
