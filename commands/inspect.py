@@ -50,7 +50,7 @@ def inspect(
     from erprm_cli.rows.streams import peek
 
     with open_output("-", {}, source=source) as out, Reporter(f"inspect {what}", quiet) as reporter:
-        rows = peek(read_rows(source, schema.solution, limit=limit))
+        rows = peek(read_rows(source, schema.check_solution, limit=limit))
         if rows is None:
             return
         from erprm_cli.errors import RowError, UserError

@@ -63,7 +63,7 @@ def rollout(
                 reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
             return
         with closing(open_engine(engine, reporter)) as running, Grader(bad.note) as grader:
-            out.made_with(provenance(running, type(running).__name__))
+            out.add_provenance(provenance(running, type(running).__name__))
             reporter.restart()  # rates leave out the time that loading takes
             roller = Roller(running, prompts, sampling, k, grader, keep_text, finished, journal)
             for row in roller.roll(missing):

@@ -51,7 +51,7 @@ def sample(
     share = choose_shard(streams.shard, Reporter("sample", streams.quiet))
     settings |= share.settings()
     with open_streams("sample", streams, settings) as (bad, out, reporter):
-        done = schema.keys(out.existing())
+        done = schema.solution_keys(out.existing())
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
         problems = peek(
             problem for problem in rows if problem["id"] in share and missing_samples(problem, n, done)
@@ -61,7 +61,7 @@ def sample(
                 reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
             return
         with closing(open_engine(engine, reporter)) as running, Grader(bad.note) as grader:
-            out.made_with(provenance(running, type(running).__name__))
+            out.add_provenance(provenance(running, type(running).__name__))
             reporter.restart()  # rates leave out the time that loading takes
             right = unfinished = 0
             for row in sample_solutions(problems, running, recipe, drawn, n, grader, done):

@@ -68,7 +68,7 @@ def score(
         open_streams("score", streams, settings) as (bad, out, reporter),
         ExitStack() as stack,
     ):
-        done = schema.keys(out.existing())
+        done = schema.solution_keys(out.existing())
         left_alone = 0
 
         @cache
@@ -78,11 +78,11 @@ def score(
 
             loaded = open_scorer(replace(engine, model=prm), batch_tokens, prm_format, eta)
             stack.callback(loaded.close)
-            out.made_with(provenance(loaded, type(loaded).__name__))
+            out.add_provenance(provenance(loaded, type(loaded).__name__))
             reporter.info(f"{prm} is read by the format {loaded.form.name}")
             return loaded
 
-        check = unique(schema.solution, "id", "sample")  # a second one would be missing after a stop
+        check = unique(schema.check_solution, "id", "sample")  # a second one would be missing after a stop
 
         def encoded(row: Row) -> "tuple[Row, Tagged] | None":
             nonlocal left_alone

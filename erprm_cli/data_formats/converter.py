@@ -55,9 +55,9 @@ class Converter:
     def __call__(self, row: Row) -> Row:
         """Return a row of ours as one of the target."""
         if self.target is None:
-            return schema.solution(row) if "sample" in row else as_problem(row)
+            return schema.check_solution(row) if "sample" in row else as_problem(row)
         assert self.target.write is not None
-        schema.labels(row)
+        schema.check_labels(row)
         labels = self._rounded(row["labels"]) if self.target.yes_or_no else row["labels"]
         made = self.target.write(row, labels)
         return made | self._rest(row, made)

@@ -5,7 +5,7 @@ import re
 from erprm_cli.errors import RowError
 from erprm_cli.hashing import content_hash
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.schema import kind_name, solution
+from erprm_cli.rows.schema import check_solution, kind_name
 
 PROBLEM_NAMES = ("problem", "question", "query", "prompt")  # ours and MATH, GSM8K, MetaMathQA, others
 ID_NAMES = ("id", "unique_id")
@@ -22,7 +22,7 @@ def as_problem(row: Row) -> Row:
     if not text:
         raise RowError(f"no problem text; it may be called {', '.join(PROBLEM_NAMES)}")
     if "sample" in row:  # made by `sample`: whatever it holds is already ours
-        return solution(row)
+        return check_solution(row)
     from erprm_cli.answers.extraction import extract  # light, but records must not need it to check a row
 
     row = dict(row)

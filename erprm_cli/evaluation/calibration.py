@@ -80,13 +80,13 @@ class Targets:
 
     def check(self, row: Row) -> Row:
         """Check a solution row for its targets; RowError if it has none, or other ones than those before."""
-        schema.solution(row)
+        schema.check_solution(row)
         if self.against is None:
             made = self.given is not None or row.get("labels") is not None
             self.against = LABELS if made else RATES
         if self.against == RATES or self.given is not None:
-            return schema.rollouts(row)
-        schema.labels(row)
+            return schema.check_rollouts(row)
+        schema.check_labels(row)
         try:
             eta = eta_of_row(row.get("eta"), str(row.get("estimator")))
         except (TypeError, ValueError):
@@ -101,7 +101,7 @@ class Targets:
 
     def check_scored(self, row: Row) -> Row:
         """Check a row for its scores too."""
-        return schema.scores(self.check(row))
+        return schema.check_scores(self.check(row))
 
     def of(self, row: Row) -> tuple[list[float], list[float], list[float]]:
         """Return the scores, the targets and the variances of the rates [L] of a row."""

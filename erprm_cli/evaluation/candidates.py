@@ -29,7 +29,7 @@ CORRECT_ABOVE = 0.5  # the reward of a correct answer is 1.0, of any other 0.0
 
 def solution(row: Row) -> Row:
     """Check a solution row as a candidate: `prediction` is text or null, `reward` a number or null."""
-    schema.solution(row)
+    schema.check_solution(row)
     if not isinstance(row.get("prediction"), str | None):
         raise RowError("'prediction' is no text and not null; `erprm sample` writes it")
     reward = row.get("reward")
@@ -45,7 +45,7 @@ def scored_solution(row: Row) -> Row:
         return solution(row)
     if row.get("scores") is None:
         raise RowError(NO_SCORES)
-    return schema.scores(solution(row))
+    return schema.check_scores(solution(row))
 
 
 def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":

@@ -99,13 +99,13 @@ class Raft:
 
     def _sample(self, problems: Iterable[Row], n: int, drawn: SamplingSettings, path: Path) -> None:
         with open_output(str(path), {"command": "sample", **asdict(drawn)}) as out:
-            done = schema.keys(out.existing())
+            done = schema.solution_keys(out.existing())
             missing = peek(problem for problem in problems if missing_samples(problem, n, done))
             if missing is None:
                 return
             engine = replace(self.engine, model=drawn.model)
             with closing(open_engine(engine)) as running, Grader(self.note) as grader:
-                out.made_with(provenance(running, type(running).__name__))
+                out.add_provenance(provenance(running, type(running).__name__))
                 for row in sample_solutions(missing, running, self.template, drawn, n, grader, done):
                     out.write(row)
                 if grader.unknown:
@@ -115,8 +115,8 @@ class Raft:
         from erprm_cli.prm.scoring import open_scorer
 
         with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
-            done = schema.keys(out.existing())
-            rows = read_rows(str(samples), schema.solution)
+            done = schema.solution_keys(out.existing())
+            rows = read_rows(str(samples), schema.check_solution)
             missing = peek(row for row in rows if (row["id"], row["sample"]) not in done)
             if missing is not None:
                 # What is said of the policy's length and weights does not hold for another model.
@@ -128,14 +128,14 @@ class Raft:
                     engine_args=None,
                 )
                 with closing(open_scorer(prm, form=self.config.prm_format)) as scorer:
-                    out.made_with(provenance(scorer, type(scorer).__name__))
+                    out.add_provenance(provenance(scorer, type(scorer).__name__))
                     for row in scorer.score(missing):
                         out.write(row)
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the best-scored solution of each problem, the first of equals."""
         best: dict[str, tuple[float, Row]] = {}
-        for row in read_rows(str(scored), schema.scores):
+        for row in read_rows(str(scored), schema.check_scores):
             if self.config.require_correct and row["reward"] != 1.0:
                 continue
             score = aggregate(row["scores"], self.config.aggregate)
@@ -169,7 +169,9 @@ class Raft:
             allow_pickle=self.engine.allow_pickle,
             **self.how,
         )
-        train_policy(read_rows(str(selected), schema.solution), self.template, config, reporter=self.reporter)
+        train_policy(
+            read_rows(str(selected), schema.check_solution), self.template, config, reporter=self.reporter
+        )
         return str(trained)
 
     def _evaluate(self, iteration: int, policy: str) -> float | None:
@@ -194,6 +196,6 @@ class Raft:
 
 def mean_reward(path: Path) -> float | None:
     """Return the mean reward of the graded solutions in a file; null when there is none."""
-    rows = read_rows(str(path), schema.solution)
+    rows = read_rows(str(path), schema.check_solution)
     rewards = [row["reward"] for row in rows if row["reward"] is not None]
     return sum(rewards) / len(rewards) if rewards else None

@@ -59,7 +59,7 @@ def test_a_label_inside_the_question_is_a_bad_row(erprm: Run, tmp_path: Path) ->
     assert "stdin:8: math-shepherd: 'ки' stands in the problem" in str(result.exception)
     bad = tmp_path / "bad.jsonl"
     result = erprm("convert", "--errors", bad, stdin=text)
-    assert "1 bad row went to" in str(result.exception)
+    assert "1 bad row was written to" in str(result.exception)
     assert len(result.stdout.splitlines()) == 14
     assert orjson.loads(bad.read_bytes())["place"] == "stdin:8"
 
