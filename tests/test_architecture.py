@@ -27,7 +27,7 @@ def name_of(path: Path) -> str:
 
 
 def opening_calls(text: str) -> list[str]:
-    """Return the names of the calls that open files. `open` as a method of a class (Engine.open) is not one."""
+    """Return the names of the calls that open files; the method of a class (Engine.open) is not one."""
     calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     names = [call.id for call in calls if isinstance(call, ast.Name) and call.id == "open"]
     for call in calls:

@@ -55,3 +55,12 @@ def test_the_provenance_of_every_run_is_kept(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="made with commit abc of the model, not def; --overwrite"):
         with open_output(str(path), SETTINGS) as output:
             output.add_provenance({"commit": "def"})
+
+
+def test_a_shard_is_told_to_use_its_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    with open_output(str(path), SETTINGS | {"shard": "0/2"}) as output:
+        output.write({"n": 1})
+    with pytest.raises(UserError, match=r"made with shard 0/2, not 1/2; each shard needs its own file"):
+        with open_output(str(path), SETTINGS | {"shard": "1/2"}):
+            pass
