@@ -42,7 +42,7 @@ def make_rows(problems: int, candidates: int) -> list[Row]:
             other = draw.choice(real)["steps"]
             steps = [step.strip() for step in other[: draw.randint(1, len(other))]]
             rows.append(
-                schema.solution(
+                schema.check_solution(
                     {
                         "id": str(number),
                         "problem": row["problem"],

@@ -1,4 +1,4 @@
-"""Flags shared by commands, so that a flag has one name, one type and one meaning."""
+"""Flags that commands share: each is declared once, with its type, help, bounds and heading."""
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -58,7 +58,12 @@ class Estimator(StrEnum):
 # Rows in and rows out
 Source = Annotated[
     str,
-    Argument(metavar="INPUT", help="JSON Lines to read; - is stdin.", rich_help_panel=Heading.STREAMS),
+    Argument(
+        metavar="INPUT",
+        help="JSON Lines to read; - is stdin, the default.",
+        show_default=False,
+        rich_help_panel=Heading.STREAMS,
+    ),
 ]
 Target = Annotated[
     str,
@@ -66,7 +71,8 @@ Target = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="JSON Lines to write; - is stdout.",
+        help="JSON Lines to write; - is stdout, the default.",
+        show_default=False,
         rich_help_panel=Heading.STREAMS,
     ),
 ]
@@ -99,7 +105,7 @@ Overwrite = Annotated[
     bool,
     Option(
         "--overwrite",
-        help="Discard what is in FILE and start again.",
+        help="Discard an earlier output and start again.",
         rich_help_panel=Heading.ROWS,
     ),
 ]
@@ -137,7 +143,15 @@ class ShardedStreams(Streams):
 
 # Models
 Model = Annotated[str, typer.Option("--model", "-m", help="Policy: a folder, a Hub name, or tiny.")]
-Prm = Annotated[str, typer.Option("--prm", help="Process reward model: a folder or a Hub name.")]
+Prm = Annotated[
+    str,
+    Option(
+        "--prm",
+        metavar="MODEL",
+        help="Process reward model: a folder or a Hub name.",
+        rich_help_panel=Heading.MODEL,
+    ),
+]
 Engine = Annotated[
     EngineName,
     typer.Option(
@@ -146,14 +160,20 @@ Engine = Annotated[
 ]
 PrmOnTheWay = Annotated[
     str | None,
-    typer.Option("--prm", metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
+    Option(
+        "--prm",
+        metavar="MODEL",
+        help="Score INPUT with this PRM first: a folder or a Hub name. Default: the scores in INPUT.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
 PrmFormatName = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--prm-format",
-        help="How the PRM is asked and read: a shipped name or a .toml file; else its own.",
-        show_default="what the model says",
+        metavar="NAME",
+        help="Input format of the PRM: a shipped name or a .toml file. Default: the format of the model.",
+        rich_help_panel=Heading.MODEL,
     ),
 ]
 DtypeOption = Annotated[
@@ -191,39 +211,74 @@ Concurrency = Annotated[int, typer.Option(min=1, help="server: requests in fligh
 
 # Sampling
 Template = Annotated[
-    str, typer.Option("--template", "-t", help="Prompt format: a shipped name or a .toml file.")
+    str,
+    Option(
+        "--template",
+        "-t",
+        metavar="NAME",
+        help="Prompt format: a shipped name or a .toml file.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
 ]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
-TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus of the distribution to draw from.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")]
-Seed = Annotated[int, typer.Option(help="Seed of all drawing and shuffling.")]
+Temperature = Annotated[
+    float,
+    Option(
+        min=0,
+        metavar="T",
+        help="Sampling temperature; 0 is greedy.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+TopP = Annotated[
+    float,
+    Option(
+        min=0,
+        max=1,
+        metavar="P",
+        help="Nucleus sampling: keep the smallest set of tokens with this total probability.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+MaxTokens = Annotated[
+    int,
+    Option(
+        min=1,
+        metavar="N",
+        help="Longest completion, in tokens.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+Seed = Annotated[int, Option(metavar="N", help="Seed of sampling, shuffling and resampling.")]
 
 # Method
 Eta = Annotated[
     float | None,
-    typer.Option(
-        help="Entropy regularization: 0 is the mean, inf the maximum, -inf the minimum.", show_default="1"
+    Option(
+        metavar="ETA",
+        help="Entropy regularization of the rewards: 0 is the mean, inf the maximum, -inf the minimum. "
+        "Default: 1.",
     ),
 ]
 EstimatorOption = Annotated[
     Estimator,
-    typer.Option("--estimator", help="er takes --eta; soft, hard and min are eta 0, inf and -inf by name."),
+    Option("--estimator", help="er uses --eta; soft, hard and min are names of eta 0, inf and -inf."),
 ]
 AggregateOption = Annotated[
-    Aggregate, typer.Option("--aggregate", help="How the scores of steps make one of a solution.")
+    Aggregate,
+    Option("--aggregate", help="How the scores of the steps become one score of the solution."),
 ]
-AllAggregates = Annotated[bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")]
+AllAggregates = Annotated[bool, Option("--all-aggregates", help="Show the results for every aggregate.")]
 
 
-def aggregates(chosen: Aggregate, everyone: bool) -> list[str]:
-    """Return the names of the aggregates that figures are shown of, the chosen one first."""
-    others = [other.value for other in Aggregate if other != chosen] if everyone else []
+def aggregates(chosen: Aggregate, show_all: bool) -> list[str]:
+    """Return the names of the aggregates to show results for, `chosen` first."""
+    others = [other.value for other in Aggregate if other != chosen] if show_all else []
     return [chosen.value, *others]
 
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """Which fields of a dataclass are not flags of a command; they keep their defaults."""
+    """Fields of a dataclass that are not flags of a command; they keep their defaults."""
 
     names: tuple[str, ...]
 
@@ -232,10 +287,10 @@ class Without:
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take dataclasses of option types as parameters: each field becomes a flag.
+    """Return `command` for Typer, with a flag for each field of its parameters that are dataclasses.
 
     A field without a default becomes a required flag. `Annotated[Config, Without("seed")]` leaves fields out.
-    Typer knows no groups of options and reads the signature of a command, so that is what is written here.
+    Typer has no groups of options: it reads the signature of a command, so a signature is what is made here.
     """
     hints = get_type_hints(command, include_extras=True)
     flags: dict[str, Parameter] = {}
@@ -243,7 +298,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in signature(command).parameters.items():
         config, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
         if not is_dataclass(config):
-            flags[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            flags[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])
             continue
         left_out = {field for extra in extras if isinstance(extra, Without) for field in extra.names}
         types = get_type_hints(config, include_extras=True)
@@ -257,11 +312,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
             )
 
     def run(**values: Any) -> None:
-        made = {
+        configs = {
             name: config(**{field: values.pop(field) for field in names})
             for name, (config, names) in groups.items()
         }
-        command(**values, **made)
+        command(**values, **configs)
 
     run.__doc__ = command.__doc__
     run.__signature__ = signature(command).replace(parameters=list(flags.values()))  # type: ignore[attr-defined]

@@ -55,9 +55,9 @@ class Converter:
     def __call__(self, row: Row) -> Row:
         """Return a row of erprm as a row of the target; RowError if it is invalid."""
         if self.target is None:
-            return schema.solution(row) if "sample" in row else as_problem(row)
+            return schema.check_solution(row) if "sample" in row else as_problem(row)
         assert self.target.write is not None
-        schema.labels(row)
+        schema.check_labels(row)
         labels = self._rounded(row["labels"]) if self.target.binary_labels else row["labels"]
         made = self.target.write(row, labels)
         return made | self._rest(row, made)

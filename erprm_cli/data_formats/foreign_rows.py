@@ -98,9 +98,9 @@ class ForeignRows:
         row |= {name: found[name] for name in ("rollouts", "completions") if name in found}
         if "labels" in found:
             row |= {name: found.get(name) for name in LABELS}
-            schema.labels(row)
+            schema.check_labels(row)
         else:
-            schema.solution(row)
+            schema.check_solution(row)
         if "scores" in found:
             row |= {"scores": found["scores"], "prm": found.get("prm")}
         if "model_reward" in found:

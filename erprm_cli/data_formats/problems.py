@@ -6,7 +6,7 @@ from erprm_cli.answers.extraction import extract
 from erprm_cli.errors import RowError
 from erprm_cli.hashing import content_hash
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.schema import kind_name, solution
+from erprm_cli.rows.schema import check_solution, kind_name
 
 PROBLEM_NAMES = ("problem", "question", "query", "prompt")  # erprm and MATH, GSM8K, MetaMathQA, others
 ID_NAMES = ("id", "unique_id")
@@ -24,7 +24,7 @@ def as_problem(row: Row) -> Row:
     if not text:
         raise RowError(f"no problem text; it may be called {', '.join(PROBLEM_NAMES)}")
     if "sample" in row:  # written by `erprm sample`, so already in our format
-        return solution(row)
+        return check_solution(row)
     row = dict(row)
     worked = next((name for name in ("solution", "answer", "response") if _is_worked(row, name)), None)
     if worked is not None:

@@ -15,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from erprm_cli.answers.grader import Grader
 from erprm_cli.evaluation.arrays import Floats
-from erprm_cli.evaluation.candidates import GradedProblem
+from erprm_cli.evaluation.candidates import Candidates, GradedProblem, ScoreTable, prm_names
 from erprm_cli.evaluation.estimates import pass_at_n, votes_at_n
 from erprm_cli.evaluation.intervals import Estimate, mean_over_problems, paired_difference
 from erprm_cli.hashing import derive_seed
 from erprm_cli.rows.row import Row
+from erprm_cli.terminal.reporter import Reporter
 
 MAJORITY, WEIGHTED, BEST, PASS, PASS_1 = "majority vote", "weighted vote", "best of n", "pass@n", "pass@1"
 METHODS = (PASS_1, MAJORITY, WEIGHTED, BEST, PASS)
@@ -104,6 +106,33 @@ class BestOfNResult:
 
 
 def evaluate(
+    pool: Candidates, compared: Sequence[ScoreTable], budgets: Sequence[int], seed: int, reporter: Reporter
+) -> list[BestOfNResult]:
+    """Return the results of all candidates, scored by their PRM and by those in `compared`.
+
+    Without `budgets` they are `default_budgets`. A problem with missing rewards, or an n that no problem
+    reaches, is left out with a warning; if no problem has all its rewards, there are no results.
+    """
+    graded = []
+    with Grader() as grader:  # answers that it finds equal vote together
+        for problem in pool.graded(compared, grader):
+            graded.append(problem)
+            reporter.progress(len(graded), "problems", len(pool.problems), "grouping answers")
+    if without := len(pool.problems) - len(graded):
+        reporter.warn(
+            f"{without:,} problems are left out because 'reward' is missing; `erprm sample` writes it"
+        )
+    if not graded:
+        return []
+    budgets = budgets or default_budgets(len(problem.correct_N) for problem in graded)
+    prms = prm_names([pool.table, *compared])
+    results = compute_results(graded, prms, pool.table.aggregates, budgets, seed)
+    for n in sorted(set(budgets) - {result.n for result in results}):
+        reporter.warn(f"no problem has {n:,} candidates, so there is no result for that n")
+    return results
+
+
+def compute_results(
     problems: Sequence[GradedProblem],
     prms: Sequence[str],
     aggregates: Sequence[str],

@@ -79,13 +79,13 @@ class Targets:
 
     def check(self, row: Row) -> Row:
         """Check that a solution row has targets of the same kind as the rows before. Raises RowError."""
-        schema.solution(row)
+        schema.check_solution(row)
         if self.against is None:
             made = self.given is not None or row.get("labels") is not None
             self.against = LABELS if made else RATES
         if self.against == RATES or self.given is not None:
-            return schema.rollouts(row)
-        schema.labels(row)
+            return schema.check_rollouts(row)
+        schema.check_labels(row)
         try:
             eta = eta_of_row(row.get("eta"), str(row.get("estimator")))
         except (TypeError, ValueError):
@@ -100,7 +100,7 @@ class Targets:
 
     def check_scored(self, row: Row) -> Row:
         """Check that a solution row has targets and scores. Raises RowError."""
-        return schema.scores(self.check(row))
+        return schema.check_scores(self.check(row))
 
     def of(self, row: Row) -> tuple[list[float], list[float], list[float]]:
         """Return the scores [L], the targets [L] and the variances [L] of the rates (empty for labels)."""

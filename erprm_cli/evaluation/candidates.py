@@ -26,7 +26,7 @@ from erprm_cli.rows.streams import unique
 
 def solution(row: Row) -> Row:
     """Check a candidate: a solution row whose `prediction` is text or null, `reward` a number or null."""
-    schema.solution(row)
+    schema.check_solution(row)
     if not isinstance(row.get("prediction"), str | None):
         raise RowError("'prediction' must be a string or null; `erprm sample` writes it")
     reward = row.get("reward")
@@ -42,7 +42,7 @@ def scored_solution(row: Row) -> Row:
         return solution(row)
     if row.get("scores") is None:
         raise RowError(NO_SCORES)
-    return schema.scores(solution(row))
+    return schema.check_scores(solution(row))
 
 
 def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":

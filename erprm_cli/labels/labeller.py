@@ -87,7 +87,7 @@ class Labeller:
                 self._count(own["labels"])
                 yield to_line(own)
             return
-        rollouts = schema.rollouts(row)["rollouts"]
+        rollouts = schema.check_rollouts(row)["rollouts"]
         labels = [self._step_labels.of(rewards) for rewards in rollouts]
         yield self._with_labels(_without_labels(line), labels)
 

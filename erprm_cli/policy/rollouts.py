@@ -97,7 +97,7 @@ class FinishedPrefixes:
 
 def gradable(row: Row) -> Row:
     """Check that a solution row has a gold answer and a reward, which rollouts need. Raises RowError."""
-    schema.solution(row)
+    schema.check_solution(row)
     schema.need(row, "answer", str, "sample")
     reward = schema.need(row, "reward", object, "sample")
     schema.check_numbers([reward], "'reward'")

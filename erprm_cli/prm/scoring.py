@@ -100,10 +100,10 @@ def score_to(
     rows whose id is in it are scored. The caller opens `out`, with the settings by which a later run may
     continue it.
     """
-    done = schema.keys(out.existing())
+    done = schema.solution_keys(out.existing())
     skipped = 0
     # A duplicate would seem to be done already when a stopped run is continued.
-    check = unique(schema.solution, "id", "sample")
+    check = unique(schema.check_solution, "id", "sample")
 
     def missing(row: Row) -> Row | None:
         nonlocal skipped
@@ -116,7 +116,7 @@ def score_to(
         return row
 
     def loaded(scorer: "Scorer") -> None:
-        out.made_with(provenance(scorer, type(scorer).__name__))
+        out.add_provenance(provenance(scorer, type(scorer).__name__))
         reporter.info(f"{config.model} is read with the format {scorer.prm_format.name}")
 
     foreign = ForeignRows()

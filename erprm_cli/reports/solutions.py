@@ -41,7 +41,7 @@ def check(row: Row) -> Row:
     if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
         raise RowError("'steps' must be a non-empty list of strings")
     if row.get("rollouts") is not None:
-        schema.rollouts(row)
+        schema.check_rollouts(row)
     for name in ("labels", "scores"):
         if (values := row.get(name)) is not None:
             schema.check_numbers(values, f"'{name}'")

@@ -154,9 +154,9 @@ class PrmTask(TrainingTask):
     def _targets(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.float32], Row]:
         """Return the targets [L] and weights [L] of the steps, and the eta and estimator of the labels."""
         if self.config.target == "labels":
-            values = np.array(schema.labels(row)["labels"], np.float32)
+            values = np.array(schema.check_labels(row)["labels"], np.float32)
             return values, np.ones_like(values), {name: row.get(name) for name in ("eta", "estimator")}
-        lists = schema.rollouts(schema.solution(row))["rollouts"]
+        lists = schema.check_rollouts(schema.check_solution(row))["rollouts"]
         if any(reward not in (0, 1) for rewards in lists for reward in rewards):
             raise RowError(
                 "'rollouts' has rewards other than 0 and 1, which cannot be counted; train on labels instead"

@@ -59,7 +59,7 @@ def test_a_label_inside_the_question_is_a_bad_row(erprm: Run, tmp_path: Path) ->
     assert "stdin:8: math-shepherd: 'ки' is in the problem" in str(result.exception)
     bad = tmp_path / "bad.jsonl"
     result = erprm("convert", "--errors", bad, stdin=text)
-    assert "1 bad row went to" in str(result.exception)
+    assert "1 bad row was written to" in str(result.exception)
     assert len(result.stdout.splitlines()) == 14
     assert orjson.loads(bad.read_bytes())["place"] == "stdin:8"
 
@@ -68,7 +68,7 @@ def test_an_unknown_row_or_format_is_named_with_the_known_ones(erprm: Run) -> No
     result = erprm("convert", stdin='{"colour": "red"}\n')
     assert "stdin:1: no known format has the fields colour; name the format" in str(result.exception)
     result = erprm("convert", "--to", "prm800k", stdin="")
-    assert "--to prm800k: there are erprm, er-prm, math-shepherd, trl, rlhflow" in str(result.exception)
+    assert "--to prm800k; known formats: erprm, er-prm, math-shepherd, trl, rlhflow" in str(result.exception)
     result = erprm("convert", "--from", "trl", stdin=json.dumps({"prompt": "p", "labels": []}))
     assert "trl: no 'completions'; rows have prompt, completions, labels" in str(result.exception)
 

@@ -62,7 +62,7 @@ def test_a_solution_that_is_there_twice_is_a_bad_row(
     source.write_bytes(source.read_bytes() * 2)
     result = erprm("score", source, "--prm", prm)
     assert isinstance(result.exception, UserError)
-    assert f"{source}:4: id 'p0', sample 0 is here a second time" in str(result.exception)
+    assert f"{source}:4: duplicate id 'p0', sample 0" in str(result.exception)
 
 
 def test_a_solution_that_is_too_long_is_a_bad_row_and_never_cut(

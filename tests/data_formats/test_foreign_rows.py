@@ -20,10 +20,10 @@ def test_a_row_is_recognised_and_becomes_ours(name: str) -> None:
     rows = read(row)
     assert json.dumps(row) == before
     for own in rows:
-        assert schema.solution(own) is own
+        assert schema.check_solution(own) is own
         assert list(own)[:2] == ["id", "problem"] and own["problem"]
         if "labels" in own:
-            assert schema.labels(own) and all(type(label) is float for label in own["labels"])
+            assert schema.check_labels(own) and all(type(label) is float for label in own["labels"])
             assert {"eta", "estimator"} <= own.keys()
         assert {"prediction", "reward", "finish_reason", "num_tokens", "sampling"} <= own.keys()
     assert {field: rows[0][field] for field in expected} == expected

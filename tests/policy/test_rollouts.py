@@ -123,7 +123,7 @@ def run(path: Path, rows: list[Row], stop_after: int | None = None, **options: A
     settings = {"seed": 0, "keep_text": keep_text}
     with open_output(str(path), settings, **options) as out, Grader() as grader:
         finished = FinishedPrefixes(4, keep_text)
-        done = schema.keys(map(finished.add_row, out.existing()))
+        done = schema.solution_keys(map(finished.add_row, out.existing()))
         missing = [row for row in rows if (row["id"], row["sample"]) not in done]
         with open_journal(out, settings, **options) as journal:
             finished.add_journal(journal)
