@@ -65,7 +65,7 @@ def bon(
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
     pool, foreign = candidates.Candidates(streams.source, aggregates), ForeignRows()
-    checks = candidates.solution, candidates.scored_solution
+    checks = candidates.check_candidate, candidates.check_scored_candidate
     with (
         open_streams("bon", streams, settings, atomic=True) as (bad, out, reporter),
         open_side_output(report, streams, settings | shown) as report_out,

@@ -18,7 +18,7 @@ from erprm_cli.answers.extraction import extract
 from erprm_cli.data_formats.tagged_text import TAG, problem_end, signs, split_tagged
 from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.schema import check_numbers, need
+from erprm_cli.rows.schema import check_numbers, check_strings, need
 from erprm_cli.rows.steps import split_steps
 
 VERDICTS = {"+": 1.0, "-": 0.0}
@@ -307,8 +307,7 @@ def _verdicts(values: list[Any], name: str) -> list[float]:
 
 def _texts(row: Row, name: str) -> list[str]:
     texts: list[str] = need(row, name, list)
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise RowError(f"'{name}' must be a non-empty list of strings")
+    check_strings(texts, f"'{name}'")
     return texts
 
 

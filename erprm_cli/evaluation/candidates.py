@@ -1,6 +1,6 @@
 """The candidates of each problem: collected from scored rows in any order; the best one is chosen.
 
-Shapes: N candidates of one problem, K reward models, A aggregates.
+Shapes: N candidates of one problem, L steps of one candidate, K reward models, A aggregates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from erprm_cli.rows.row import Row
 from erprm_cli.rows.streams import unique
 
 
-def solution(row: Row) -> Row:
+def check_candidate(row: Row) -> Row:
     """Check a candidate: a solution row whose `prediction` is text or null, `reward` a number or null."""
     schema.check_solution(row)
     if not isinstance(row.get("prediction"), str | None):
@@ -35,21 +35,21 @@ def solution(row: Row) -> Row:
     return row
 
 
-def scored_solution(row: Row) -> Row:
+def check_scored_candidate(row: Row) -> Row:
     """Check a candidate with `scores`, or with `model_reward`, the score of a model of whole solutions."""
     if row.get("scores") is None and row.get("model_reward") is not None:
         schema.check_numbers([row["model_reward"]], "'model_reward'")
-        return solution(row)
+        return check_candidate(row)
     if row.get("scores") is None:
         raise RowError(NO_SCORES)
-    return schema.check_scores(solution(row))
+    return schema.check_scores(check_candidate(row))
 
 
 def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":
     """Return the scores in the file `source`, to compare with others. A bad row is an error."""
     table = ScoreTable(source, aggregates)
     bad = BadRows(remedy="A comparison needs every row")
-    for row in read_rows(source, unique(scored_solution, "id", "sample"), bad, limit, ForeignRows()):
+    for row in read_rows(source, unique(check_scored_candidate, "id", "sample"), bad, limit, ForeignRows()):
         table.add(row)
     return table
 

@@ -5,7 +5,7 @@ predicts the first step whose score is below a threshold, or -1 if there is none
 on rows with an error, the accuracy on correct rows, and F1, their harmonic mean. The average over splits
 gives every split the same weight.
 
-Shapes: R rows of a split, T thresholds, D draws.
+Shapes: T thresholds, D draws.
 """
 
 from collections.abc import Sequence
@@ -28,21 +28,20 @@ AVERAGE = "average"
 DRAWS = 20_000  # from the posterior; the ends of an interval vary by about 3 % of its width
 
 
-def solution(row: Row) -> Row:
+def check_row(row: Row) -> Row:
     """Check a row of ProcessBench: it has `problem`, `steps`, and `label`, the index of a step or -1."""
     schema.need(row, "problem", str, "convert")
     steps = schema.need(row, "steps", list, "convert")
     label = schema.need(row, "label", int, "convert")
-    if not steps or not all(isinstance(step, str) for step in steps):
-        raise RowError("'steps' must be a non-empty list of strings")
+    schema.check_strings(steps, "'steps'")
     if not -1 <= label < len(steps):
         raise RowError(f"'label' is {label}; with {len(steps)} steps it must be in -1 .. {len(steps) - 1}")
     return row
 
 
-def scored_solution(row: Row) -> Row:
+def check_scored_row(row: Row) -> Row:
     """Check a row of ProcessBench with `scores`, one per step."""
-    if solution(row).get("scores") is None:
+    if check_row(row).get("scores") is None:
         raise RowError(NO_SCORES)
     schema.check_numbers(row["scores"], "'scores'", 0.0, 1.0)
     if len(row["scores"]) != len(row["steps"]):

@@ -95,7 +95,7 @@ class FinishedPrefixes:
             self.add(key, rewards, texts)
 
 
-def gradable(row: Row) -> Row:
+def check_gradable(row: Row) -> Row:
     """Check that a solution row has a gold answer and a reward, which rollouts need. Raises RowError."""
     schema.check_solution(row)
     schema.need(row, "answer", str, "sample")

@@ -38,8 +38,7 @@ def check(row: Row) -> Row:
     if (steps := row.get("steps")) is None:
         return row
     schema.need(row, "problem", str, "sample")
-    if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
-        raise RowError("'steps' must be a non-empty list of strings")
+    schema.check_strings(steps, "'steps'")
     if row.get("rollouts") is not None:
         schema.check_rollouts(row)
     for name in ("labels", "scores"):

@@ -44,7 +44,7 @@ def test_processbench_labels_the_steps_from_the_first_wrong_one(label: int, labe
     ("row", "reason"),
     [
         ({"text": TEXT, "value": [0.5]}, "er-prm: 'labels' has 1 number for 2 steps"),
-        ({"text": TEXT, "value": [0.5, 1.5]}, "'value' holds 1.5, outside [0, 1]"),
+        ({"text": TEXT, "value": [0.5, 1.5]}, "'value' contains 1.5, outside [0, 1]"),
         ({"text": TEXT + " more", "value": [1, 1]}, "text after the last 'ки'"),
         ({"text": "Tom has 2. He gets 3. ки", "value": [1]}, "no ' Step 1:' before the first label"),
         ({"text": "Tom Step 1: has Step 1: x ки", "value": [1]}, "2 ' Step 1:' before the first label"),
@@ -60,7 +60,7 @@ def test_processbench_labels_the_steps_from_the_first_wrong_one(label: int, labe
         ({"input": "T. Step 1: x ки", "label": "T. Step 1: x"}, "'label' differs from 'input'"),
         ({"input": "T. Step 1: x ки", "label": "T. Step 1: x ++"}, "differs from 'input' after the last"),
         ({"input": TEXT, "value": ["+", 1]}, "'value' has 1 as label 2, not + or -"),
-        ({"prompt": "p", "completions": ["a"], "labels": [None]}, "'labels' holds null"),
+        ({"prompt": "p", "completions": ["a"], "labels": [None]}, "'labels' contains null"),
         (
             {"prompt": "p", "completions": [], "labels": []},
             "'completions' must be a non-empty list",

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.evaluation.processbench import (
     Split,
+    check_row,
+    check_scored_row,
     evaluate,
     harmonic_mean,
     hit,
-    scored_solution,
-    solution,
     split_name,
 )
 
@@ -160,8 +160,8 @@ GOOD: Row = {"problem": "p", "steps": ["a", "b"], "label": 1, "scores": [0.5, 0.
 )
 def test_a_row_that_cannot_be_judged_says_why(change: Row, told: str) -> None:
     with pytest.raises(RowError, match=told):
-        scored_solution(GOOD | change)
-    assert solution(GOOD) == GOOD
+        check_scored_row(GOOD | change)
+    assert check_row(GOOD) == GOOD
 
 
 def test_a_split_is_named_by_the_row_or_else_by_the_file() -> None:

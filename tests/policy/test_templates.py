@@ -47,7 +47,7 @@ def test_an_invalid_template_is_refused_with_the_reason(tmp_path: Path, text: st
 def test_a_missing_file_and_an_unknown_name_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"gone.toml: No such file"):
         load_template(str(tmp_path / "gone.toml"))
-    with pytest.raises(UsageError, match="no template 'gone'; there are gsm8k"):
+    with pytest.raises(UsageError, match="unknown template 'gone'; known names: gsm8k"):
         load_template("gone")
 
 
