@@ -142,7 +142,16 @@ class ShardedStreams(Streams):
 
 
 # Models
-Model = Annotated[str, typer.Option("--model", "-m", help="Policy: a folder, a Hub name, or tiny.")]
+Model = Annotated[
+    str,
+    Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Policy: a folder, a Hub name, or tiny (shipped).",
+        rich_help_panel=Heading.MODEL,
+    ),
+]
 Prm = Annotated[
     str,
     Option(
@@ -154,8 +163,10 @@ Prm = Annotated[
 ]
 Engine = Annotated[
     EngineName,
-    typer.Option(
-        help="What runs the model. auto: server with --base-url; vllm with a GPU, but not to score."
+    Option(
+        help="Backend that runs the model. auto: server with --base-url, else vllm if there is a GPU (score "
+        "uses transformers), else transformers.",
+        rich_help_panel=Heading.MODEL,
     ),
 ]
 PrmOnTheWay = Annotated[
@@ -177,37 +188,37 @@ PrmFormatName = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", help="Number type; auto: bfloat16 on a GPU, float32 on a CPU.")
+    Dtype,
+    Option(
+        "--dtype",
+        help="Number type of the weights. auto: bfloat16 on a GPU, float32 on a CPU.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
-BatchSize = Annotated[
-    int, typer.Option(min=0, help="Completions in flight at once; 0 lets the engine choose.")
+Revision = Annotated[
+    str | None,
+    Option(
+        metavar="REVISION",
+        help="Branch, tag or commit of the model on the Hub.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")]
 TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+    bool,
+    Option(
+        "--trust-remote-code",
+        help="Run Python code that comes with the model.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
 AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read weights that are pickled where none are safetensors.")
+    bool,
+    Option(
+        "--allow-pickle",
+        help="Load pickled weights, which can run code, if there are no safetensors.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
-TensorParallelSize = Annotated[int, typer.Option(min=1, help="vllm: GPUs that share one model.")]
-DataParallelSize = Annotated[int, typer.Option(min=1, help="vllm: copies of the model, fed from one queue.")]
-MaxModelLen = Annotated[
-    int | None, typer.Option(min=1, help="vllm: longest prompt and completion together, in tokens.")
-]
-GpuMemoryUtilization = Annotated[
-    float | None, typer.Option(min=0.0, max=1.0, help="vllm: share of the GPU's memory to use.")
-]
-EnforceEager = Annotated[bool, typer.Option("--enforce-eager", help="vllm: no compilation, no CUDA graphs.")]
-Quantization = Annotated[str | None, typer.Option(help="vllm: how the weights are quantized.")]
-EngineArgs = Annotated[
-    list[str] | None,
-    typer.Option("--engine-arg", metavar="KEY=VALUE", help="vllm: any other engine argument; repeatable."),
-]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="server: an OpenAI-compatible API, like http://localhost:8000/v1."),
-]
-Concurrency = Annotated[int, typer.Option(min=1, help="server: requests in flight at once.")]
 
 # Sampling
 Template = Annotated[

@@ -1,4 +1,4 @@
-"""LoRA adapters: adding them to a model, loading them and merging them into its weights."""
+"""LoRA adapters: add them to a model, load them and merge them into its weights."""
 
 import os
 from pathlib import Path
@@ -15,9 +15,9 @@ from erprm_cli.models import loading
 
 
 def adapter_settings(path: str, revision: str | None) -> dict[str, Any] | None:
-    """Return adapter_config.json of a folder or Hub name; None if it holds no adapters but a whole model."""
-    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    file = cached_file(path, "adapter_config.json", **where)
+    """Return adapter_config.json of a folder or Hub name; None if it holds a whole model, not adapters."""
+    load_options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    file = cached_file(path, "adapter_config.json", **load_options)
     if file is None or not os.path.exists(file):
         return None
     with open(file, "rb") as opened:
@@ -25,45 +25,45 @@ def adapter_settings(path: str, revision: str | None) -> dict[str, Any] | None:
 
 
 def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, set[str]]:
-    """Return the base `model` with the adapters `name` added to its weights, and the names of their weights.
+    """Return the base `model` with the adapters `name` merged into its weights, and their weights' names.
 
-    UserError if a weight of the adapters is lacking: it would change nothing, or be a random one.
+    UserError if a weight of the adapters is missing: peft would leave it at its initial value.
     """
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ModuleNotFoundError:
-        raise UserError(f"{name} holds adapters; peft merges them: pip install 'erprm[lora]'") from None
+        raise UserError(f"{name} holds adapters, which require peft: pip install 'erprm[lora]'") from None
     path = shipped.resolve(name)
     own = weight_names(path, revision, "adapter_model.safetensors")
-    if not own:  # peft would read a pickle in its place
-        raise UserError(f"{name} has no adapter_model.safetensors; adapters that are pickled are not read")
+    if not own:  # peft would load a pickle instead
+        raise UserError(f"{name} has no adapter_model.safetensors; pickled adapters are not supported")
     try:
         with loading.explained(name):
             adapted = PeftModel.from_pretrained(model, path, revision=revision)
-        lacking = sorted(get_peft_model_state_dict(adapted).keys() - own)
-    except KeyError as error:  # of a layer that was trained whole
-        lacking = [str(error.args[0])]
-    if lacking:
-        raise UserError(f"{name}: adapter_model.safetensors has no {lacking[0]}; save the adapters again")
+        missing = sorted(get_peft_model_state_dict(adapted).keys() - own)
+    except KeyError as error:  # a layer of modules_to_save
+        missing = [str(error.args[0])]
+    if missing:
+        raise UserError(f"{name}: adapter_model.safetensors has no {missing[0]}; save the adapters again")
     return adapted.merge_and_unload(), own
 
 
 def weight_names(path: str, revision: str | None, file_name: str = "model.safetensors") -> set[str]:
-    """Return the names of the weights of a checkpoint in safetensors, of one file or of several."""
-    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    index = cached_file(path, f"{file_name}.index.json", **where)
+    """Return the names of a checkpoint's weights, stored in one safetensors file or in several."""
+    load_options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    index = cached_file(path, f"{file_name}.index.json", **load_options)
     if index is not None:
         with open(index, "rb") as file:
             return set(orjson.loads(file.read())["weight_map"])
-    whole = cached_file(path, file_name, **where)
-    if whole is None or not os.path.exists(whole):
+    file_path = cached_file(path, file_name, **load_options)
+    if file_path is None or not os.path.exists(file_path):
         return set()
-    with safe_open(whole, framework="pt") as weights:
+    with safe_open(file_path, framework="pt") as weights:
         return set(weights.keys())
 
 
 def add_lora(model: Any, base: str, rank: int, *, revision: str | None = None) -> Any:
-    """Return the model with low-rank adapters on all linear layers but the output layer (peft)."""
+    """Return the model with low-rank adapters (peft) on all linear layers except the output layer."""
     from peft import LoraConfig, TaskType, get_peft_model
 
     is_head = model.get_output_embeddings() is None
@@ -78,15 +78,15 @@ def add_lora(model: Any, base: str, rank: int, *, revision: str | None = None) -
     )
     adapted = get_peft_model(model, adapters)
     folder = Path(shipped.resolve(base))
-    if folder.is_dir():  # the adapters may be read from another directory
+    if folder.is_dir():  # absolute: the adapters may be loaded from another working directory
         adapters.base_model_name_or_path = str(folder.absolute())
     return adapted
 
 
 def merged_state(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the base's weights with the adapters added, from the gathered weights of a peft model.
+    """Return the base's weights with the adapters merged, from the gathered weights `state` of a peft model.
 
-    `model` itself, whose weights are spread, tells the adapters' scale only.
+    `model` is used for the adapters' scale only: its own weights may be sharded over devices.
     """
     merged = {}
     for name, weight in state.items():

@@ -1,10 +1,10 @@
-"""The README.md of a trained model."""
+"""The model card (README.md) of a trained model."""
 
 from erprm_cli.rows.row import Row
 
 
 def settings_table(settings: Row) -> str:
-    """Return the lines of a table of settings in Markdown."""
+    """Return the rows of a Markdown table of settings."""
     return "\n".join(f"| {name} | {value} |" for name, value in settings.items())
 
 

@@ -1,4 +1,4 @@
-"""Writing a trained model's folder, all or nothing."""
+"""Write the folder of a trained model, all or nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from erprm_cli.errors import UserError
 from erprm_cli.io.files import new_folder
 from erprm_cli.rows.row import Row
 
-CARD = "erprm.json"  # what the folder of a trained model says of itself
+CARD = "erprm.json"  # settings and results of the training, in the folder of the model
 
 
 def write_folder(path: Path, model: Any, tokenizer: Any, card: Row, readme: str, state: Any = None) -> None:
@@ -19,11 +19,11 @@ def write_folder(path: Path, model: Any, tokenizer: Any, card: Row, readme: str,
     with new_folder(path) as draft:
         try:
             model.save_pretrained(draft, state_dict=state)
-        except SafetensorError as error:  # a full disk, as safetensors tells it
+        except SafetensorError as error:  # how safetensors reports a full disk
             raise UserError(f"{path}: {error}") from None
         tokenizer.save_pretrained(draft)
         card = {"erprm": __version__, **card}
         (draft / CARD).write_bytes(orjson.dumps(card, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         (draft / "README.md").write_text(readme, encoding="utf-8")
         for file in draft.iterdir():
-            file.chmod(0o644)  # safetensors makes files that only their owner may read
+            file.chmod(0o644)  # safetensors creates files that only their owner can read

@@ -136,7 +136,7 @@ def test_without_a_tokenizer_here_the_rows_are_the_same(server: VllmServer, gree
     """Text prompts; --greedy, as a rounding error can move a draw."""
     common = ("-m", UNKNOWN_HERE, "--base-url", server.url)
     done = erprm("sample", "tiny:test", "-L", 8, "--greedy", *common)
-    assert "as text, not as token ids" in done.stderr
+    assert f"no local tokenizer for {UNKNOWN_HERE!r}, so prompts are sent as text" in done.stderr
     named = [row | {"sampling": row["sampling"] | {"model": UNKNOWN_HERE}} for row in greedy]
     assert rows(done) == named
     plain = ("rollout", "-k", 2, "--temperature", 0, "--keep-text", "--base-url", server.url)

@@ -98,14 +98,14 @@ def test_a_model_whose_logits_vllm_would_leave_unchanged_is_refused(tmp_path: Pa
     folder = save_prm(tmp_path / "prm", None)
     config = orjson.loads((folder / "config.json").read_bytes())
     (folder / "config.json").write_bytes(orjson.dumps(config | {"final_logit_softcapping": 30.0}))
-    with pytest.raises(UsageError, match="leaves out its final_logit_softcapping"):
+    with pytest.raises(UsageError, match="ignores its final_logit_softcapping"):
         open_scorer(EngineConfig(str(folder), EngineName.vllm))
 
 
 def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
     folder = save_prm(tmp_path / "prm", None)
     (folder / "adapter_config.json").write_bytes(orjson.dumps({"base_model_name_or_path": "tiny"}))
-    with pytest.raises(UsageError, match="holds adapters: --engine transformers merges them"):
+    with pytest.raises(UsageError, match="holds adapters: use --engine transformers"):
         open_scorer(EngineConfig(str(folder), EngineName.vllm))
 
 
