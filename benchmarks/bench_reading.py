@@ -57,12 +57,12 @@ def read_erprm(path: Path) -> Callable[[], int]:
     from erprm_cli.training.config import PrmTrainingConfig
     from erprm_cli.training.prm_task import PrmTask
 
-    data = PrmTask(PrmTrainingConfig(base="tiny", output=path.parent / "prm"))
+    task = PrmTask(PrmTrainingConfig(base="tiny", output=path.parent / "prm"))
 
     def read() -> int:
-        data.read(str(path))
-        assert data.examples() is not None
-        return int(data.facts["tokens"])
+        task.read(str(path))
+        assert task.store.examples() is not None
+        return int(task.stats["tokens"])
 
     return read
 

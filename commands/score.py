@@ -1,20 +1,12 @@
-"""erprm score: solutions -> a probability per step that all is well so far."""
+"""erprm score: solutions -> a probability per step that there is no error so far."""
 
-from contextlib import ExitStack
 from dataclasses import replace
-from functools import cache
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.io.reading import read_rows
 from erprm_cli.io.streams import open_streams
-from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
-
-if TYPE_CHECKING:
-    from erprm_cli.prm.scorer import Scorer
-    from erprm_cli.prm.tagger import Tagged
 
 
 @options.grouped
@@ -49,12 +41,10 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
-    from erprm_cli.data_formats.foreign_rows import ForeignRows
-    from erprm_cli.rows import schema
+    from erprm_cli.prm.scoring import score_to
     from erprm_cli.rows.sharding import choose_shard
-    from erprm_cli.rows.streams import peek, unique
 
-    share = choose_shard(streams.shard, Reporter("score", streams.quiet))
+    shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
     settings = {
         "command": "score",
         "prm": prm,
@@ -62,46 +52,18 @@ def score(
         "revision": engine.revision,
         "eta": None if eta is None else str(eta),  # JSON has no inf
         **engine.settings(),
-        **share.settings(),
+        **shard.settings(),
     }
-    with (
-        open_streams("score", streams, settings) as (bad, out, reporter),
-        ExitStack() as stack,
-    ):
-        done = schema.solution_keys(out.existing())
-        left_alone = 0
-
-        @cache
-        def scorer() -> "Scorer":
-            from erprm_cli.engines.open import provenance
-            from erprm_cli.prm.scoring import open_scorer
-
-            loaded = open_scorer(replace(engine, model=prm), batch_tokens, prm_format, eta)
-            stack.callback(loaded.close)
-            out.add_provenance(provenance(loaded, type(loaded).__name__))
-            reporter.info(f"{prm} is read by the format {loaded.form.name}")
-            return loaded
-
-        check = unique(schema.check_solution, "id", "sample")  # a second one would be missing after a stop
-
-        def encoded(row: Row) -> "tuple[Row, Tagged] | None":
-            nonlocal left_alone
-            check(row)
-            if row["id"] not in share:
-                return None
-            if (row["id"], row["sample"]) in done:
-                left_alone += 1
-                return None
-            return row, scorer().encode(row)
-
-        # The model is loaded with the first row that needs it, and not for an empty input.
-        foreign = ForeignRows()
-        missing = peek(filter(None, read_rows(streams.source, encoded, bad, streams.limit, foreign)))
-        for row in scorer().score_encoded(missing) if missing else ():
-            out.write(row)
-            reporter.progress(
-                out.count, "solutions", note=f"{scorer().num_tokens / reporter.seconds:,.0f} tokens/s"
-            )
-        foreign.tell(reporter)
-        there = f", {left_alone:,} were there" if left_alone else ""
-        reporter.info(f"{out.count:,} solutions scored{there}, {reporter.seconds:.1f} s")
+    with open_streams("score", streams, settings) as (bad, out, reporter):
+        score_to(
+            out,
+            streams.source,
+            replace(engine, model=prm),
+            reporter,
+            batch_tokens=batch_tokens,
+            form=prm_format,
+            eta=eta,
+            bad=bad,
+            limit=streams.limit,
+            share=shard,
+        )

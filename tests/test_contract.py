@@ -275,7 +275,7 @@ def test_a_disk_too_small_for_the_model_is_one_line(save_steps: int, model: str,
         text=True,
     )
     assert done.returncode == 1, done.stderr
-    begin = f"erprm: {tmp_path}/.prm.run: no checkpoint can be written: " if save_steps else f"erprm: {out}: "
+    begin = f"erprm: {tmp_path}/.prm.run: cannot write a checkpoint: " if save_steps else f"erprm: {out}: "
     assert done.stderr.startswith(begin) and done.stderr.count("\n") == 1, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 

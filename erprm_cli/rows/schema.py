@@ -43,6 +43,17 @@ def solution_keys(rows: Iterable[Row]) -> set[tuple[str, int]]:
     return {(row["id"], row["sample"]) for row in rows}
 
 
+def is_correct(reward: float | None) -> bool:
+    """Return whether a reward says that the answer is correct: above one half. Null (no verdict) is not.
+
+    Rewards are 0 or 1, or between them where a grader gives part marks.
+
+    >>> [is_correct(reward) for reward in (1.0, 0.75, 0.5, 0.0, None)]
+    [True, True, False, False, False]
+    """
+    return reward is not None and reward > 0.5
+
+
 def check_rollouts(row: Row) -> Row:
     """Check a row with rollouts: one non-empty list of finite rewards per step."""
     lists = need(row, "rollouts", list, "rollout")

@@ -83,7 +83,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("peft")
     folder = tmp_path_factory.mktemp("adapters")
     base = save_model(folder / "base")
-    config = PrmTrainingConfig(str(base), folder / "prm", kind="head", lora_rank=4, lr=1e-2, batch_size=8)
+    config = PrmTrainingConfig(folder / "prm", str(base), kind="head", lora_rank=4, lr=1e-2, batch_size=8)
     train_prm(solution_rows(32, labels=True), config, lambda row: None)
     return folder / "prm"
 
