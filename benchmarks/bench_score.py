@@ -129,7 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         LlamaForCausalLM(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        scorer = Scorer(folder, form="er-prm", dtype="float32")
+        scorer = Scorer(folder, prm_format="er-prm", dtype="float32")
     model = scorer.model
     ours = [row["scores"] for row in scorer.score(rows)]
     padding = scorer.num_padded / scorer.num_tokens

@@ -60,21 +60,21 @@ def bon(
     if report == "-" and streams.output == "-":
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
     if plot not in (None, "-"):
-        plots.load_pyplot()
+        plots.load_figure_module()
     aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
     pool, foreign = candidates.Candidates(streams.source, aggregates), ForeignRows()
-    checks = candidates.solution, candidates.scored_solution
+    checks = candidates.check_candidate, candidates.check_scored_candidate
     with (
         open_streams("bon", streams, settings, atomic=True) as (bad, out, reporter),
         open_side_output(report, streams, settings | shown) as report_out,
-        closing(ScoredRows(prm, *checks, "id", "sample", engine=engine, form=prm_format)) as rows,
+        closing(ScoredRows(prm, *checks, "id", "sample", engine=engine, prm_format=prm_format)) as rows,
     ):
         for row in rows.read(streams.source, bad, streams.limit, foreign):
             pool.add(row)
             reporter.progress(pool.count, "candidates")
-        foreign.tell(reporter)
+        foreign.report(reporter)
         compared = [candidates.read_scores(other, aggregates, streams.limit) for other in others]
         for table in compared:
             pool.table.check_same(table)
@@ -89,10 +89,10 @@ def bon(
         found = best_of_n.evaluate(pool, compared, budgets, seed, reporter)
         if not found:
             return
-        reporter.show(tables.table(found))
+        reporter.show(tables.best_of_n_table(found))
         if report_out is not None:
-            for figure in found:
-                report_out.write(figure.row())
+            for result in found:
+                report_out.write(result.row())
         if plot == "-":
             reporter.show(f"\n{plots.text_accuracy(found)}")
         elif plot is not None:

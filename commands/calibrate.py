@@ -62,14 +62,14 @@ def calibrate(
     if against == Against.rates and eta is not None and isinf(eta):
         raise UsageError("no rate can be computed from a label at an infinite eta; give --against labels")
     if plot is not None:
-        plots.load_pyplot()
+        plots.load_figure_module()
     settings: Row = {"command": "calibrate", "against": against, "prm": prm, "seed": seed}
     settings["eta"] = None if eta is None else f"{eta:g}"  # JSON has no inf
     settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}
     with open_streams("calibrate", streams, settings, atomic=True) as (bad, out, reporter):
         targets = calibration.Targets(against, eta)
         found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
-        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", form=prm_format)
+        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", prm_format=prm_format)
         for row in rows.read(streams.source, bad, streams.limit):
             found.add(row)
             reporter.progress(found.count, "solutions")
@@ -81,10 +81,10 @@ def calibrate(
                 f"{found.prm} was trained on labels at eta {at:g}, but is compared with labels at eta "
                 f"{targets.eta or 0.0:g}; --eta {at:g} compares like with like"
             )
-        judged = found.figures(seed)
-        for figure in judged:
-            out.write(figure.row(found.prm))
+        results = found.results(seed)
+        for result in results:
+            out.write(result.row(found.prm))
         reporter.info(f"{found.count:,} solutions, scores of {found.prm or 'an unnamed PRM'}")
-        reporter.show(tables.calibration_table(judged))
+        reporter.show(tables.calibration_table(results))
         if plot is not None:
-            plots.plot_calibration(judged, plot)
+            plots.plot_calibration(results, plot)

@@ -74,5 +74,5 @@ def convert(
             reporter.progress(out.count, "rows")
         read = converter.foreign.summary()
         reporter.info(f"{out.count:,} rows of {to_format}" + (f" from {read}" if read else ""))
-        for line in converter.report():
+        for line in converter.notes():
             reporter.warn(line)

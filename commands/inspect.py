@@ -55,17 +55,17 @@ def inspect(
             return
         from erprm_cli.errors import RowError, UserError
         from erprm_cli.prm.scorer import Scorer
-        from erprm_cli.reports.scored_tokens import described, marked, scored_tokens
+        from erprm_cli.reports.scored_tokens import description, marked_text, scored_tokens
 
         scorer = Scorer(
             model,
-            form=prm_format,
+            prm_format=prm_format,
             dtype=dtype.value,
             revision=revision,
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
-        reporter.info(described(scorer))
+        reporter.info(description(scorer))
         for row in rows:
             try:
                 tagged = scorer.encode(row)
@@ -74,7 +74,7 @@ def inspect(
             tokens = list(scored_tokens(scorer, row, tagged))
             reporter.info(
                 f"{row['id']}, sample {row['sample']}: {len(tagged.ids):,} tokens, {len(tokens)} scores of "
-                f"{len(row['steps'])} steps\n{marked(scorer, tagged, tokens)}"
+                f"{len(row['steps'])} steps\n{marked_text(scorer, tagged, tokens)}"
             )
             for token in tokens:
                 out.write(token)

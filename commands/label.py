@@ -39,7 +39,7 @@ def label(
             not_blank = islice(filter(bytes.strip, lines), streams.limit)
             out.write_lines(labeller.label(not_blank, lambda line, why: bad.add(lines.place, why, line)))
         if labeller.foreign is not None:
-            labeller.foreign.tell(reporter)
+            labeller.foreign.report(reporter)
         reporter.info(f"{labeller.summary()}, {labeller.rows / max(reporter.seconds, 1e-9):,.0f} rows/s")
 
 

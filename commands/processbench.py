@@ -79,7 +79,7 @@ def processbench(
         open_streams("processbench", streams, settings | rule, atomic=True) as (bad, out, reporter),
         open_side_output(scored, streams, settings) as scored_out,
     ):
-        reader = ScoredRows(prm, processbench.solution, processbench.scored_solution, form=prm_format)
+        reader = ScoredRows(prm, processbench.check_row, processbench.check_scored_row, prm_format=prm_format)
         splits = processbench.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit):
@@ -89,9 +89,9 @@ def processbench(
                 reporter.progress(splits.count, "rows")
         if not splits.count:
             return
-        found = processbench.judge(splits.all(), at, tune_on, oracle)
-        for figure in found:
-            out.write(figure.row(splits.prm))
+        found = processbench.evaluate(splits.all(), at, tune_on, oracle)
+        for result in found:
+            out.write(result.row(splits.prm))
         reporter.info(f"{splits.count:,} rows, scores of {splits.prm or 'an unnamed PRM'}")
         for split in splits.all():
             if not all(split.counts):

@@ -35,14 +35,14 @@ def rollout(
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
     from erprm_cli.io.writing import open_journal
-    from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, gradable
+    from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable
     from erprm_cli.policy.sampling import SamplingSettings
-    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.policy.templates import load_template
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import peek, unique
     from erprm_cli.terminal.reporter import Reporter
 
-    prompts = policy_template(template)
+    prompts = load_template(template)
     sampling = SamplingSettings(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
     )
@@ -56,7 +56,7 @@ def rollout(
         finished = FinishedPrefixes(k, keep_text)
         done = {(row["id"], row["sample"]) for row in map(finished.add_row, out.existing())}
         finished.add_journal(journal)
-        rows = read_rows(streams.source, unique(gradable, "id", "sample"), bad, streams.limit)
+        rows = read_rows(streams.source, unique(check_gradable, "id", "sample"), bad, streams.limit)
         missing = peek(row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
         if missing is None:
             if done:

@@ -34,20 +34,20 @@ def sample(
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
     from erprm_cli.policy.sampling import SamplingSettings, sample_to
-    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.policy.templates import load_template
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import unique
     from erprm_cli.terminal.reporter import Reporter
 
     if greedy:
         n, temperature = 1, 0.0
-    prompt = policy_template(template)
+    prompts = load_template(template)
     sampling = SamplingSettings(
-        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompt.name
+        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
     )
     shard = choose_shard(streams.shard, Reporter("sample", streams.quiet))
     settings = {"command": "sample", **asdict(sampling), **engine.settings(), **shard.settings()}
     with open_streams("sample", streams, settings) as (bad, out, reporter):
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
         problems = (problem for problem in rows if problem["id"] in shard)
-        sample_to(out, problems, engine, prompt, sampling, n, reporter, bad.note)
+        sample_to(out, problems, engine, prompts, sampling, n, reporter, bad.note)

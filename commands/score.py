@@ -61,9 +61,9 @@ def score(
             replace(engine, model=prm),
             reporter,
             batch_tokens=batch_tokens,
-            form=prm_format,
+            prm_format=prm_format,
             eta=eta,
             bad=bad,
             limit=streams.limit,
-            share=shard,
+            shard=shard,
         )

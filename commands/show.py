@@ -22,7 +22,7 @@ def show(rows: options.Input) -> None:
     from erprm_cli.reports import solutions
 
     on_terminal = sys.stdout.isatty()
-    look = solutions.Look(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
+    renderer = solutions.Renderer(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
     with bad_rows(rows.errors, rows.max_errors) as bad:
-        texts = (look.show(row) for row in read_rows(rows.source, solutions.check, bad, rows.limit))
+        texts = (renderer.render(row) for row in read_rows(rows.source, solutions.check, bad, rows.limit))
         (solutions.page if on_terminal else solutions.print_all)(texts)

@@ -92,6 +92,12 @@ def need(row: Row, name: str, kind: type, made_by: str | None = None) -> Any:
     return value
 
 
+def check_strings(values: object, name: str) -> None:
+    """Raise RowError unless `values` is a non-empty list of strings."""
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise RowError(f"{name} must be a non-empty list of strings")
+
+
 def check_numbers(values: object, name: str, low: float = -math.inf, high: float = math.inf) -> None:
     """Raise RowError unless `values` is a non-empty list of finite numbers from `low` to `high`."""
     if not isinstance(values, list) or not values:

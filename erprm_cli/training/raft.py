@@ -121,7 +121,7 @@ class Raft:
             self.engine, model=self.config.prm, max_model_len=None, quantization=None, engine_args=None
         )
         with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
-            score_to(out, str(samples), engine, self.reporter, form=self.config.prm_format)
+            score_to(out, str(samples), engine, self.reporter, prm_format=self.config.prm_format)
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the solution of each problem with the best score; of equal scores, the first sample."""

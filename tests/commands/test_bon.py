@@ -305,12 +305,12 @@ def test_other_candidates_cannot_be_compared(erprm: Erprm, scored: str, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": None}, "no 'scores'; `erprm score` writes them, or --prm MODEL makes them here"),
+        ({"scores": None}, "no 'scores'; `erprm score` writes them, or --prm MODEL adds them here"),
         ({"scores": [0.5]}, "'scores' has 1 number"),
         ({"scores": [0.5, 2]}, "'scores' contains 2, outside [0, 1]"),
         ({"id": None}, "no 'id'"),
-        ({"prediction": 7}, "'prediction' is no text"),
-        ({"reward": "1"}, "'reward' is no number"),
+        ({"prediction": 7}, "'prediction' must be a string or null"),
+        ({"reward": "1"}, "'reward' must be a number or null"),
         ({"sample": 0}, "duplicate id"),
     ],
 )
@@ -328,7 +328,7 @@ def test_an_error_is_one_line_and_exit_status_1(shell: Shell, scored: str) -> No
     result = shell("bon", stdin=jsonl([ROWS[0], ROWS[1] | {"scores": None}]))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "erprm: stdin:2: no 'scores'; `erprm score` writes them, or --prm MODEL makes them here. "
+        "erprm: stdin:2: no 'scores'; `erprm score` writes them, or --prm MODEL adds them here. "
         "--errors FILE writes such rows to FILE and goes on\n"
     )
 
