@@ -366,7 +366,8 @@ def test_a_key_that_no_header_holds_is_refused_without_showing_it(monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "url, reason", [("localhost:8000", "is not a URL"), (f"http://user:{KEY}@localhost", "contains a password")]
+    "url, reason",
+    [("localhost:8000", "is not a URL"), (f"http://user:{KEY}@localhost", "contains a password")],
 )
 def test_a_wrong_url_is_wrong_usage(url: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason) as caught:
