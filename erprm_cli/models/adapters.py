@@ -1,33 +1,32 @@
-"""LoRA adapters: adding them to a model, loading them and merging them into its weights."""
+"""LoRA adapters: add them to a model, load them, merge them into its weights."""
 
 import os
 from pathlib import Path
 from typing import Any
 
-import orjson
 from safetensors import safe_open
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
 from erprm_cli import shipped
 from erprm_cli.errors import UserError
+from erprm_cli.io.files import read_json
 from erprm_cli.models import loading
 
 
 def adapter_settings(path: str, revision: str | None) -> dict[str, Any] | None:
-    """Return adapter_config.json of a folder or Hub name; None if it holds no adapters but a whole model."""
-    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    file = cached_file(path, "adapter_config.json", **where)
+    """Return adapter_config.json of a folder or Hub name; None if it holds a whole model instead."""
+    options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    file = cached_file(path, "adapter_config.json", **options)
     if file is None or not os.path.exists(file):
         return None
-    with open(file, "rb") as opened:
-        return dict(orjson.loads(opened.read()))
+    return dict(read_json(file))
 
 
 def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, set[str]]:
-    """Return the base `model` with the adapters `name` added to its weights, and the names of their weights.
+    """Return the base `model` with the adapters `name` merged into it, and the names of their weights.
 
-    UserError if a weight of the adapters is lacking: it would change nothing, or be a random one.
+    Raises UserError if a weight of the adapters is missing: it would be 0 or random.
     """
     try:
         from peft import PeftModel, get_peft_model_state_dict
@@ -35,27 +34,26 @@ def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, se
         raise UserError(f"{name} holds adapters; peft merges them: pip install 'erprm[lora]'") from None
     path = shipped.resolve(name)
     own = weight_names(path, revision, "adapter_model.safetensors")
-    if not own:  # peft would read a pickle in its place
-        raise UserError(f"{name} has no adapter_model.safetensors; adapters that are pickled are not read")
+    if not own:  # peft would read a pickle instead
+        raise UserError(f"{name} has no adapter_model.safetensors; pickled adapters are not read")
     try:
         with loading.explained(name):
             adapted = PeftModel.from_pretrained(model, path, revision=revision)
-        lacking = sorted(get_peft_model_state_dict(adapted).keys() - own)
-    except KeyError as error:  # of a layer that was trained whole
-        lacking = [str(error.args[0])]
-    if lacking:
-        raise UserError(f"{name}: adapter_model.safetensors has no {lacking[0]}; save the adapters again")
+        missing = sorted(get_peft_model_state_dict(adapted).keys() - own)
+    except KeyError as error:  # a layer that was trained as a whole
+        missing = [str(error.args[0])]
+    if missing:
+        raise UserError(f"{name}: adapter_model.safetensors has no {missing[0]}; save the adapters again")
     return adapted.merge_and_unload(), own
 
 
 def weight_names(path: str, revision: str | None, file_name: str = "model.safetensors") -> set[str]:
-    """Return the names of the weights of a checkpoint in safetensors, of one file or of several."""
-    where: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    index = cached_file(path, f"{file_name}.index.json", **where)
+    """Return the names of the weights of a checkpoint in safetensors, in one file or several."""
+    options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    index = cached_file(path, f"{file_name}.index.json", **options)
     if index is not None:
-        with open(index, "rb") as file:
-            return set(orjson.loads(file.read())["weight_map"])
-    whole = cached_file(path, file_name, **where)
+        return set(read_json(index)["weight_map"])
+    whole = cached_file(path, file_name, **options)
     if whole is None or not os.path.exists(whole):
         return set()
     with safe_open(whole, framework="pt") as weights:
@@ -63,7 +61,7 @@ def weight_names(path: str, revision: str | None, file_name: str = "model.safete
 
 
 def add_lora(model: Any, base: str, rank: int, *, revision: str | None = None) -> Any:
-    """Return the model with low-rank adapters on all linear layers but the output layer (peft)."""
+    """Return the model with low-rank adapters (peft) on all linear layers except the output layer."""
     from peft import LoraConfig, TaskType, get_peft_model
 
     is_head = model.get_output_embeddings() is None
@@ -78,15 +76,15 @@ def add_lora(model: Any, base: str, rank: int, *, revision: str | None = None) -
     )
     adapted = get_peft_model(model, adapters)
     folder = Path(shipped.resolve(base))
-    if folder.is_dir():  # the adapters may be read from another directory
+    if folder.is_dir():  # a relative path would depend on the directory of who loads the adapters
         adapters.base_model_name_or_path = str(folder.absolute())
     return adapted
 
 
 def merged_state(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the base's weights with the adapters added, from the gathered weights of a peft model.
+    """Return the weights of the base with the adapters merged, from the gathered weights of a peft model.
 
-    `model` itself, whose weights are spread, tells the adapters' scale only.
+    Of `model`, whose own weights are sharded, only the scale of the adapters is read.
     """
     merged = {}
     for name, weight in state.items():

@@ -1,15 +1,15 @@
-"""The README.md of a trained model."""
+"""README.md, the model card of a trained model."""
 
 from erprm_cli.rows.row import Row
 
 
 def settings_table(settings: Row) -> str:
-    """Return the lines of a table of settings in Markdown."""
+    """Return the rows of a Markdown table of settings."""
     return "\n".join(f"| {name} | {value} |" for name, value in settings.items())
 
 
 def prm_model_card(card: Row) -> str:
-    """Return README.md of a trained PRM."""
+    """Return README.md of a trained PRM; `card` is the content of its erprm.json."""
     settings, result, form, ids = (card[name] for name in ("settings", "result", "format", "token_ids"))
     what = "Outcome reward model" if settings["outcome_only"] else "Process reward model"
     text = form["prompt"] + form["between"].join(f"{{step {number}}}{form['tag']}" for number in (1, 2))
@@ -41,7 +41,7 @@ Last logged loss {result["loss"]:.4f} after {result["step"]:,} steps.
 
 
 def policy_model_card(card: Row) -> str:
-    """Return README.md of a fine-tuned policy."""
+    """Return README.md of a fine-tuned policy; `card` is the content of its erprm.json."""
     settings, result = card["settings"], card["result"]
     return f"""---
 library_name: transformers
