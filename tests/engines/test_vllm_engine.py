@@ -205,7 +205,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
 
 def below(process_id: int) -> list[psutil.Process]:
     """Return the processes below one."""
-    return psutil.Process(process_id).children(recursive=True)
+    return list(psutil.Process(process_id).children(recursive=True))
 
 
 class TestCommand:
