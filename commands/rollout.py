@@ -62,17 +62,20 @@ def rollout(
             if done:
                 reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
             return
-        with closing(open_engine(engine, reporter)) as running, Grader(bad.note) as grader:
+        with (
+            closing(open_engine(engine, reporter)) as running,
+            Grader(bad.note) as grader,
+            Reporter("rollout", streams.quiet) as progress,  # its clock starts now: loading does not count
+        ):
             out.add_provenance(provenance(running, type(running).__name__))
-            reporter.restart()  # rates leave out the time that loading takes
             roller = Roller(running, prompts, sampling, k, grader, keep_text, finished, journal)
             for row in roller.roll(missing):
                 out.write(row)
-                reporter.progress(out.count, "solutions", note=running.usage.rate(reporter.seconds))
+                progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
             tally = roller.tally
-            reporter.info(
+            progress.info(
                 f"{out.count:,} solutions, {tally.completions:,} completions, "
                 f"{tally.unfinished:,} unfinished (counted as wrong), "
-                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(reporter.seconds)}"
+                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(progress.seconds)}"
                 f"{grader.summary()}"
             )

@@ -45,9 +45,9 @@ def sample(
     sampling = SamplingSettings(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
     )
-    share = choose_shard(streams.shard, Reporter("sample", streams.quiet))
-    settings = {"command": "sample", **asdict(sampling), **engine.settings(), **share.settings()}
+    shard = choose_shard(streams.shard, Reporter("sample", streams.quiet))
+    settings = {"command": "sample", **asdict(sampling), **engine.settings(), **shard.settings()}
     with open_streams("sample", streams, settings) as (bad, out, reporter):
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
-        problems = (problem for problem in rows if problem["id"] in share)
+        problems = (problem for problem in rows if problem["id"] in shard)
         sample_to(out, problems, engine, prompts, sampling, n, reporter, bad.note)

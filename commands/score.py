@@ -1,4 +1,4 @@
-"""erprm score: solutions -> a probability per step that all is well so far."""
+"""erprm score: solutions -> a probability per step that there is no error so far."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -44,7 +44,7 @@ def score(
     from erprm_cli.prm.scoring import score_to
     from erprm_cli.rows.sharding import choose_shard
 
-    share = choose_shard(streams.shard, Reporter("score", streams.quiet))
+    shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
     settings = {
         "command": "score",
         "prm": prm,
@@ -52,11 +52,9 @@ def score(
         "revision": engine.revision,
         "eta": None if eta is None else str(eta),  # JSON has no inf
         **engine.settings(),
-        **share.settings(),
+        **shard.settings(),
     }
-    with (
-        open_streams("score", streams, settings) as (bad, out, reporter),
-    ):
+    with open_streams("score", streams, settings) as (bad, out, reporter):
         score_to(
             out,
             streams.source,
@@ -67,5 +65,5 @@ def score(
             eta=eta,
             bad=bad,
             limit=streams.limit,
-            share=share,
+            shard=shard,
         )

@@ -1,6 +1,5 @@
 """The data that ships with erprm: the policy `tiny`, its problems, and the files of templates/ by name."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from erprm_cli.errors import UsageError
@@ -40,4 +39,6 @@ def template_path(kind: str, name: str, called: str) -> Path:
 
 
 def _folder(kind: str) -> Path:
+    from importlib.resources import files  # here, because `--help` loads this module
+
     return Path(str(files("erprm_cli.templates"))) / kind

@@ -1,6 +1,6 @@
 """Keep a bounded number of concurrent calls in flight while reading their inputs from an iterator."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TypeVar
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 def in_flight(
     inputs: Iterable[Input], start: Callable[[Input], Future[Result]], depth: int
-) -> Iterator[tuple[Input, Result]]:
+) -> Generator[tuple[Input, Result], None, None]:
     """Start a call for each input and yield (input, result) in the order in which the calls finish.
 
     At most `depth` calls are in flight, and an input is read only when there is room for its call. A result

@@ -3,8 +3,6 @@
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar, get_type_hints
 
-import msgspec
-
 from erprm_cli.errors import UsageError
 
 T = TypeVar("T")
@@ -18,11 +16,6 @@ TYPE_NAMES: dict[object, str] = {
 }
 
 
-def key_names(cls: type[Any], *fixed: str) -> list[str]:
-    """Return the names of the fields of a dataclass without those in `fixed`."""
-    return [field.name for field in fields(cls) if field.name not in fixed]
-
-
 def from_table(cls: type[T], table: object, source: str, **fixed: Any) -> T:
     """Return the dataclass `cls` with the keys of `table` and the values `fixed` as its fields.
 
@@ -30,7 +23,8 @@ def from_table(cls: type[T], table: object, source: str, **fixed: Any) -> T:
     """
     if not isinstance(table, dict):
         raise UsageError(f"{source}: must be a table of keys and values")
-    known, types = key_names(cls, *fixed), get_type_hints(cls)
+    known = [field.name for field in fields(cls) if field.name not in fixed]  # type: ignore[arg-type]
+    types = get_type_hints(cls)
     for key in table:
         if key not in known:
             raise UsageError(f"{source}: unknown key {key!r}; known keys: {', '.join(known)}")
@@ -42,6 +36,8 @@ def from_table(cls: type[T], table: object, source: str, **fixed: Any) -> T:
 
 def typed(value: object, kind: Any, source: str, key: str) -> Any:
     """Return `value`, with lists as tuples, or raise UsageError if it is not of the type `kind`."""
+    import msgspec  # here, because `--help` loads this module
+
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError:

@@ -10,7 +10,7 @@ from erprm_cli import shipped
 from erprm_cli.answers.extraction import RULES
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import read_toml
-from erprm_cli.io.typed_fields import from_table, key_names
+from erprm_cli.io.typed_fields import from_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PolicyTemplate:
 def load_template(name: str) -> PolicyTemplate:
     """Return the shipped template `name`, or the one in a .toml file. Raises UsageError if it is invalid."""
     path = shipped.template_path("policy", name, "template")
-    table = read_toml(path, key_names(PolicyTemplate, "name"))
+    table = read_toml(path)
     template = from_table(PolicyTemplate, table, str(path), name=path.stem)
     if "{problem}" not in template.prompt:
         raise UsageError(f"{path}: 'prompt' must contain {{problem}}")

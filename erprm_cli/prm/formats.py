@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from erprm_cli import shipped
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import read_toml
-from erprm_cli.io.typed_fields import from_table, key_names, typed
+from erprm_cli.io.typed_fields import from_table, typed
 
 ER_PRM = "er-prm"
 
@@ -116,6 +116,6 @@ def known_format(model: str) -> str | None:
 def _read(name: str) -> tuple[PrmFormat, tuple[str, ...]]:
     """Return a format and the Hub names (with * and ?) of the models that use it."""
     path = shipped.template_path("prm", name, "PRM format")
-    table = read_toml(path, [*key_names(PrmFormat, "name"), "models"])
+    table = read_toml(path)
     models = typed(table.pop("models", []), tuple[str, ...], str(path), "models")
     return from_table(PrmFormat, table, str(path), name=path.stem), models

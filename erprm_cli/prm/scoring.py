@@ -92,11 +92,11 @@ def score_to(
     eta: float | None = None,
     bad: BadRows | None = None,
     limit: int | None = None,
-    share: Shard | None = None,
+    shard: Shard | None = None,
 ) -> None:
     """Write to `out` the solutions of `source` that are not in it yet, with scores, and a summary.
 
-    `config.model` is the PRM; `batch_tokens`, `prm_format` and `eta` are those of Scorer. With `share`, only
+    `config.model` is the PRM; `batch_tokens`, `prm_format` and `eta` are those of Scorer. With `shard`, only
     rows whose id is in it are scored. The caller opens `out`, with the settings by which a later run may
     continue it.
     """
@@ -108,7 +108,7 @@ def score_to(
     def missing(row: Row) -> Row | None:
         nonlocal skipped
         check(row)
-        if share is not None and row["id"] not in share:
+        if shard is not None and row["id"] not in shard:
             return None
         if (row["id"], row["sample"]) in done:
             skipped += 1

@@ -75,13 +75,9 @@ class Reporter:
         else:
             print(f"erprm {self.command}: {line}", file=sys.stderr, flush=True)
 
-    def restart(self) -> None:
-        """Count `seconds` from now on."""
-        self._begin = self._shown = time.monotonic()
-
     @property
     def seconds(self) -> float:
-        """Wall time since the reporter was made or restarted."""
+        """Wall time since the command began."""
         return time.monotonic() - self._begin
 
     def _clear(self) -> None:

@@ -27,7 +27,7 @@ def test_scores_and_prm_are_added_and_nothing_else_changes(
 ) -> None:
     source = write(tmp_path / "solutions.jsonl", 6)
     result = erprm("score", source, "--prm", prm)
-    assert result.exception is None and "is read by the format er-prm" in result.stderr
+    assert result.exception is None and "is read with the format er-prm" in result.stderr
     for line, row in zip(result.stdout.splitlines(), solution_rows(6), strict=True):
         scored = orjson.loads(line)
         assert all(0.0 <= score <= 1.0 for score in scored["scores"])
@@ -46,7 +46,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_file(
     kept = complete.splitlines(keepends=True)[:4]
     part.write_bytes(b"".join(kept) + b'{"id": "torn')
     result = erprm("score", source, "--prm", prm, "-o", part)
-    assert result.exception is None and "5 solutions scored, 4 were there" in result.stderr
+    assert result.exception is None and "5 solutions scored, 4 were scored before" in result.stderr
     again = [orjson.loads(line) for line in part.read_bytes().splitlines()]
     first = [orjson.loads(line) for line in whole.read_bytes().splitlines()]
     assert [row["id"] for row in again] == [row["id"] for row in first]

@@ -23,6 +23,7 @@ def test_a_table_becomes_a_dataclass() -> None:
     ("table", "message"),
     [
         ({"size": 1, "foo": 2}, "x.toml: unknown key 'foo'; known keys: size, tags"),
+        ({"size": 1, "name": "y"}, "x.toml: unknown key 'name'; known keys: size, tags"),
         ({"tags": []}, "x.toml: missing key 'size'"),
         ({"size": "1"}, "x.toml: 'size' must be an integer, not '1'"),
         ({"size": 1.0}, "x.toml: 'size' must be an integer, not 1.0"),
