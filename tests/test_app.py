@@ -41,6 +41,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "export": (["tiny", "-o", "{tmp}/head"], {}, ""),
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
+    "grade": ([], {"id": "a", "problem": "p", "answer": "5"}, "solution"),
     "bon": ([], SOLUTION, "scores"),
     "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),

@@ -64,6 +64,7 @@ JSON = st.recursive(
 )
 GOOD = {
     "label": rows.rollouts(1, k=2),
+    "grade": rows.solution(1),
     "bon": rows.scores(1),
     "sample": rows.problem(1),
     "rollout": rows.solution(1),
@@ -209,7 +210,7 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_whole_rows(
     )
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith(f"erprm: {out}: File too large; ") and done.stderr.count("\n") == 1
-    if command in ("label", "bon"):
+    if command in ("label", "grade", "bon"):
         assert not out.exists()
     else:
         lines = out.read_bytes().splitlines(keepends=True)

@@ -94,6 +94,7 @@ def test_no_field_reaches_the_terminal_raw(field: str, tmp_path: Path) -> None:
         ["label"],
         ["convert", "--to", "trl", "--threshold", "0.5"],
         ["convert", "--to", "er-prm"],
+        ["grade"],
         ["calibrate"],
         ["processbench"],
         ["show"],
