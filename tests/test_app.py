@@ -42,7 +42,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "grade": ([], {"id": "a", "problem": "p", "answer": "5"}, "solution"),
-    "bon": ([], SOLUTION, "scores"),
+    "bon": ([], SOLUTION | {"steps": None}, "steps"),
     "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
     "show": ([], {"id": "a"}, "problem"),

@@ -139,6 +139,7 @@ READERS = {
     ("convert", "--to", "trl", "--threshold", "0.5"): rows.rollouts(1, k=2)
     | {"labels": [0.5] * len(rows.rollouts(1)["steps"])},
     ("convert", "--to", "er-prm"): LABELLED,
+    ("bon",): rows.solution(1),
     ("show",): rows.scores(1) | {"rollouts": rows.rollouts(1, k=2)["rollouts"]},
     ("calibrate",): rows.scores(1) | {"rollouts": rows.rollouts(1, k=2)["rollouts"]},
     ("processbench",): JUDGED,

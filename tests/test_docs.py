@@ -15,7 +15,8 @@ from erprm_cli.app import COMMANDS, make_app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SESSIONS = ["docs/quickstart.md", "README.md", "docs/troubleshooting.md"]  # README is an excerpt of the first
+# README is an excerpt of the first.
+SESSIONS = ["docs/quickstart.md", "README.md", "docs/troubleshooting.md", "docs/evaluation.md"]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
