@@ -30,7 +30,7 @@ from erprm_cli.models.loading import pick_device
 from erprm_cli.options import Dtype
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 
 
 class Recorder:
@@ -64,9 +64,9 @@ def generated(engine: Any, requests: list[Request], params: SamplingParams) -> i
 def one_by_one(engine: TransformersEngine, requests: list[Request], params: SamplingParams) -> int:
     """Complete each prefix by a call of transformers' generate of its own; return the useful tokens."""
     tokens = 0
-    ends = torch.tensor(sorted(engine.eos_ids), device=engine.device)
+    ends = torch.tensor(sorted(engine.causal_model.eos_ids), device=engine.model.device)
     for request in requests:
-        ids = torch.tensor([request.prompt], device=engine.device)
+        ids = torch.tensor([request.prompt], device=engine.model.device)
         whole = engine.model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
@@ -74,7 +74,7 @@ def one_by_one(engine: TransformersEngine, requests: list[Request], params: Samp
             temperature=params.temperature,
             top_k=0,
             num_return_sequences=len(request.indices),
-            max_new_tokens=min(params.max_tokens, (engine.max_length or 1 << 30) - ids.shape[1]),
+            max_new_tokens=min(params.max_tokens, (engine.causal_model.max_length or 1 << 30) - ids.shape[1]),
             pad_token_id=int(ends[0]),
         )
         ended = torch.isin(whole[:, ids.shape[1] :], ends)
@@ -117,7 +117,7 @@ def main() -> None:
         "--gpu-memory-utilization", type=float, default=0.5, help="of vLLM; transformers' rest"
     )
     options = parser.parse_args()
-    template, params = policy_template(options.template), SamplingParams(1.0, 1.0, options.max_tokens)
+    template, params = load_template(options.template), SamplingParams(1.0, 1.0, options.max_tokens)
     on_cpu = pick_device().type == "cpu"
     config = EngineConfig(
         options.model,

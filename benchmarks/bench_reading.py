@@ -69,9 +69,9 @@ def read_erprm(path: Path) -> Callable[[], int]:
 
 def read_lists(path: Path) -> Callable[[], int]:
     from erprm_cli.models.loading import load_tokenizer
-    from erprm_cli.prm.formats import ER_PRM, prm_format
+    from erprm_cli.prm.formats import ER_PRM, load_prm_format
 
-    form, tokenizer = prm_format(ER_PRM), load_tokenizer("tiny")
+    form, tokenizer = load_prm_format(ER_PRM), load_tokenizer("tiny")
     tokenizer("")  # torch and what else it loads at first
 
     def read() -> int:

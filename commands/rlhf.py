@@ -47,13 +47,13 @@ def rlhf(
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.run_directory import run_directory
     from erprm_cli.io.writing import open_output
-    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.policy.templates import load_template
     from erprm_cli.rows.streams import unique
     from erprm_cli.terminal.reporter import Reporter
     from erprm_cli.training.distributed import check_packages
     from erprm_cli.training.raft import Raft
 
-    prompt = policy_template(template)
+    prompt = load_template(template)
     check_packages(training.accelerate_config, training.lora_rank)  # now, not when a round has been sampled
     with (
         bad_rows(rows.errors, rows.max_errors) as bad,

@@ -1,54 +1,50 @@
-"""erprm score: solutions -> a probability per step that all is well so far."""
+"""erprm score: solutions -> a probability per step that there is no error so far."""
 
 from dataclasses import replace
 from typing import Annotated
 
-import typer
-
 from erprm_cli import options
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.io.bad_rows import bad_rows
-from erprm_cli.io.writing import open_output
+from erprm_cli.io.streams import open_streams
 from erprm_cli.terminal.reporter import Reporter
 
 
 @options.grouped
 def score(
     prm: options.Prm,
-    source: options.Source = "-",
-    output: options.Target = "-",
+    streams: options.ShardedStreams,
+    engine: Annotated[EngineConfig, options.Without("model", "batch_size", "base_url", "concurrency")],
     prm_format: options.PrmFormatName = None,
     eta: Annotated[
         float | None,
-        typer.Option(
-            help="Turn scores into labels at this eta; for a model of counts, soft labels or a known eta.",
-            show_default="as they are",
+        options.Option(
+            metavar="ETA",
+            help="Convert scores to labels at ETA, if the PRM was trained on counts, on soft labels or at a "
+            "known eta. Default: scores as they are.",
         ),
     ] = None,
     batch_tokens: Annotated[
-        int, typer.Option(min=0, help="Tokens in one forward pass, padding included; 0 suits the device.")
+        int,
+        options.Option(
+            min=0,
+            metavar="N",
+            help="Tokens per forward pass, padding included; 0: automatic.",
+            rich_help_panel=options.Heading.MODEL,
+        ),
     ] = 0,
-    *,
-    engine: Annotated[EngineConfig, options.Without("model", "batch_size", "base_url", "concurrency")],
-    limit: options.Limit = None,
-    shard: options.Shard = None,
-    errors: options.Errors = None,
-    max_errors: options.MaxErrors = None,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Score the steps of solutions with a reward model.
 
-    Adds scores (one float in [0, 1] per step) and prm. INPUT holds solutions as `erprm sample` writes them,
-    or in a format that `erprm convert` reads. A solution that cannot be scored, as one longer than the model
-    can read, is a bad row. With -o, a repeated run scores what is missing.
+    Adds scores (one float in [0, 1] per step) and prm. INPUT holds solutions from `erprm sample`, or rows of
+    a format that `erprm convert` reads. A solution that cannot be scored, such as one longer than the model
+    can read, is a bad row. With -o, the same command continues after a stop.
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
     from erprm_cli.prm.scoring import score_to
     from erprm_cli.rows.sharding import choose_shard
 
-    share = choose_shard(shard, Reporter("score", quiet))
+    shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
     settings = {
         "command": "score",
         "prm": prm,
@@ -56,22 +52,18 @@ def score(
         "revision": engine.revision,
         "eta": None if eta is None else str(eta),  # JSON has no inf
         **engine.settings(),
-        **share.settings(),
+        **shard.settings(),
     }
-    with (
-        bad_rows(errors, max_errors) as bad,
-        open_output(output, settings, source=source, overwrite=overwrite) as out,
-        Reporter("score", quiet) as reporter,
-    ):
+    with open_streams("score", streams, settings) as (bad, out, reporter):
         score_to(
             out,
-            source,
+            streams.source,
             replace(engine, model=prm),
             reporter,
             batch_tokens=batch_tokens,
-            form=prm_format,
+            prm_format=prm_format,
             eta=eta,
             bad=bad,
-            limit=limit,
-            share=share,
+            limit=streams.limit,
+            shard=shard,
         )

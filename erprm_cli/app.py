@@ -3,14 +3,17 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from erprm_cli.errors import EngineError, Stopped, UserError
+from erprm_cli.options import Heading
 from erprm_cli.terminal.signals import catch_signals
 from erprm_cli.terminal.text import visible
 
-# In the order `erprm --help` lists them.
+# In the order of `erprm --help`.
 COMMANDS = (
     "convert",
     "sample",
@@ -27,6 +30,24 @@ COMMANDS = (
     "rlhf",
 )
 MODEL_LIBRARIES = ("accelerate", "datasets", "pyarrow", "torch", "transformers")  # the extra "train"
+FLAG_COLUMNS = 26  # a longer flag has its help on the next line
+
+
+class Command(TyperCommand):
+    """A command whose help lists the flags under headings, most needed first."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # Typer names neither type in public
+        """Write one section per heading, arguments first, the flags of all sections in equal columns."""
+        sections: dict[str, list[tuple[str, str]]] = {heading.value: [] for heading in Heading}
+        for parameter in sorted(self.get_params(ctx), key=lambda one: one.param_type_name == "option"):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                heading = getattr(parameter, "rich_help_panel", None) or Heading.OPTIONS
+                sections[Heading.OTHER if parameter.name == "help" else heading].append(record)
+        width = min(FLAG_COLUMNS, max(len(flag) for section in sections.values() for flag, _ in section))
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl([(flag.ljust(width), text) for flag, text in records], FLAG_COLUMNS)
 
 
 def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
@@ -35,37 +56,38 @@ def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
         help="Entropy-regularized process reward models: commands that read and write JSON Lines.",
         no_args_is_help=True,
         add_completion=False,
-        rich_markup_mode=None,  # plain help: rich panels would cost 100 ms, and a pipe gets the same text
+        rich_markup_mode=None,  # plain help: rich panels take 100 ms more, and a pipe gets the same text
         pretty_exceptions_enable=False,  # a bug keeps its ordinary traceback
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(root)
     for name in names:
-        app.command(name)(getattr(import_module(f"erprm_cli.commands.{name}"), name))
+        command = getattr(import_module(f"erprm_cli.commands.{name}"), name)
+        app.command(name, cls=Command)(command)
     return app
 
 
 def main() -> None:
-    """Run the command named on the command line and leave with its exit status."""
+    """Run the command named on the command line and exit with its status."""
     catch_signals()
-    # Whoever names a command does not wait for the others to load.
+    # A named command does not wait until the others are loaded.
     chosen = [name for name in sys.argv[1:2] if name in COMMANDS]
     try:
         make_app(chosen or COMMANDS)()
     except EngineError as error:
-        _leave(f"{error}; {_how_to_continue()}", error.exit_status)
+        _exit(f"{error}; {_how_to_continue()}", error.exit_status)
     except UserError as error:
-        _leave(str(error), error.exit_status)
+        _exit(str(error), error.exit_status)
     except ModuleNotFoundError as error:
         if error.name not in MODEL_LIBRARIES:
             raise
-        _leave(f"{error.name} is not installed; models need: pip install 'erprm[train]'", 1)
+        _exit(f"{error.name} is not installed; models need: pip install 'erprm[train]'", 1)
     except Stopped as stop:
-        _leave(f"stopped; {_how_to_continue()}", stop.exit_status)
+        _exit(f"stopped; {_how_to_continue()}", stop.exit_status)
 
 
 def _how_to_continue() -> str:
-    """Return what to tell whoever's command did not come to its end."""
+    """Return what to do after a command that did not finish."""
     if not any(word.startswith(("-o", "--output")) for word in sys.argv[1:]):
         return "with -o, the same command again continues"
     from erprm_cli.io.provenance import command_line
@@ -73,7 +95,7 @@ def _how_to_continue() -> str:
     return f"to continue: {command_line()}"
 
 
-def _leave(message: str, status: int) -> None:
+def _exit(message: str, status: int) -> None:
     print(f"erprm: {visible(message)}", file=sys.stderr)
     sys.exit(status)
 

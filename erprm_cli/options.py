@@ -1,4 +1,4 @@
-"""Flags shared by commands, so that a flag has one name, one type and one meaning."""
+"""Flags that commands share: each is declared once, with its type, help, bounds and heading."""
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -6,7 +6,6 @@ from enum import StrEnum
 from inspect import Parameter, signature
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-import typer
 from typer import Argument as Argument
 from typer import Option as Option  # other packages declare their flags with these two, and import no typer
 
@@ -58,7 +57,12 @@ class Estimator(StrEnum):
 # Rows in and rows out
 Source = Annotated[
     str,
-    Argument(metavar="INPUT", help="JSON Lines to read; - is stdin.", rich_help_panel=Heading.STREAMS),
+    Argument(
+        metavar="INPUT",
+        help="JSON Lines to read; - is stdin, the default.",
+        show_default=False,
+        rich_help_panel=Heading.STREAMS,
+    ),
 ]
 Target = Annotated[
     str,
@@ -66,7 +70,8 @@ Target = Annotated[
         "--output",
         "-o",
         metavar="FILE",
-        help="JSON Lines to write; - is stdout.",
+        help="JSON Lines to write; - is stdout, the default.",
+        show_default=False,
         rich_help_panel=Heading.STREAMS,
     ),
 ]
@@ -99,7 +104,7 @@ Overwrite = Annotated[
     bool,
     Option(
         "--overwrite",
-        help="Discard what is in FILE and start again.",
+        help="Discard an earlier output and start again.",
         rich_help_panel=Heading.ROWS,
     ),
 ]
@@ -136,94 +141,154 @@ class ShardedStreams(Streams):
 
 
 # Models
-Model = Annotated[str, typer.Option("--model", "-m", help="Policy: a folder, a Hub name, or tiny.")]
-Prm = Annotated[str, typer.Option("--prm", help="Process reward model: a folder or a Hub name.")]
+Model = Annotated[
+    str,
+    Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="Policy: a folder, a Hub name, or tiny (shipped).",
+        rich_help_panel=Heading.MODEL,
+    ),
+]
+Prm = Annotated[
+    str,
+    Option(
+        "--prm",
+        metavar="MODEL",
+        help="Process reward model: a folder or a Hub name.",
+        rich_help_panel=Heading.MODEL,
+    ),
+]
 Engine = Annotated[
     EngineName,
-    typer.Option(
-        help="What runs the model. auto: server with --base-url; vllm with a GPU, but not to score."
+    Option(
+        help="Backend that runs the model. auto: server with --base-url, else vllm if there is a GPU (score "
+        "uses transformers), else transformers.",
+        rich_help_panel=Heading.MODEL,
     ),
 ]
 PrmOnTheWay = Annotated[
     str | None,
-    typer.Option("--prm", metavar="MODEL", help="Score with this PRM (a folder or a Hub name) on the way."),
+    Option(
+        "--prm",
+        metavar="MODEL",
+        help="Score INPUT with this PRM first: a folder or a Hub name. Default: the scores in INPUT.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
 PrmFormatName = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--prm-format",
-        help="How the PRM is asked and read: a shipped name or a .toml file; else its own.",
-        show_default="what the model says",
+        metavar="NAME",
+        help="Input format of the PRM: a shipped name or a .toml file. Default: the format of the model.",
+        rich_help_panel=Heading.MODEL,
     ),
 ]
 DtypeOption = Annotated[
-    Dtype, typer.Option("--dtype", help="Number type; auto: bfloat16 on a GPU, float32 on a CPU.")
+    Dtype,
+    Option(
+        "--dtype",
+        help="Number type of the weights. auto: bfloat16 on a GPU, float32 on a CPU.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
-BatchSize = Annotated[
-    int, typer.Option(min=0, help="Completions in flight at once; 0 lets the engine choose.")
+Revision = Annotated[
+    str | None,
+    Option(
+        metavar="REVISION",
+        help="Branch, tag or commit of the model on the Hub.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the Hub.")]
 TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+    bool,
+    Option(
+        "--trust-remote-code",
+        help="Run Python code that comes with the model.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
 AllowPickle = Annotated[
-    bool, typer.Option("--allow-pickle", help="Read weights that are pickled where none are safetensors.")
+    bool,
+    Option(
+        "--allow-pickle",
+        help="Load pickled weights, which can run code, if there are no safetensors.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
-TensorParallelSize = Annotated[int, typer.Option(min=1, help="vllm: GPUs that share one model.")]
-DataParallelSize = Annotated[int, typer.Option(min=1, help="vllm: copies of the model, fed from one queue.")]
-MaxModelLen = Annotated[
-    int | None, typer.Option(min=1, help="vllm: longest prompt and completion together, in tokens.")
-]
-GpuMemoryUtilization = Annotated[
-    float | None, typer.Option(min=0.0, max=1.0, help="vllm: share of the GPU's memory to use.")
-]
-EnforceEager = Annotated[bool, typer.Option("--enforce-eager", help="vllm: no compilation, no CUDA graphs.")]
-Quantization = Annotated[str | None, typer.Option(help="vllm: how the weights are quantized.")]
-EngineArgs = Annotated[
-    list[str] | None,
-    typer.Option("--engine-arg", metavar="KEY=VALUE", help="vllm: any other engine argument; repeatable."),
-]
-BaseUrl = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="server: an OpenAI-compatible API, like http://localhost:8000/v1."),
-]
-Concurrency = Annotated[int, typer.Option(min=1, help="server: requests in flight at once.")]
 
 # Sampling
 Template = Annotated[
-    str, typer.Option("--template", "-t", help="Prompt format: a shipped name or a .toml file.")
+    str,
+    Option(
+        "--template",
+        "-t",
+        metavar="NAME",
+        help="Prompt format: a shipped name or a .toml file.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
 ]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
-TopP = Annotated[float, typer.Option(min=0.0, max=1.0, help="Nucleus of the distribution to draw from.")]
-MaxTokens = Annotated[int, typer.Option(min=1, help="Longest completion, in tokens.")]
-Seed = Annotated[int, typer.Option(help="Seed of all drawing and shuffling.")]
+Temperature = Annotated[
+    float,
+    Option(
+        min=0,
+        metavar="T",
+        help="Sampling temperature; 0 is greedy.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+TopP = Annotated[
+    float,
+    Option(
+        min=0,
+        max=1,
+        metavar="P",
+        help="Nucleus sampling: keep the smallest set of tokens with this total probability.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+MaxTokens = Annotated[
+    int,
+    Option(
+        min=1,
+        metavar="N",
+        help="Longest completion, in tokens.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+Seed = Annotated[int, Option(metavar="N", help="Seed of sampling, shuffling and resampling.")]
 
 # Method
 Eta = Annotated[
     float | None,
-    typer.Option(
-        help="Entropy regularization: 0 is the mean, inf the maximum, -inf the minimum.", show_default="1"
+    Option(
+        metavar="ETA",
+        help="Entropy regularization of the rewards: 0 is the mean, inf the maximum, -inf the minimum. "
+        "Default: 1.",
     ),
 ]
 EstimatorOption = Annotated[
     Estimator,
-    typer.Option("--estimator", help="er takes --eta; soft, hard and min are eta 0, inf and -inf by name."),
+    Option("--estimator", help="er uses --eta; soft, hard and min are names of eta 0, inf and -inf."),
 ]
 AggregateOption = Annotated[
-    Aggregate, typer.Option("--aggregate", help="How the scores of steps make one of a solution.")
+    Aggregate,
+    Option("--aggregate", help="How the scores of the steps become one score of the solution."),
 ]
-AllAggregates = Annotated[bool, typer.Option("--all-aggregates", help="Show the figures of every aggregate.")]
+AllAggregates = Annotated[bool, Option("--all-aggregates", help="Show the results for every aggregate.")]
 
 
-def aggregates(chosen: Aggregate, everyone: bool) -> list[str]:
-    """Return the names of the aggregates that figures are shown of, the chosen one first."""
-    others = [other.value for other in Aggregate if other != chosen] if everyone else []
+def aggregates(chosen: Aggregate, show_all: bool) -> list[str]:
+    """Return the names of the aggregates to show results for, `chosen` first."""
+    others = [other.value for other in Aggregate if other != chosen] if show_all else []
     return [chosen.value, *others]
 
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """Which fields of a dataclass are not flags of a command; they keep their defaults."""
+    """Fields of a dataclass that are not flags of a command; they keep their defaults."""
 
     names: tuple[str, ...]
 
@@ -232,10 +297,10 @@ class Without:
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take dataclasses of option types as parameters: each field becomes a flag.
+    """Return `command` for Typer, with a flag for each field of its parameters that are dataclasses.
 
     A field without a default becomes a required flag. `Annotated[Config, Without("seed")]` leaves fields out.
-    Typer knows no groups of options and reads the signature of a command, so that is what is written here.
+    Typer has no groups of options: it reads the signature of a command, so a signature is what is made here.
     """
     hints = get_type_hints(command, include_extras=True)
     flags: dict[str, Parameter] = {}
@@ -243,7 +308,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     for name, parameter in signature(command).parameters.items():
         config, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
         if not is_dataclass(config):
-            flags[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY)
+            flags[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])
             continue
         left_out = {field for extra in extras if isinstance(extra, Without) for field in extra.names}
         types = get_type_hints(config, include_extras=True)
@@ -257,11 +322,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
             )
 
     def run(**values: Any) -> None:
-        made = {
+        configs = {
             name: config(**{field: values.pop(field) for field in names})
             for name, (config, names) in groups.items()
         }
-        command(**values, **made)
+        command(**values, **configs)
 
     run.__doc__ = command.__doc__
     run.__signature__ = signature(command).replace(parameters=list(flags.values()))  # type: ignore[attr-defined]

@@ -417,7 +417,7 @@ def test_answers_without_a_verdict_are_counted_and_listed(
     size = "-n" if command == "sample" else "-k"
     done = erprm(command, size, 3, "--errors", tmp_path / "bad.jsonl", stdin=json.dumps(GOOD[command]))
     assert done.exit_code == 0, done.exception
-    assert "3 answers unknown (no verdict in time, graded 0)" in done.stderr
+    assert "3 answers without a verdict in time (graded 0)" in done.stderr
     row = json.loads(done.stdout.splitlines()[0])
     assert (row["reward"] if command == "sample" else sum(row["rollouts"][0])) == 0.0
     listed = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_bytes().splitlines()]

@@ -1,7 +1,7 @@
 """The engine boundary: requests in as they are read, completions out as they finish, in any order.
 
-An engine keeps itself full: it draws from the iterator of requests whenever it has room, never all of it
-at once, and yields each completion when it is done.
+An engine keeps itself full: it reads from the iterator of requests whenever it has room, never all of it
+at once, and yields each completion as soon as it is finished.
 """
 
 from collections.abc import Hashable, Iterable, Iterator
@@ -13,9 +13,9 @@ from erprm_cli.errors import EngineError
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A prompt that a server writes out with its model's chat template.
+    """A prompt that a server formats with its model's chat template.
 
-    `turns` are (role, content); `begun` is what the assistant has said of its turn so far, to be continued.
+    `turns` are (role, content); `begun` is the beginning of the assistant's turn, which is to be continued.
     """
 
     turns: tuple[tuple[str, str], ...]
@@ -27,10 +27,10 @@ Prompt = str | tuple[int, ...] | Chat
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Completions wanted of one prompt.
+    """A request for completions of one prompt.
 
-    `indices` says which of the prompt's completions: 0 .. n-1, or what is missing of them. `prompt` is text,
-    or token ids that the model continues as they are, or for an engine without a tokenizer a chat. Equal
+    `indices` are the numbers of the wanted completions: 0 .. n-1, or those of them that are missing. `prompt`
+    is text, or token ids that are used unchanged, or a chat for an engine without a tokenizer. Equal
     (seed, index) give an equal completion.
     """
 
@@ -42,7 +42,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote after a prompt: exactly the text that follows it, without the stop."""
+    """What a model wrote after a prompt: exactly the text that follows it, without the stop text."""
 
     key: Hashable
     index: int
@@ -53,7 +53,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to draw tokens; temperature 0 is greedy. `max_tokens` bounds each completion."""
+    """How to sample tokens. Temperature 0 is greedy; `max_tokens` bounds each completion."""
 
     temperature: float = 1.0
     top_p: float = 1.0
@@ -63,11 +63,11 @@ class SamplingParams:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens so far: read as prompts (each prompt of a request once) and generated (useful ones only).
+    """Tokens so far: of prompts (once per request) and generated (up to the end of each completion).
 
     `too_long` counts completions that are empty because the prompt fills the model's context.
-    `prefix_cache_hit_rate` is the share of prompt tokens that the engine had read before, by its own count;
-    null where it does not count.
+    `prefix_cache_hit_rate` is the share of prompt tokens found in the engine's prefix cache, as the engine
+    counts them; None if it does not.
     """
 
     prompt_tokens: int = 0
@@ -76,11 +76,11 @@ class Usage:
     prefix_cache_hit_rate: float | None = None
 
     def rate(self, seconds: float) -> str:
-        """Return the generated tokens and their rate, for a progress line."""
+        """Return the number of generated tokens and their rate, for a progress line."""
         return f"{self.generated_tokens:,} tokens, {self.generated_tokens / max(seconds, 1e-9):,.0f}/s"
 
     def summary(self, seconds: float) -> str:
-        """Return all that is known, for the last line."""
+        """Return all counts, for the summary of a run."""
         hits = self.prefix_cache_hit_rate
         cached = "" if hits is None else f" (prefix cache {hits:.1%})"
         return f"{self.prompt_tokens:,} prompt tokens{cached}, generated {self.rate(seconds)}"
@@ -89,7 +89,7 @@ class Usage:
 class Engine(Protocol):
     """A model that completes prompts."""
 
-    tokenizer: Any  # transformers' tokenizer of the model; None if only a server has it
+    tokenizer: Any  # transformers' tokenizer of the model; None if only the server has it
     usage: Usage
 
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
@@ -97,30 +97,30 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Free the model and end what runs for it."""
+        """Free the model and end its processes and connections."""
         ...
 
 
 def generate(engine: Engine, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
-    """Yield what `engine` generates; EngineError also where a process or a connection behind it goes away.
+    """Yield what `engine` generates; EngineError if a process or a connection behind it is lost.
 
-    The errors that say so are those of our own rows' reader leaving, which ends a command without a word.
+    Without this, a lost connection would look like a closed pipe on stdout, which ends a command silently.
     """
     try:
         yield from engine.generate(requests, params)
     except (ConnectionError, EOFError) as error:
         reason = f"{type(error).__name__} {error}".strip()
-        raise EngineError(f"what runs the model has gone away ({reason})") from None
+        raise EngineError(f"lost the connection to the engine ({reason})") from None
 
 
 def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
-    """Return token ids: of text with the special tokens that the tokenizer adds, BOS never twice."""
+    """Return a prompt's token ids: of text with the tokenizer's special tokens, but never with two BOS."""
     assert not isinstance(prompt, Chat)  # made only for an engine without a tokenizer
     if not isinstance(prompt, str):
         return list(prompt)
-    begun = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
-    ids: list[int] = tokenizer(prompt, add_special_tokens=not begun).input_ids
+    has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
+    ids: list[int] = tokenizer(prompt, add_special_tokens=not has_bos).input_ids
     if ids:
         return ids
-    beginnings = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)  # a model needs something to go on
-    return [next(index for index in beginnings if index is not None)]
+    first_tokens = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)  # a model needs at least one token
+    return [next(index for index in first_tokens if index is not None)]

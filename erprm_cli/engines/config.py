@@ -1,48 +1,93 @@
-"""Which model runs where and how: the flags of every command that generates or scores."""
+"""Which model runs, where and how: the options of every command that generates or scores."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.provenance import is_secret
 
+_model = partial(options.Option, rich_help_panel=options.Heading.MODEL)
+_vllm = partial(options.Option, rich_help_panel=options.Heading.VLLM)
+_server = partial(options.Option, rich_help_panel=options.Heading.SERVER)
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Which model, where and how: the flags that `sample`, `rollout` and `rlhf` share.
+    """Which model runs, where and how.
 
-    Each field is a flag (see `options.group`); a new one needs no other place but the engine that reads it.
+    Each field declares its option (see `options.grouped`); a new one is read by its engine and needs no
+    other place.
     """
 
     model: options.Model = "tiny"
     engine: options.Engine = options.EngineName.auto
     dtype: options.DtypeOption = options.Dtype.auto
-    batch_size: options.BatchSize = 0
+    batch_size: Annotated[
+        int, _model(metavar="N", min=0, help="Completions in flight at once; 0: the engine chooses.")
+    ] = 0
     revision: options.Revision = None
     trust_remote_code: options.TrustRemoteCode = False
     allow_pickle: options.AllowPickle = False
-    tensor_parallel_size: options.TensorParallelSize = 1
-    data_parallel_size: options.DataParallelSize = 1
-    max_model_len: options.MaxModelLen = None
-    gpu_memory_utilization: options.GpuMemoryUtilization = None
-    enforce_eager: options.EnforceEager = False
-    quantization: options.Quantization = None
-    engine_args: options.EngineArgs = None
-    base_url: options.BaseUrl = None
-    concurrency: options.Concurrency = 256
+    tensor_parallel_size: Annotated[
+        int, _vllm(metavar="N", min=1, help="GPUs that share one copy of the model.")
+    ] = 1
+    data_parallel_size: Annotated[
+        int, _vllm(metavar="N", min=1, help="Copies of the model, fed from one queue.")
+    ] = 1
+    max_model_len: Annotated[
+        int | None,
+        _vllm(
+            metavar="N",
+            min=1,
+            help="Longest prompt and completion together, in tokens. Default: the model's limit.",
+        ),
+    ] = None
+    gpu_memory_utilization: Annotated[
+        float | None,
+        _vllm(
+            metavar="SHARE",
+            min=0.0,
+            max=1.0,
+            help="Share of the GPU's memory to use, 0 to 1. Default: vLLM's.",
+        ),
+    ] = None
+    enforce_eager: Annotated[
+        bool,
+        _vllm("--enforce-eager", help="Run without compilation and CUDA graphs: starts faster, runs slower."),
+    ] = False
+    quantization: Annotated[
+        str | None,
+        _vllm(
+            metavar="METHOD", help="Quantization of the weights. Default: as the model's configuration says."
+        ),
+    ] = None
+    engine_args: Annotated[
+        list[str] | None,
+        _vllm("--engine-arg", metavar="KEY=VALUE", help="Any other engine argument of vLLM; repeatable."),
+    ] = None
+    base_url: Annotated[
+        str | None,
+        _server(metavar="URL", help="An OpenAI-compatible API, such as http://localhost:8000/v1."),
+    ] = None
+    concurrency: Annotated[int, _server(metavar="N", min=1, help="Requests in flight at once.")] = 256
 
     def __post_init__(self) -> None:
-        """Refuse a secret among the flags before any file notes the command line; UsageError."""
+        """Reject a secret among the options before the command line is written to a file; UsageError."""
         for text in self.engine_args or ():
             key = text.partition("=")[0]
             if is_secret(key):
-                raise UsageError(f"--engine-arg {key}: a secret is safe in the environment only (HF_TOKEN)")
+                raise UsageError(
+                    f"--engine-arg {key}: pass secrets in the environment only (such as HF_TOKEN)"
+                )
         if self.base_url is not None and ("@" in self.base_url or "?" in self.base_url):
-            raise UsageError("--base-url holds a password or a query; put a key into ERPRM_API_KEY instead")
+            raise UsageError(
+                "--base-url contains a password or a query; put a key into ERPRM_API_KEY instead"
+            )
 
     def settings(self) -> dict[str, Any]:
-        """Return what the header of an output says: what changes the completions or is a risk."""
+        """Return the settings recorded with an output: those that change completions or are a risk."""
         names = ("quantization", "trust_remote_code", "allow_pickle")
         unusual = {name: getattr(self, name) for name in names}
         return {"dtype": self.dtype.value} | {name: value for name, value in unusual.items() if value}

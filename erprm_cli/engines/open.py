@@ -1,4 +1,4 @@
-"""Choose and load the engine that the flags ask for."""
+"""Choose and load the engine that the options ask for."""
 
 import sys
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from erprm_cli.terminal.reporter import Reporter
 
 
 def provenance(model: Any, name: str) -> dict[str, Any]:
-    """Return what a sidecar tells of an engine, or scorer, called `name`: versions and the model's commit."""
+    """Return what a sidecar records of an engine or scorer: its `name`, versions and the model's commit."""
     libraries = ("torch", "transformers", "vllm")
     versions = {library: sys.modules[library].__version__ for library in libraries if library in sys.modules}
     commit = getattr(getattr(getattr(model, "model", None), "config", None), "_commit_hash", None)
@@ -20,12 +20,12 @@ def provenance(model: Any, name: str) -> dict[str, Any]:
 
 
 def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engine:
-    """Load the model behind the engine that `config` names; UsageError if flags contradict."""
+    """Load the model with the engine that `config` names; UsageError if options contradict each other."""
     chosen = config.engine
     if chosen == "auto":
         chosen = options.EngineName.server if config.base_url else _local_engine()
     if (chosen == "server") != (config.base_url is not None):
-        raise UsageError("--engine server and --base-url URL go together: one says what, the other where")
+        raise UsageError("--engine server requires --base-url URL, and the reverse")
     if chosen == "server":
         from erprm_cli.engines.server_engine import ServerEngine
 
@@ -40,7 +40,7 @@ def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engin
 
 
 def _local_engine() -> options.EngineName:
-    """Return vllm where it is installed and a GPU is there, else transformers."""
+    """Return vllm if it is installed and there is a GPU, else transformers."""
     if find_spec("vllm") is not None:
         import torch
 

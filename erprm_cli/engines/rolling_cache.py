@@ -1,9 +1,12 @@
-"""Keys and values of completions that come and go while the batch decodes on.
+"""A key-value cache for completions that enter and leave while the batch keeps decoding.
 
 All slots share one time axis: a decode step at time `now` writes one column for every slot, so a write is
-a slice and nothing is ever concatenated. A slot's sequence is the columns from its own start to `now`, which
-is ordinary left padding: a 2-D attention mask says where it starts, and position ids say where it is, so
-every decoder of transformers runs on it as it stands, sliding windows included.
+a slice and nothing is ever concatenated. A slot's sequence is the columns from its own start to `now`. That
+is ordinary left padding: a 2-D attention mask marks the start and position ids count from it, so every
+decoder of transformers runs on this cache unchanged, sliding windows included.
+
+Shapes: B slots, H heads of keys and values, G query heads for each of them, C columns, P prompt tokens,
+D head width.
 """
 
 from collections.abc import Sequence
@@ -16,7 +19,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-GROUPED = "erprm_grouped"  # name of the attention below among transformers' implementations
+GROUPED = "erprm_grouped"  # the name of `grouped_attention` among transformers' implementations
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -24,14 +27,14 @@ KeysValues = tuple[Tensor, Tensor]
 def move_columns(old: Tensor, shift: int, begin: int, end: int, num_columns: int) -> Tensor:
     """Return `old` with columns begin:end of its last-but-one dimension at begin+shift:end+shift.
 
-    In place if it has `num_columns` columns already. What lies elsewhere is stale but finite: attention
-    gives it weight 0, which would not hide a NaN.
+    In place if it has `num_columns` columns already. The other columns are stale but finite: attention gives
+    them weight 0, which would not hide a NaN.
     """
     if shift == 0 and old.shape[-2] == num_columns:
         return old
     kept = old[..., begin:end, :]
     if old.shape[-2] == num_columns:
-        new, kept = old, kept.clone()  # the two places may overlap
+        new, kept = old, kept.clone()  # source and destination may overlap
     else:
         new = old.new_zeros((*old.shape[:-2], num_columns, old.shape[-1]))
     new[..., begin + shift : end + shift, :] = kept
@@ -41,8 +44,8 @@ def move_columns(old: Tensor, shift: int, begin: int, end: int, num_columns: int
 class RollingCache(Cache):
     """A transformers cache of B slots in which attention sees the columns of times first .. now.
 
-    `base` is the time of column 0. `examples` are keys and values of each layer, of any batch and length,
-    which give its heads, widths and number type.
+    `base` is the time of column 0. `examples` are keys and values of each layer, of any batch and length;
+    they determine its heads, widths and dtype.
     """
 
     def __init__(self, examples: Sequence[KeysValues], num_slots: int, num_columns: int) -> None:
@@ -52,7 +55,7 @@ class RollingCache(Cache):
         super().__init__(layers=list(self.states))
 
     def rebase(self, base: int, num_columns: int) -> None:
-        """Let column 0 stand for time `base`, with room for `num_columns`; times first .. now-1 are kept."""
+        """Make column 0 that of time `base`, with room for `num_columns`; times first .. now-1 are kept."""
         begin, end = self.first - self.base, self.now - self.base
         for layer in self.states:
             layer.keys = move_columns(layer.keys, self.base - base, begin, end, num_columns)
@@ -60,7 +63,7 @@ class RollingCache(Cache):
         self.base, self.num_columns = base, num_columns
 
     def insert(self, slots: Tensor, prompt: Sequence[KeysValues]) -> None:
-        """Write a prompt's keys and values, [H, P, D] per layer, into `slots`, to end just before `now`."""
+        """Write a prompt's keys and values, [H, P, D] per layer, into `slots`, ending just before `now`."""
         end = self.now - self.base
         for layer, (keys_HPD, values_HPD) in zip(self.states, prompt, strict=True):
             columns = slice(end - keys_HPD.shape[1], end)
@@ -88,7 +91,7 @@ class _Layer(CacheLayerMixin):
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> KeysValues:
-        """Write the column of `now` and return those that attention sees, [B, H, now - first + 1, D]."""
+        """Write the column of `now`; return the columns that attention sees, [B, H, now - first + 1, D]."""
         begin, end = self.cache.first - self.cache.base, self.cache.now - self.cache.base
         self.keys[:, :, end : end + 1] = key_states
         self.values[:, :, end : end + 1] = value_states
@@ -104,7 +107,7 @@ class _Layer(CacheLayerMixin):
         return -1
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Nothing is left to do."""
+        """Do nothing: everything was allocated at the start."""
 
 
 def grouped_attention(
@@ -119,8 +122,8 @@ def grouped_attention(
     """Return the attention output, [B, 1, H*G, D], reading each key and value once for its G query heads.
 
     With a mask, transformers' own sdpa copies every key and value G times at each step of each layer. For one
-    new token the G heads are as well G queries of one head, and two products are faster on a CPU
-    than the fused kernel, which is made for long queries. Those go the usual way.
+    new token, G query heads can be treated as G queries of one head, and two matrix products are faster on a
+    CPU than the fused kernel, which is made for long queries. Long queries use transformers' own sdpa.
     """
     num_slots, num_query_heads, num_queries, width = query.shape
     if num_queries > 1 or attention_mask is None or kwargs.get("position_bias") is not None:
@@ -133,7 +136,7 @@ def grouped_attention(
 
 
 def additive_mask(*, q_length: int, dtype: torch.dtype, **kwargs: Any) -> Tensor | None:
-    """Return transformers' sdpa mask; for a decode step as numbers to add, made once for all layers."""
+    """Return transformers' sdpa mask; for a decode step as numbers to add, computed once for all layers."""
     if q_length > 1:
         return sdpa_mask(q_length=q_length, **kwargs)
     visible = sdpa_mask(q_length=q_length, **{**kwargs, "allow_is_causal_skip": False})

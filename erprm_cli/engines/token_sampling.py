@@ -1,14 +1,14 @@
-"""Drawing tokens, each from its own place in its completion's stream of random numbers.
+"""Draw tokens with random numbers that depend on the completion and the position only.
 
-The number for token j of a completion is a hash of (completion seed, j), so it does not depend on what else
-is in the batch, nor on when. The logits do, in their last bits: a batch of another shape may add in another
-order, and a draw that falls within that rounding of a boundary can then go the other way.
+The number for token j of a completion is a hash of (completion seed, j), so it depends neither on the other
+completions of the batch nor on the time. The logits do, in their last bits: a batch of another shape may add
+in another order. A random number within that rounding of a boundary can then give another token.
 """
 
 import torch
 from torch import Tensor
 
-TOP_TOKENS = 1024  # where a nucleus is looked for first
+TOP_TOKENS = 1024  # the nucleus is searched among so many tokens first
 
 _GAMMA = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit number, and so on
 _MIX_1 = -0x40A7B892E31B1A47  # 0xBF58476D1CE4E5B9
@@ -16,7 +16,7 @@ _MIX_2 = -0x6B2FB644ECCEEE15  # 0x94D049BB133111EB
 
 
 def uniforms(seed_B: Tensor, position_B: Tensor) -> Tensor:
-    """Return numbers in [0, 1), float64 [B]: output `position` of SplitMix64 begun at `seed` (int64 both).
+    """Return numbers in [0, 1), float64 [B]: output `position` of SplitMix64 seeded with `seed` (both int64).
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. The top 52 of
     the 64 bits are used, so that u * total < total holds in float64 for every positive total.
@@ -29,15 +29,16 @@ def uniforms(seed_B: Tensor, position_B: Tensor) -> Tensor:
 
 
 def _shift_right(number: Tensor, bits: int) -> Tensor:
-    """Shift in zeros, as for an unsigned number; >> copies the sign."""
+    """Shift right as if unsigned, filling with zeros; >> would copy the sign."""
     return (number >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def draw(logits_BV: Tensor, temperature: float, top_p: float, seed_B: Tensor, position_B: Tensor) -> Tensor:
     """Return one token per row, [B]: the first whose cumulative probability exceeds the row's uniform number.
 
-    Probabilities are softmax(logits / temperature) in float32, kept to the smallest set of most probable
-    tokens whose mass reaches `top_p`, ties with the least of them included. Temperature 0 is the argmax.
+    Probabilities are softmax(logits / temperature) in float32, restricted to the smallest set of most
+    probable tokens whose mass reaches `top_p`, ties with the least of them included. Temperature 0 is the
+    argmax.
     """
     if temperature == 0:
         return logits_BV.argmax(-1)
@@ -51,9 +52,9 @@ def draw(logits_BV: Tensor, temperature: float, top_p: float, seed_B: Tensor, po
 
 
 def _least_of_nucleus(probability_BV: Tensor, top_p: float) -> Tensor:
-    """Return the least probability in the nucleus of each row, [B, 1].
+    """Return the smallest probability in the nucleus of each row, [B, 1].
 
-    The nucleus mostly lies within a few tokens, and a vocabulary of 262,144 takes long to sort.
+    The nucleus usually has few tokens, and sorting a vocabulary of 262,144 takes long.
     """
     size = probability_BV.shape[-1]
     for count in (min(size, TOP_TOKENS), size):
@@ -62,5 +63,5 @@ def _least_of_nucleus(probability_BV: Tensor, top_p: float) -> Tensor:
         if count == size or bool((mass_BK[:, -1] >= top_p).all()):
             break
     is_in_BK = mass_BK - descending_BK < top_p
-    is_in_BK[:, 0] = True  # the most probable token stays, whatever top_p
+    is_in_BK[:, 0] = True  # the most probable token stays, even with top_p 0
     return descending_BK.gather(-1, is_in_BK.sum(-1, keepdim=True) - 1)

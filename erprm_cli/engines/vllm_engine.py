@@ -1,10 +1,10 @@
-"""Generation with vLLM in this process's charge, for one GPU or several, and for a CPU.
+"""Generation with a vLLM that this process starts, for one GPU or several, and for a CPU.
 
-Each completion is a request of its own with a seed of its own, derived from (request's seed, index), so that
-equal (seed, index) give an equal completion and a resumed run can ask for the indices that are missing. A
-request of vLLM with n = K would give child k the seed + k, and fans out into K requests all the same. These
-come side by side, so the automatic prefix cache reads their prompt once, and prefixes of one solution, being
-token ids cut from one tokenisation, share all full blocks.
+Each completion is a request of its own. Its seed is derived from (request's seed, index), so that equal
+(seed, index) give an equal completion and a resumed run can ask for the missing indices. A vLLM request with
+n = K would give child k the seed + k, and is split into K requests anyway. The requests of one prompt are
+adjacent, so the automatic prefix cache reads their prompt once. Prefixes of one solution are token ids cut
+from one tokenisation, so they share all full blocks.
 """
 
 from collections import deque
@@ -24,9 +24,9 @@ class VllmEngine:
     """A causal language model in vLLM. A prompt that is too long is treated as in TransformersEngine."""
 
     def __init__(self, config: EngineConfig) -> None:
-        """Start vLLM; see VllmStream for what can go wrong."""
+        """Start vLLM; errors as of VllmStream."""
         self.usage = Usage()
-        # Before the engine, which takes long: most wrong names are found here.
+        # Before the engine, which starts slowly: most wrong names are found here.
         self.tokenizer = loading.load_tokenizer(
             config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
@@ -35,15 +35,15 @@ class VllmEngine:
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
         """Yield one completion per index of each request, in any order, as they finish.
 
-        Equal (seed, index) give an equal completion, but for rounding: the logits' last bits depend on what
-        else is in the batch.
+        Equal (seed, index) give an equal completion, apart from rounding: the last bits of the logits depend
+        on the other requests in the batch.
         """
         empty: deque[Completion] = deque()
         for (key, index), output in self.stream.run(self._jobs(requests, params, empty)):
-            (found,) = output.outputs
-            num_tokens = len(found.token_ids)
+            (generated,) = output.outputs
+            num_tokens = len(generated.token_ids)
             self.usage.generated_tokens += num_tokens
-            yield Completion(key, index, found.text, num_tokens, found.finish_reason)
+            yield Completion(key, index, generated.text, num_tokens, generated.finish_reason)
             while empty:
                 yield empty.popleft()
         yield from empty
@@ -56,7 +56,7 @@ class VllmEngine:
     def _jobs(
         self, requests: Iterable[Request], params: SamplingParams, empty: deque[Completion]
     ) -> Iterator[Job[CompletionKey]]:
-        """Yield what vLLM is asked; completions for which there is no room go to `empty`."""
+        """Yield the jobs for vLLM; completions for which the context has no room go to `empty`."""
         for request in requests:
             ids = encode(self.tokenizer, request.prompt)
             limit = min(params.max_tokens, self.stream.max_model_len - len(ids))
@@ -71,7 +71,7 @@ class VllmEngine:
 
 
 def _vllm_params(params: SamplingParams, limit: int, seed: int) -> Any:
-    """Return vLLM's own parameters; it ends at the model's end tokens by itself."""
+    """Return vLLM's own sampling parameters; it stops at the model's end tokens by default."""
     from vllm import SamplingParams as VllmParams
     from vllm.sampling_params import RequestOutputKind
 

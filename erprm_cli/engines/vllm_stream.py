@@ -1,19 +1,18 @@
-"""A running vLLM, fed from an iterator: token ids in as there is room, outputs out as they finish.
+"""A running vLLM that is fed from an iterator of jobs and yields outputs as they finish.
 
-vLLM's AsyncLLM runs in a thread of its own, so that the engine never waits for the rows: it keeps
-`data_parallel_size` engine processes busy from one queue and ends requests that have come to a stop text,
-whatever the caller does meanwhile. The queue is kept twice as deep as the engine's batch.
+vLLM's AsyncLLM runs in a thread of its own, so that the engine never waits for the caller: it keeps
+`data_parallel_size` engine processes busy from one queue and ends requests that reach a stop text. The queue
+is kept twice as deep as the engine's batch.
 """
 
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from itertools import count
-from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -21,27 +20,28 @@ import msgspec
 
 from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.in_flight import in_flight
 from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.models import loading
 
-# Said before vLLM is imported: its log belongs on stderr, and nobody is told of what runs here.
+# Set before vLLM is imported: its log goes to stderr, and it sends no usage statistics.
 os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
-DEPTH = 2  # requests under way for each place in the batch, so that a freed place is taken at once
-CPU_BLOCK_SIZE = 32  # tokens that share a prefix together: the fewest that vLLM's CPU kernels know
+DEPTH = 2  # requests in flight per place in the batch, so that a free place is filled at once
+CPU_BLOCK_SIZE = 32  # tokens per block of the prefix cache: the least that vLLM's CPU kernels support
 
 Tag = TypeVar("Tag")
-Job = tuple[Tag, list[int], Any]  # what it is called, token ids, vLLM's SamplingParams or PoolingParams
+Job = tuple[Tag, list[int], Any]  # the caller's tag, token ids, vLLM's SamplingParams or PoolingParams
 
 
 class VllmStream:
-    """One model in vLLM: it starts with the object and ends with `close`."""
+    """One model in vLLM, which starts with this object and ends with `close`."""
 
     def __init__(self, config: EngineConfig, **fixed: Any) -> None:
-        """Start the engine; `fixed` are engine arguments that no flag may change.
+        """Start the engine; `fixed` are engine arguments that options cannot change.
 
         Raises UsageError for an --engine-arg that vLLM does not know, UserError for a model that it cannot
         run and EngineError if its processes do not start.
@@ -52,11 +52,11 @@ class VllmStream:
 
         os.environ[PARENT] = str(os.getpid())
         known = {field.name for field in fields(AsyncEngineArgs)}
-        given = engine_args(config, known) | fixed
-        with _start_explained(config.model):
-            # As LLM, vLLM's class for work like this, would be: large batches.
+        arguments = engine_args(config, known) | fixed
+        with _explain_start(config.model):
+            # LLM_CLASS gives the large default batches of vLLM's LLM, its class for offline work.
             self.llm = AsyncLLM.from_engine_args(
-                AsyncEngineArgs(**given), usage_context=UsageContext.LLM_CLASS
+                AsyncEngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS
             )
         vllm_config = self.llm.vllm_config
         self.max_model_len: int = vllm_config.model_config.max_model_len
@@ -71,33 +71,17 @@ class VllmStream:
 
         Raises EngineError if the engine dies.
         """
-        finished: SimpleQueue[Future[Any]] = SimpleQueue()
-        under_way: dict[Future[Any], Tag] = {}
-        stream, exhausted = iter(jobs), False
-        try:
-            while True:
-                while not exhausted and len(under_way) < self.depth:
-                    job = next(stream, None)
-                    if job is None:
-                        exhausted = True
-                        break
-                    tag, ids, params = job
-                    future = asyncio.run_coroutine_threadsafe(self._last(ids, params), self._loop)
-                    under_way[future] = tag
-                    future.add_done_callback(finished.put)
-                    if not finished.empty():  # a slow input holds nothing back that is done
-                        break
-                if not under_way:
-                    return
-                future = finished.get()
-                with _death_explained():
-                    output = future.result()
-                yield under_way.pop(future), output
-        finally:
-            for future in under_way:
-                future.cancel()
 
-    async def _last(self, ids: list[int], params: Any) -> Any:
+        def start(job: Job[Tag]) -> Future[Any]:
+            _, ids, params = job
+            return asyncio.run_coroutine_threadsafe(self._last_output(ids, params), self._loop)
+
+        # Closed here and not by the garbage collector: what is in flight ends with this generator.
+        with _explain_death(), closing(in_flight(jobs, start, self.depth)) as finished:
+            for (tag, _, _), output in finished:
+                yield tag, output
+
+    async def _last_output(self, ids: list[int], params: Any) -> Any:
         """Return the last output of one request; vLLM aborts it if this is cancelled."""
         from vllm import PoolingParams
         from vllm.inputs import tokens_input
@@ -109,15 +93,15 @@ class VllmStream:
         return last
 
     def prefix_cache_hit_rate(self) -> float | None:
-        """Return the share of prompt tokens found in the prefix cache, by vLLM's own metrics."""
+        """Return the share of prompt tokens that vLLM found in its prefix cache; None if there were none."""
         from vllm.v1.metrics.reader import Counter, get_metrics_snapshot
 
         totals = {"vllm:prefix_cache_queries": 0, "vllm:prefix_cache_hits": 0}
         for metric in get_metrics_snapshot():
             if isinstance(metric, Counter) and metric.name in totals:
                 totals[metric.name] += metric.value
-        asked, hit = totals.values()
-        return hit / asked if asked else None
+        queries, hits = totals.values()
+        return hits / queries if queries else None
 
     def close(self) -> None:
         """End the engine's processes."""
@@ -125,23 +109,24 @@ class VllmStream:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        del self.llm  # here, not when Python ends and half of what it needs is gone
+        del self.llm  # now, not at interpreter exit, when modules that it needs are gone
 
     async def _shut_down(self) -> None:
-        if self.llm.output_handler:  # it would take the end of the processes for their death
+        if self.llm.output_handler:  # it would report the shutdown as a crash
             self.llm.output_handler.cancel()
             await asyncio.gather(self.llm.output_handler, return_exceptions=True)
         self.llm.shutdown()
 
 
 def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
-    """Return vLLM's engine arguments for `config`; `known` are the names that it takes.
+    """Return vLLM's engine arguments for `config`; `known` are the names that it accepts.
 
-    What is null keeps vLLM's own default. A value of --engine-arg is JSON if it can be read so, else text.
+    Arguments that are None are left out, so vLLM's default applies. A value of --engine-arg is parsed as
+    JSON if possible, else it is a string.
     """
     device = loading.pick_device()
     dtype = str(loading.pick_dtype(config.dtype, device)).removeprefix("torch.")
-    found: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "model": shipped.resolve(config.model),
         "dtype": dtype,
         "revision": config.revision,
@@ -158,49 +143,49 @@ def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
         "use_tqdm_on_load": False,
     }
     if device.type == "cpu":
-        found["block_size"] = CPU_BLOCK_SIZE
-        # Where a seeded request is read in parts, vLLM 0.32 rewinds its generator, which a CPU's cannot do.
-        found["enable_chunked_prefill"] = False
+        arguments["block_size"] = CPU_BLOCK_SIZE
+        # For a seeded request read in parts, vLLM 0.32 rewinds its generator; a CPU generator cannot do that.
+        arguments["enable_chunked_prefill"] = False
         if config.gpu_memory_utilization is None and "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            # vLLM would take nearly all memory, as if it were a GPU's.
+            # By default vLLM would take nearly all memory, as if it were a GPU's.
             free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-            found["kv_cache_memory_bytes"] = free_bytes // 4 // config.data_parallel_size
+            arguments["kv_cache_memory_bytes"] = free_bytes // 4 // config.data_parallel_size
     for text in config.engine_args or ():
         key, equals, value = text.partition("=")
         name = key.replace("-", "_")
         if not equals or name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f"--engine-arg takes KEY=VALUE with a KEY of vLLM's, not {text!r}{hint}")
+            raise UsageError(f"--engine-arg {text!r} is not KEY=VALUE with an engine argument of vLLM{hint}")
         try:
-            found[name] = msgspec.json.decode(value)
+            arguments[name] = msgspec.json.decode(value)
         except msgspec.DecodeError:
-            found[name] = {"True": True, "False": False, "None": None}.get(value, value)
-    return {name: value for name, value in found.items() if value is not None}
+            arguments[name] = {"True": True, "False": False, "None": None}.get(value, value)
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 @contextmanager
-def _start_explained(model: str) -> Iterator[None]:
+def _explain_start(model: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
         raise UserError(f"vLLM cannot run {model!r}: {' '.join(str(error).split())[:400]}") from None
     except RuntimeError as error:
         raise EngineError(
-            f"vLLM did not start with {model!r} ({error}); its own lines above say why, and more with "
+            f"vLLM did not start with {model!r} ({error}); its log above says why, in more detail with "
             "VLLM_LOGGING_LEVEL=INFO. If memory ran out, see --max-model-len, --gpu-memory-utilization and "
             "--tensor-parallel-size"
         ) from None
 
 
 @contextmanager
-def _death_explained() -> Iterator[None]:
+def _explain_death() -> Iterator[None]:
     from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
     try:
         yield
     except (EngineDeadError, EngineGenerateError):
         raise EngineError(
-            "vLLM's engine died; its own lines above may say why. The rows so far are kept: with -o, the "
-            "same command continues. If memory ran out, a smaller --batch-size may help"
+            "the vLLM engine died; its log above may say why, and a smaller --batch-size may help if memory "
+            "ran out"
         ) from None

@@ -1,4 +1,4 @@
-"""LoRA adapters: add them to a model, load them, merge them into its weights."""
+"""LoRA adapters: add them to a model, load them and merge them into its weights."""
 
 import os
 from pathlib import Path
@@ -15,32 +15,32 @@ from erprm_cli.models import loading
 
 
 def adapter_settings(path: str, revision: str | None) -> dict[str, Any] | None:
-    """Return adapter_config.json of a folder or Hub name; None if it holds a whole model instead."""
-    options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    file = cached_file(path, "adapter_config.json", **options)
+    """Return adapter_config.json of a folder or Hub name; None if it holds a whole model, not adapters."""
+    load_options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    file = cached_file(path, "adapter_config.json", **load_options)
     if file is None or not os.path.exists(file):
         return None
     return dict(read_json(file))
 
 
 def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, set[str]]:
-    """Return the base `model` with the adapters `name` merged into it, and the names of their weights.
+    """Return the base `model` with the adapters `name` merged into its weights, and their weights' names.
 
-    Raises UserError if a weight of the adapters is missing: it would be 0 or random.
+    UserError if a weight of the adapters is missing: peft would leave it at its initial value.
     """
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ModuleNotFoundError:
-        raise UserError(f"{name} holds adapters; peft merges them: pip install 'erprm[lora]'") from None
+        raise UserError(f"{name} holds adapters, which require peft: pip install 'erprm[lora]'") from None
     path = shipped.resolve(name)
     own = weight_names(path, revision, "adapter_model.safetensors")
-    if not own:  # peft would read a pickle instead
-        raise UserError(f"{name} has no adapter_model.safetensors; pickled adapters are not read")
+    if not own:  # peft would load a pickle instead
+        raise UserError(f"{name} has no adapter_model.safetensors; pickled adapters are not supported")
     try:
         with loading.explained(name):
             adapted = PeftModel.from_pretrained(model, path, revision=revision)
         missing = sorted(get_peft_model_state_dict(adapted).keys() - own)
-    except KeyError as error:  # a layer that was trained as a whole
+    except KeyError as error:  # a layer of modules_to_save
         missing = [str(error.args[0])]
     if missing:
         raise UserError(f"{name}: adapter_model.safetensors has no {missing[0]}; save the adapters again")
@@ -48,15 +48,15 @@ def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, se
 
 
 def weight_names(path: str, revision: str | None, file_name: str = "model.safetensors") -> set[str]:
-    """Return the names of the weights of a checkpoint in safetensors, in one file or several."""
-    options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    index = cached_file(path, f"{file_name}.index.json", **options)
+    """Return the names of a checkpoint's weights, stored in one safetensors file or in several."""
+    load_options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+    index = cached_file(path, f"{file_name}.index.json", **load_options)
     if index is not None:
         return set(read_json(index)["weight_map"])
-    whole = cached_file(path, file_name, **options)
-    if whole is None or not os.path.exists(whole):
+    file_path = cached_file(path, file_name, **load_options)
+    if file_path is None or not os.path.exists(file_path):
         return set()
-    with safe_open(whole, framework="pt") as weights:
+    with safe_open(file_path, framework="pt") as weights:
         return set(weights.keys())
 
 
@@ -76,15 +76,15 @@ def add_lora(model: Any, base: str, rank: int, *, revision: str | None = None) -
     )
     adapted = get_peft_model(model, adapters)
     folder = Path(shipped.resolve(base))
-    if folder.is_dir():  # a relative path would depend on the directory of who loads the adapters
+    if folder.is_dir():  # absolute: the adapters may be loaded from another working directory
         adapters.base_model_name_or_path = str(folder.absolute())
     return adapted
 
 
 def merged_state(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of the base with the adapters merged, from the gathered weights of a peft model.
+    """Return the base's weights with the adapters merged, from the gathered weights `state` of a peft model.
 
-    Of `model`, whose own weights are sharded, only the scale of the adapters is read.
+    `model` is used for the adapters' scale only: its own weights may be sharded over devices.
     """
     merged = {}
     for name, weight in state.items():

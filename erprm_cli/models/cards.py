@@ -1,4 +1,4 @@
-"""README.md, the model card of a trained model."""
+"""The model card (README.md) of a trained model."""
 
 from erprm_cli.rows.row import Row
 
@@ -9,7 +9,7 @@ def settings_table(settings: Row) -> str:
 
 
 def prm_model_card(card: Row) -> str:
-    """Return README.md of a trained PRM; `card` is the content of its erprm.json."""
+    """Return README.md of a trained PRM."""
     settings, result, form, ids = (card[name] for name in ("settings", "result", "format", "token_ids"))
     what = "Outcome reward model" if settings["outcome_only"] else "Process reward model"
     text = form["prompt"] + form["between"].join(f"{{step {number}}}{form['tag']}" for number in (1, 2))
@@ -41,7 +41,7 @@ Last logged loss {result["loss"]:.4f} after {result["step"]:,} steps.
 
 
 def policy_model_card(card: Row) -> str:
-    """Return README.md of a fine-tuned policy; `card` is the content of its erprm.json."""
+    """Return README.md of a fine-tuned policy."""
     settings, result = card["settings"], card["result"]
     return f"""---
 library_name: transformers

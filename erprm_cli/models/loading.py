@@ -1,4 +1,4 @@
-"""Loading models and tokenizers with transformers: names, devices, number types."""
+"""Load models and tokenizers with transformers: names, devices, dtypes."""
 
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ def pick_device() -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the number type that --dtype names; "auto" is bfloat16 on a GPU and float32 on a CPU."""
+    """Return the dtype that --dtype names; "auto" is bfloat16 on a GPU and float32 on a CPU."""
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return getattr(torch, name)  # type: ignore[no-any-return]  # options.Dtype lists the names
 
 
 def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Load a tokenizer; UserError if there is none of that name."""
+    """Load the tokenizer of a folder or Hub name; UserError if that fails."""
     with explained(name):
         return AutoTokenizer.from_pretrained(
             resolve(name), revision=revision, trust_remote_code=trust_remote_code
@@ -34,7 +34,7 @@ def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code:
 
 
 def only_safetensors(allow_pickle: bool) -> bool | None:
-    """Return from_pretrained's use_safetensors: True, or None where pickled weights may do instead."""
+    """Return from_pretrained's use_safetensors: True, or None if pickled weights are accepted too."""
     return None if allow_pickle else True
 
 
@@ -46,7 +46,7 @@ def load_causal_lm(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> Any:
-    """Load a causal language model in `dtype` on the CPU; safetensors only, unless `allow_pickle`."""
+    """Load a causal language model in `dtype` onto the CPU, from safetensors only unless `allow_pickle`."""
     with explained(name):
         return AutoModelForCausalLM.from_pretrained(
             resolve(name),
@@ -58,7 +58,7 @@ def load_causal_lm(
 
 
 class explained:
-    """Turn what from_pretrained raises for a wrong name or folder into one line."""
+    """Turn what from_pretrained raises for a wrong name or folder into a one-line UserError."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -71,7 +71,7 @@ class explained:
             reason = str(error).strip().splitlines()[0]
             if "safetensors" in reason:
                 reason += (
-                    " (pickled weights can run code and are not read: save the model with safetensors, or "
-                    "trust them with --allow-pickle)"
+                    " (pickled weights can run code, so they are not loaded: save the model as safetensors, "
+                    "or use --allow-pickle if you trust them)"
                 )
             raise UserError(f"cannot load the {what} {self.name!r}: {reason}") from None

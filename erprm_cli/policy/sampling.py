@@ -56,7 +56,7 @@ def sample_to(
     The engine is loaded only if samples are missing. `note` is called for answers without a verdict (see
     Grader). The caller opens `out`, with the settings by which a later run may continue it.
     """
-    done = schema.keys(out.existing())
+    done = schema.solution_keys(out.existing())
     missing = peek(problem for problem in problems if missing_samples(problem, n, done))
     if missing is None:
         if done:
@@ -69,7 +69,7 @@ def sample_to(
             reporter.command, reporter.quiet
         ) as progress,  # its clock starts now: loading does not count
     ):
-        out.made_with(opening.provenance(running, type(running).__name__))
+        out.add_provenance(opening.provenance(running, type(running).__name__))
         correct = unfinished = 0
         for row in sample_solutions(missing, running, template, settings, n, grader, done):
             out.write(row)

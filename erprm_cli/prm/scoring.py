@@ -1,4 +1,4 @@
-"""Rows with scores: read from the rows, or made by a PRM that is loaded when the first row needs it."""
+"""Rows with scores: read with the rows, or from a PRM that is loaded when the first row needs it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from erprm_cli.prm.scorer import Scorer  # loads torch
     from erprm_cli.prm.tagger import Tagged
 
-NO_SCORES = "no 'scores'; `erprm score` writes them, or --prm MODEL makes them here"
+NO_SCORES = "no 'scores'; `erprm score` writes them, or --prm MODEL adds them here"
 
 Check = Callable[[Row], Row]
 Expand = Callable[[Row], Iterable[Row]]
@@ -37,12 +37,12 @@ class LazyScorer:
         config: EngineConfig,
         *,
         batch_tokens: int = 0,
-        form: str | None = None,
+        prm_format: str | None = None,
         eta: float | None = None,
         on_load: "Callable[[Scorer], object] | None" = None,
     ) -> None:
         """Take the arguments of `open_scorer`; `on_load` is called with the loaded scorer."""
-        self._arguments = config, batch_tokens, form, eta
+        self._arguments = config, batch_tokens, prm_format, eta
         self._on_load = on_load
 
     @cached_property
@@ -88,27 +88,27 @@ def score_to(
     reporter: Reporter,
     *,
     batch_tokens: int = 0,
-    form: str | None = None,
+    prm_format: str | None = None,
     eta: float | None = None,
     bad: BadRows | None = None,
     limit: int | None = None,
-    share: Shard | None = None,
+    shard: Shard | None = None,
 ) -> None:
     """Write to `out` the solutions of `source` that are not in it yet, with scores, and a summary.
 
-    `config.model` is the PRM; `batch_tokens`, `form` and `eta` are those of Scorer. With `share`, only
+    `config.model` is the PRM; `batch_tokens`, `prm_format` and `eta` are those of Scorer. With `shard`, only
     rows whose id is in it are scored. The caller opens `out`, with the settings by which a later run may
     continue it.
     """
-    done = schema.keys(out.existing())
+    done = schema.solution_keys(out.existing())
     skipped = 0
     # A duplicate would seem to be done already when a stopped run is continued.
-    check = unique(schema.solution, "id", "sample")
+    check = unique(schema.check_solution, "id", "sample")
 
     def missing(row: Row) -> Row | None:
         nonlocal skipped
         check(row)
-        if share is not None and row["id"] not in share:
+        if shard is not None and row["id"] not in shard:
             return None
         if (row["id"], row["sample"]) in done:
             skipped += 1
@@ -116,17 +116,17 @@ def score_to(
         return row
 
     def loaded(scorer: "Scorer") -> None:
-        out.made_with(provenance(scorer, type(scorer).__name__))
-        reporter.info(f"{config.model} is read with the format {scorer.form.name}")
+        out.add_provenance(provenance(scorer, type(scorer).__name__))
+        reporter.info(f"{config.model} is read with the format {scorer.prm_format.name}")
 
     foreign = ForeignRows()
-    prm = LazyScorer(config, batch_tokens=batch_tokens, form=form, eta=eta, on_load=loaded)
+    prm = LazyScorer(config, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta, on_load=loaded)
     with closing(prm), Reporter(reporter.command, reporter.quiet) as progress:  # its clock starts now
         for row in prm.read(source, missing, bad, limit, foreign):
             out.write(row)
             rate = prm.scorer.num_tokens / progress.seconds
             progress.progress(out.count, "solutions", note=f"{rate:,.0f} tokens/s")
-        foreign.tell(progress)
+        foreign.report(progress)
         before = f", {skipped:,} were scored before" if skipped else ""
         progress.info(f"{out.count:,} solutions scored{before}, {progress.seconds:.1f} s")
 
@@ -141,14 +141,14 @@ class ScoredRows:
         check_scored: Check,
         *key: str,
         engine: EngineName = EngineName.auto,
-        form: str | None = None,
+        prm_format: str | None = None,
     ) -> None:
         """Take scores from the rows, which `check_scored` checks, or from the PRM named `prm`.
 
-        A PRM is run by `engine` and read with the format `form` (default: its own); it replaces scores that
-        are in the rows, which `check` checks. Rows with equal fields `key`, if any are named, are bad.
+        A PRM is run by `engine` and read with `prm_format` (default: its own); it replaces scores that are in
+        the rows, which `check` checks. Rows with equal fields `key`, if any are named, are bad.
         """
-        self.prm = None if prm is None else LazyScorer(EngineConfig(prm, engine), form=form)
+        self.prm = None if prm is None else LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
         self.check = unique(check, *key) if key else check
         self.check_scored = unique(check_scored, *key) if key else check_scored
 
@@ -167,20 +167,20 @@ class ScoredRows:
 
 
 def open_scorer(
-    config: EngineConfig, batch_tokens: int = 0, form: str | None = None, eta: float | None = None
+    config: EngineConfig, batch_tokens: int = 0, prm_format: str | None = None, eta: float | None = None
 ) -> "Scorer":
-    """Load the PRM with the engine that `config` names (auto: transformers). `form` and `eta`: see Scorer."""
+    """Load the PRM with the engine that `config` names (auto: transformers). Other arguments: see Scorer."""
     if config.engine == "server":
         raise UsageError("a server cannot score; give --engine transformers or vllm")
     if config.engine == "vllm":
         from erprm_cli.prm.vllm_scorer import VllmScorer
 
-        return VllmScorer(config, form, eta)
+        return VllmScorer(config, prm_format, eta)
     from erprm_cli.prm.scorer import Scorer
 
     return Scorer(
         config.model,
-        form=form,
+        prm_format=prm_format,
         eta=eta,
         dtype=config.dtype,
         batch_tokens=batch_tokens,

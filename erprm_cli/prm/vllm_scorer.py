@@ -1,8 +1,10 @@
-"""A process reward model of the token kind in vLLM, by its pooling runner.
+"""Score with a process reward model of kind "token" in vLLM, by its pooling runner.
 
-vLLM turns the two rows of the output layer into a classifier of one number per token, sigmoid(logit of good -
-logit of bad), which is the softmax over the two. All tokens are read and the tags taken out here: vLLM's own
-STEP pooling indexes hidden dimensions by token ids (vLLM issue 16545).
+vLLM turns two rows of the output layer into a classifier with one number per token, sigmoid(logit of good -
+logit of bad), which equals the softmax over the two. It returns the numbers of all tokens, and those of the
+tags are selected here: vLLM's own STEP pooling indexes hidden dimensions by token ids (vLLM issue 16545).
+
+Shapes: T tokens of a solution, L steps.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,21 +19,21 @@ from erprm_cli.prm.scorer import Scorer
 from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
 
-# What some architectures do to logits after the output layer, and vLLM's classifier does not.
-AFTERTHOUGHTS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+# What some architectures do to logits after the output layer. vLLM's classifier does not do it.
+LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
-Place = tuple[int, Row, Tagged]  # a solution, and which one it is
+NumberedSolution = tuple[int, Row, Tagged]
 
 
 class VllmScorer(Scorer):
-    """As Scorer, with the model in vLLM: continuous batching instead of batches, and several GPUs."""
+    """A Scorer whose model runs in vLLM: with continuous batching, and on several GPUs."""
 
-    def __init__(self, config: EngineConfig, form: str | None = None, eta: float | None = None) -> None:
-        """Start vLLM; UsageError for a model whose scores vLLM would get wrong."""
+    def __init__(self, config: EngineConfig, prm_format: str | None = None, eta: float | None = None) -> None:
+        """Start vLLM; UsageError for a model that vLLM would not score correctly."""
         self.config = config
         super().__init__(
             config.model,
-            form=form,
+            prm_format=prm_format,
             eta=eta,
             dtype=config.dtype,
             revision=config.revision,
@@ -43,11 +45,13 @@ class VllmScorer(Scorer):
         from transformers import AutoConfig
         from vllm.config import PoolerConfig
 
-        if self.form.kind != "token":
-            raise UsageError(f"--engine vllm scores by two tokens; {self.form.name} takes transformers")
+        if self.prm_format.kind != "token":
+            raise UsageError(
+                f"--engine vllm supports token PRMs only; {self.prm_format.name} needs --engine transformers"
+            )
         if adapter_settings(shipped.resolve(self.name), self.config.revision) is not None:
             raise UsageError(
-                f"{self.name} holds adapters: --engine transformers merges them, or once for all "
+                f"{self.name} holds adapters: use --engine transformers, or merge them once with "
                 "`erprm export --kind token`"
             )
         model = AutoConfig.from_pretrained(
@@ -56,11 +60,12 @@ class VllmScorer(Scorer):
             trust_remote_code=self.config.trust_remote_code,
         )
         architecture = (model.architectures or [""])[0]
-        changed = [name for name in AFTERTHOUGHTS if getattr(model.get_text_config(), name, None)]
+        changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
         if changed or not architecture.endswith("ForCausalLM"):
-            why = f"leaves out its {changed[0]}" if changed else "needs a ...ForCausalLM"
+            reason = f"ignores its {changed[0]}" if changed else "supports ...ForCausalLM only"
             raise UsageError(
-                f"vLLM {why}, so it cannot score {self.name} ({architecture}): --engine transformers"
+                f"--engine vllm cannot score {self.name} ({architecture}): vLLM {reason}; use --engine "
+                "transformers"
             )
         ids = self.tagger.token_ids
         self.stream = VllmStream(
@@ -77,24 +82,24 @@ class VllmScorer(Scorer):
         self.tagger.max_tokens = self.stream.max_model_len
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
-        """As Scorer's, in the order given: a solution that finishes early waits for those before it."""
+        """Yield scored rows in the order given: a solution that finishes early waits for those before it."""
         finished: dict[int, Row] = {}
-        following = 0
+        next_number = 0
         for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
             good_T = output.outputs.data.flatten().float()
             good_L = good_T[tagged.tags.tolist()]
             if not bool(good_L.isfinite().all()):
-                raise UserError(f"{self.name} gives scores that are no numbers; its weights are broken")
+                raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
             finished[number] = self.scored(row, good_L.tolist())
-            while following in finished:
-                yield finished.pop(following)
-                following += 1
+            while next_number in finished:
+                yield finished.pop(next_number)
+                next_number += 1
 
     def close(self) -> None:
         """End vLLM's processes."""
         self.stream.close()
 
-    def _jobs(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Job[Place]]:
+    def _jobs(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Job[NumberedSolution]]:
         from vllm import PoolingParams
 
         for number, (row, tagged) in enumerate(solutions):

@@ -1,7 +1,7 @@
 """Messages for people on stderr: progress, summaries and warnings. Rows never pass here.
 
-On a terminal the progress is one line that redraws itself; in a log it is a plain line every
-`LOG_INTERVAL_S` seconds; with -q there is none. Errors are not reported here: they are raised.
+On a terminal, progress is one line that is redrawn; in a log, a plain line every `LOG_INTERVAL_S` seconds;
+with -q there is none. Errors are not reported here: they are raised.
 """
 
 import shutil
@@ -15,13 +15,13 @@ from erprm_cli.terminal.text import rendered, visible, wants_colour
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-LOG_WIDTH = 10_000  # columns: no table is folded
+LOG_WIDTH = 10_000  # columns, so that tables are not folded
 LOG_INTERVAL_S = 30.0
 REDRAW_INTERVAL_S = 0.2
 
 
 class Reporter:
-    """What one command has to say while it works; a context manager that clears its progress line."""
+    """Reports on one command while it works; a context manager that clears its progress line."""
 
     def __init__(self, command: str, quiet: bool = False) -> None:
         self.command = command
@@ -48,7 +48,7 @@ class Reporter:
             print(f"erprm {self.command}: {visible(message)}", file=sys.stderr, flush=True)
 
     def show(self, drawing: "RenderableType") -> None:
-        """Print a table or a drawing, unless -q: coloured and folded on a terminal, plain in a log."""
+        """Print a table or a plot, unless -q: coloured and folded on a terminal, plain in a log."""
         if not self.quiet:
             self._clear()
             width = shutil.get_terminal_size().columns if self._on_terminal else LOG_WIDTH
@@ -56,12 +56,12 @@ class Reporter:
             print(text, end="", file=sys.stderr, flush=True)
 
     def warn(self, message: str) -> None:
-        """Print a warning, even with -q: it tells of something counted, left out or doubtful."""
+        """Print a warning, even with -q: something was skipped, counted or is doubtful."""
         self._clear()
         print(f"erprm {self.command}: warning: {visible(message)}", file=sys.stderr, flush=True)
 
     def progress(self, done: int, unit: str, total: int | None = None, note: str = "") -> None:
-        """Tell how far the work is; cheap enough to be called for every row."""
+        """Show how much is done (of `total`, if known); cheap enough to be called for every row."""
         now = time.monotonic()
         interval = REDRAW_INTERVAL_S if self._on_terminal else LOG_INTERVAL_S
         if self.quiet or now - self._shown < interval:
@@ -77,7 +77,7 @@ class Reporter:
 
     @property
     def seconds(self) -> float:
-        """Wall time since the command began to work."""
+        """Wall time since the command began."""
         return time.monotonic() - self._begin
 
     def _clear(self) -> None:

@@ -43,7 +43,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.labels.estimator import eta_of_row, rate_of_label
 from erprm_cli.models import loading
 from erprm_cli.models.cards import prm_model_card
-from erprm_cli.prm.formats import prm_format
+from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
@@ -62,7 +62,7 @@ class PrmTask(TrainingTask):
     def __init__(self, config: PrmTrainingConfig) -> None:
         """As TrainingTask. Raises UserError if the tokenizer or --kind does not suit the format."""
         super().__init__(config)
-        form = prm_format(config.format)
+        form = load_prm_format(config.format)
         if config.kind == "head" and form.kind == "token":
             form = replace(form, kind="head", good="", bad="")
         if form.kind != config.kind:
@@ -154,9 +154,9 @@ class PrmTask(TrainingTask):
     def _targets(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.float32], Row]:
         """Return the targets [L] and weights [L] of the steps, and the eta and estimator of the labels."""
         if self.config.target == "labels":
-            values = np.array(schema.labels(row)["labels"], np.float32)
+            values = np.array(schema.check_labels(row)["labels"], np.float32)
             return values, np.ones_like(values), {name: row.get(name) for name in ("eta", "estimator")}
-        lists = schema.rollouts(schema.solution(row))["rollouts"]
+        lists = schema.check_rollouts(schema.check_solution(row))["rollouts"]
         if any(reward not in (0, 1) for rewards in lists for reward in rewards):
             raise RowError(
                 "'rollouts' has rewards other than 0 and 1, which cannot be counted; train on labels instead"

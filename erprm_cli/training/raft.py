@@ -121,12 +121,12 @@ class Raft:
             self.engine, model=self.config.prm, max_model_len=None, quantization=None, engine_args=None
         )
         with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
-            score_to(out, str(samples), engine, self.reporter, form=self.config.prm_format)
+            score_to(out, str(samples), engine, self.reporter, prm_format=self.config.prm_format)
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the solution of each problem with the best score; of equal scores, the first sample."""
         best: dict[str, tuple[float, Row]] = {}
-        for row in read_rows(str(scored), schema.scores):
+        for row in read_rows(str(scored), schema.check_scores):
             if self.config.require_correct and not schema.is_correct(row["reward"]):
                 continue
             score = aggregate(row["scores"], self.config.aggregate)
@@ -156,7 +156,9 @@ class Raft:
             trust_remote_code=self.engine.trust_remote_code,
             allow_pickle=self.engine.allow_pickle,
         )
-        train_policy(read_rows(str(selected), schema.solution), self.template, config, reporter=self.reporter)
+        train_policy(
+            read_rows(str(selected), schema.check_solution), self.template, config, reporter=self.reporter
+        )
         return str(trained)
 
     def _evaluate(self, iteration: int, policy: str) -> float | None:
@@ -181,6 +183,6 @@ class Raft:
 
 def mean_reward(path: Path) -> float | None:
     """Return the mean reward of the graded solutions in a file; None if there are none."""
-    rows = read_rows(str(path), schema.solution)
+    rows = read_rows(str(path), schema.check_solution)
     rewards = [row["reward"] for row in rows if row["reward"] is not None]
     return sum(rewards) / len(rewards) if rewards else None

@@ -143,7 +143,7 @@ class TrainingTask(ABC):
         foreign = ForeignRows()
         for _ in read_rows(source, self.add, bad, limit, foreign):
             reporter.progress(self.store.count, "solutions read")
-        foreign.tell(reporter)
+        foreign.report(reporter)
 
     def _read_in_first_process(
         self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter

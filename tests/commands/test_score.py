@@ -62,7 +62,7 @@ def test_a_solution_that_is_there_twice_is_a_bad_row(
     source.write_bytes(source.read_bytes() * 2)
     result = erprm("score", source, "--prm", prm)
     assert isinstance(result.exception, UserError)
-    assert f"{source}:4: id 'p0', sample 0 is here a second time" in str(result.exception)
+    assert f"{source}:4: duplicate id 'p0', sample 0" in str(result.exception)
 
 
 def test_a_solution_that_is_too_long_is_a_bad_row_and_never_cut(
@@ -74,7 +74,7 @@ def test_a_solution_that_is_too_long_is_a_bad_row_and_never_cut(
     text = b"".join(orjson.dumps(row) + b"\n" for row in rows)
     result = erprm("score", "--prm", prm, stdin=text)
     assert isinstance(result.exception, UserError)
-    assert "stdin:2: " in str(result.exception) and "at most 64 can be read" in str(result.exception)
+    assert "stdin:2: " in str(result.exception) and "the model reads at most 64" in str(result.exception)
     result = erprm("score", "--prm", prm, "--errors", tmp_path / "bad.jsonl", stdin=text)
     assert len(result.stdout.splitlines()) == 2
     assert "at most 64" in orjson.loads((tmp_path / "bad.jsonl").read_bytes())["reason"]

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from erprm_cli import app
 from erprm_cli.answers.grader import Grader
-from erprm_cli.engines import server_engine
+from erprm_cli.engines import server_client, server_engine
 from erprm_cli.engines.base import Chat, Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
@@ -25,7 +25,7 @@ from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.policy.prompts import make_prompt
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
 from tests.torture import rows
 
@@ -36,9 +36,9 @@ PROBLEM = {"id": "a", "problem": "p", "answer": "5"}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_engine, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(server_client, "BACKOFF_S", 0.01)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in server_engine.KEY_NAMES:
+    for name in server_client.KEY_NAMES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -151,7 +151,7 @@ def test_a_silent_server_is_asked_again() -> None:
 
 def test_a_server_that_keeps_failing_is_an_engine_error() -> None:
     with serving(failing(10**6, refusal("out of order", 500))) as server:
-        with pytest.raises(EngineError, match="failed 6 times in a row, .*out of order"):
+        with pytest.raises(EngineError, match="failed 6 times in a row; last error: .*out of order"):
             complete(server, requests=20)
 
 
@@ -178,7 +178,7 @@ def test_an_absent_server_is_an_engine_error() -> None:
 
 def test_a_refusal_is_told_at_once() -> None:
     with serving(failing(10**6, refusal("temperature must not be that"))) as server:
-        with pytest.raises(UserError, match="refuses: status 400: temperature must not be that"):
+        with pytest.raises(UserError, match="refused the request: status 400: temperature must not be that"):
             complete(server)
     assert len(server.work) == 1
 
@@ -343,7 +343,7 @@ def test_closing_breaks_off_what_a_signal_left_behind() -> None:
         released.set()
 
 
-@pytest.mark.parametrize("name", server_engine.KEY_NAMES)
+@pytest.mark.parametrize("name", server_client.KEY_NAMES)
 def test_the_key_goes_to_the_server_and_nowhere_else(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -366,7 +366,8 @@ def test_a_key_that_no_header_holds_is_refused_without_showing_it(monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "url, reason", [("localhost:8000", "is no URL"), (f"http://user:{KEY}@localhost", "holds a password")]
+    "url, reason",
+    [("localhost:8000", "is not a URL"), (f"http://user:{KEY}@localhost", "contains a password")],
 )
 def test_a_wrong_url_is_wrong_usage(url: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason) as caught:
@@ -390,7 +391,7 @@ def asked_with_tokenizer(monkeypatch: pytest.MonkeyPatch, say: Any) -> tuple[lis
 
     tokenizer = AutoTokenizer.from_pretrained(shipped.resolve("tiny"))
     monkeypatch.setattr(loading, "load_tokenizer", lambda *_, **__: tokenizer)
-    recipe = policy_template("tiny")
+    recipe = load_template("tiny")
     prompt = make_prompt(recipe, tokenizer, "Tom has 2 + 3 coins.")
     with serving(say) as server, closing(open_engine(config(server))) as engine:
         text = prompt if engine.tokenizer else make_prompt(recipe, None, "Tom has 2 + 3 coins.")
@@ -420,7 +421,7 @@ def test_another_tokenizer_than_the_servers_is_not_used(
 ) -> None:
     asked, _ = asked_with_tokenizer(monkeypatch, lambda _, fields: counting(fields, extra=1))
     assert {fields["prompt"] for fields in asked} == {"Question: Tom has 2 + 3 coins.\nAnswer:\n"}
-    assert "as text" in capsys.readouterr().err
+    assert "so prompts are sent as text" in capsys.readouterr().err
 
 
 def test_a_server_that_takes_no_ids_gets_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -470,7 +471,7 @@ def test_a_run_whose_server_fails_is_continued_by_the_same_command(
 MORTAL = """
 import os, signal, sys, time
 from itertools import count
-from erprm_cli.engines import derive_seed
+from erprm_cli.hashing import derive_seed
 from tests.scripted_server import Reply, ScriptedServer
 
 port, left = int(sys.argv[1]), count(int(sys.argv[2]), -1)
@@ -580,7 +581,7 @@ def chatting(continues: bool, refuses: bool = False, strips: bool = False) -> An
 
 
 def rolled(server: ScriptedServer) -> list[Fields]:
-    recipe = policy_template("gsm8k-chat")
+    recipe = load_template("gsm8k-chat")
     drawn = SamplingSettings("m", None, 1.0, 1.0, 50, 0, recipe.name)
     row = PROBLEM | {"sample": 0, "solution": "one\ntwo", "steps": ["one", "two"], "reward": 1.0}
     with closing(open_engine(config(server))) as engine, Grader() as grader:
@@ -588,7 +589,7 @@ def rolled(server: ScriptedServer) -> list[Fields]:
 
 
 def test_a_chat_is_sampled_by_the_chat_endpoint() -> None:
-    recipe = policy_template("gsm8k-chat")
+    recipe = load_template("gsm8k-chat")
     drawn = SamplingSettings("m", None, 1.0, 1.0, 50, 0, recipe.name)
     with serving(chatting(continues=False)) as server:
         with closing(open_engine(config(server))) as engine, Grader() as grader:
@@ -619,7 +620,7 @@ def test_a_server_that_cannot_continue_a_turn_is_refused(refuses: bool, reason: 
 
 def test_a_plain_prompt_for_a_server_that_only_chats_is_refused() -> None:
     with serving(chatting(continues=True)) as server:
-        with pytest.raises(UserError, match="only chats; take a chat template"):
+        with pytest.raises(UserError, match="has a chat endpoint only; use a chat template"):
             complete(server)
 
 

@@ -204,7 +204,7 @@ def test_logits_that_are_no_numbers_are_an_engine_error(temperature: float) -> N
     engine = engine_of()
     with torch.no_grad():
         engine.model.get_output_embeddings().weight[3] = float("nan")
-    with pytest.raises(EngineError, match="not numbers"):
+    with pytest.raises(EngineError, match="NaN logits"):
         run(engine, SamplingParams(temperature=temperature, max_tokens=8))
 
 

@@ -1,17 +1,20 @@
-"""The real vLLM with the shipped policy: one engine for the module, and the command in its own processes."""
+"""The real vLLM with the shipped policy: one engine for the module, and commands in their own processes."""
 
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from typer.testing import Result
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.data_formats.problems import as_problem
@@ -23,7 +26,7 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.reading import read_rows
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import prefixes
 
@@ -31,9 +34,12 @@ needs_vllm = [
     pytest.mark.vllm,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
-TEMPLATE = policy_template("tiny")
-# Start-up is most of the time: no compilation, one thread, little memory.
-SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "2"}
+TEMPLATE = load_template("tiny")
+# Little memory, and one thread: with more, OpenMP's threads wait for each other in busy loops when the cores
+# have other work, which made these tests up to twenty times slower.
+SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+UNTIL_DEATH = "-L 40 -n 8 -o rows.jsonl".split()  # what a command is asked for whose engine dies
+Commands = dict[str, subprocess.Popen[str]]
 
 
 def problems(limit: int) -> list[Row]:
@@ -163,67 +169,88 @@ class TestEngine:
         assert sum(1 for _ in stream) == 3 * engine.stream.depth - 1
 
 
-def start(*words: str, **kwargs: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "erprm_cli", *words]
-    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE, env=os.environ | SETTINGS, **kwargs)
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Three commands with vLLM, by name. They start together, because loading vLLM takes most of their time.
+
+    The first test below must come first: it stops its command before all rows are written.
+    """
+    folder = tmp_path_factory.mktemp("commands")
+    words = {
+        "dies": ["tiny:train", *UNTIL_DEATH, "--batch-size", "4"],
+        "is killed": "tiny:train -n 8 --batch-size 4".split(),
+        "ends": "tiny:test -L 6 -n 4".split(),
+    }
+    with ExitStack() as stack:
+        running = {}
+        for name, own in words.items():
+            command = [
+                sys.executable,
+                "-m",
+                "erprm_cli",
+                "sample",
+                *own,
+                "--engine",
+                "vllm",
+                "--enforce-eager",
+            ]
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                command, text=True, stdout=pipe, stderr=pipe, cwd=folder, env=os.environ | SETTINGS
+            )
+            running[name] = stack.enter_context(process)
+            stack.callback(process.kill)
+        yield running
 
 
-def children(process_id: int) -> dict[int, str]:
-    """Return the processes below one, with their names."""
-    import psutil
-
-    below = psutil.Process(process_id).children(recursive=True)
-    return {process.pid: " ".join(process.cmdline()) for process in below if process.is_running()}
+def below(process_id: int) -> list[psutil.Process]:
+    """Return the processes below one."""
+    return list(psutil.Process(process_id).children(recursive=True))
 
 
 class TestCommand:
     pytestmark = needs_vllm
 
-    def test_stdout_is_rows_alone_and_the_summary_tells_of_the_cache(self) -> None:
-        words = "sample tiny:test -L 6 -n 4 --engine vllm --enforce-eager".split()
-        with start(*words, stdout=subprocess.PIPE) as process:
-            out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        assert len([json.loads(line)["solution"] for line in out.splitlines()]) == 24
-        assert "24 solutions" in err and "prompt tokens (prefix cache " in err
-
-    def test_a_dead_engine_keeps_the_rows_and_another_run_continues(self, tmp_path: Path) -> None:
-        import psutil
-
-        path = tmp_path / "rows.jsonl"
-        words = ["sample", "tiny:train", "-L", "40", "-n", "8", "-o", str(path)]
-        with start(*words, "--engine", "vllm", "--enforce-eager", "--batch-size", "4") as process:
-            deadline = time.monotonic() + 300
-            while (not path.exists() or path.stat().st_size < 2_000) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            below = children(process.pid)
-            (core,) = (number for number, name in below.items() if "EngineCore" in name)
-            psutil.Process(core).kill()
-            _, err = process.communicate(timeout=60)
-        assert process.returncode == 4, err
-        assert "vLLM's engine died" in err and "continues" in err
+    def test_a_dead_engine_keeps_the_rows_and_another_run_continues(
+        self, commands: Commands, erprm: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        process = commands["dies"]
+        monkeypatch.chdir(psutil.Process(process.pid).cwd())
+        path = Path("rows.jsonl")
+        deadline = time.monotonic() + 300
+        while (not path.exists() or path.stat().st_size < 2_000) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = below(process.pid)
+        (core,) = (child for child in children if "EngineCore" in " ".join(child.cmdline()))
+        core.kill()
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (4, ""), err
+        assert "the vLLM engine died" in err and "to continue: erprm sample tiny:train" in err
         assert "\nTraceback" not in err  # vLLM's log may hold one of its own
         kept = path.read_text().splitlines()
         assert 0 < len(kept) < 320
         assert all(json.loads(line) for line in kept)
-        assert psutil.wait_procs([psutil.Process(p) for p in below if psutil.pid_exists(p)], 20)[1] == []
-        with start(*words, "--engine", "transformers") as process:
-            assert process.wait(timeout=300) == 0
+        assert psutil.wait_procs(children, 20)[1] == []
+        done = erprm("sample", "tiny:train", *UNTIL_DEATH, "--engine", "transformers")
+        assert done.exit_code == 0, done.output
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         assert path.read_text().splitlines()[: len(kept)] == kept
         assert len({(row["id"], row["sample"]) for row in rows}) == len(rows) == 320
 
-    def test_a_killed_command_takes_its_engine_with_it(self) -> None:
-        import psutil
+    def test_a_killed_command_takes_its_engine_with_it(self, commands: Commands) -> None:
+        process = commands["is killed"]
+        assert process.stdout
+        json.loads(process.stdout.readline())
+        children = below(process.pid)
+        process.kill()
+        assert len(children) >= 2
+        assert psutil.wait_procs(children, 20)[1] == []
 
-        words = "sample tiny:train -n 8 --engine vllm --enforce-eager --batch-size 4".split()
-        with start(*words, stdout=subprocess.PIPE) as process:
-            assert process.stdout
-            json.loads(process.stdout.readline())
-            below = [psutil.Process(number) for number in children(process.pid)]
-            process.kill()
-        assert len(below) >= 2
-        assert psutil.wait_procs(below, 20)[1] == []
+    def test_stdout_is_rows_alone_and_the_summary_tells_of_the_cache(self, commands: Commands) -> None:
+        out, err = commands["ends"].communicate(timeout=300)
+        assert commands["ends"].returncode == 0, err
+        assert len([json.loads(line)["solution"] for line in out.splitlines()]) == 24
+        assert "24 solutions" in err and "prompt tokens (prefix cache " in err
 
 
 KNOWN = {
@@ -248,7 +275,7 @@ def test_engine_arguments_are_vllms_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "text, near", [("swap_spice=4", "did you mean swap_space"), ("swap_space", "KEY=VALUE")]
+    "text, near", [("swap_spice=4", "did you mean swap_space"), ("swap_space", "is not KEY=VALUE")]
 )
 def test_an_engine_argument_that_vllm_does_not_know_is_wrong_usage(text: str, near: str) -> None:
     with pytest.raises(UsageError, match=near):

@@ -1,4 +1,4 @@
-"""The server engine against a real `vllm serve` of tiny on loopback, started once for all tests."""
+"""The server engine against a real `vllm serve` of tiny on loopback: one for all tests, one for the last."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,7 +42,7 @@ class VllmServer:
     """`vllm serve` in a process group of its own."""
 
     def __init__(self, folder: Path) -> None:
-        """Start it and wait until it answers."""
+        """Start it; `wait` until it answers."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -66,6 +66,8 @@ class VllmServer:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, env=os.environ | settings, start_new_session=True
             )
+
+    def wait(self) -> None:
         deadline = time.monotonic() + START_S
         while not self._is_up():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -87,10 +89,21 @@ class VllmServer:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmServer]:
-    server = VllmServer(tmp_path_factory.mktemp("vllm"))
-    yield server
-    server.kill()
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[VllmServer, VllmServer]]:
+    """The server and the one that takes over when it dies; they start together, because that takes long."""
+    with ExitStack() as stack:
+        started = []
+        for name in ("first", "second"):
+            started.append(VllmServer(tmp_path_factory.mktemp(name)))
+            stack.callback(started[-1].kill)
+        first, second = started
+        first.wait()
+        yield first, second
+
+
+@pytest.fixture(scope="module")
+def server(servers: tuple[VllmServer, VllmServer]) -> VllmServer:
+    return servers[0]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +149,7 @@ def test_without_a_tokenizer_here_the_rows_are_the_same(server: VllmServer, gree
     """Text prompts; --greedy, as a rounding error can move a draw."""
     common = ("-m", UNKNOWN_HERE, "--base-url", server.url)
     done = erprm("sample", "tiny:test", "-L", 8, "--greedy", *common)
-    assert "as text, not as token ids" in done.stderr
+    assert f"no local tokenizer for {UNKNOWN_HERE!r}, so prompts are sent as text" in done.stderr
     named = [row | {"sampling": row["sampling"] | {"model": UNKNOWN_HERE}} for row in greedy]
     assert rows(done) == named
     plain = ("rollout", "-k", 2, "--temperature", 0, "--keep-text", "--base-url", server.url)
@@ -185,31 +198,29 @@ def test_the_key_is_in_nothing_that_is_written(
 
 
 def test_a_run_whose_server_dies_is_continued_by_the_command_it_names(
-    server: VllmServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    servers: tuple[VllmServer, VllmServer], tmp_path: Path
 ) -> None:
     """The last test here: it kills the server."""
+    server, second = servers
     target = tmp_path / "out.jsonl"
-    command = ["sample", "tiny:train", "-L", "60", "-n", "8", "--max-tokens", "160", "-o", str(target)]
-    shell = [sys.executable, "-m", "erprm_cli", *command]
+    words = ["sample", "tiny:train", "-L", "60", "-n", "8", "-o", str(target)]
+    command = [*words, "--max-tokens", "160", "--concurrency", "4", "--base-url", server.url]
     pipe = subprocess.PIPE
-    limited = ["--concurrency", "4", "--base-url", server.url]
-    with subprocess.Popen([*shell, *limited], stdout=pipe, stderr=pipe, text=True) as begun:
+    shell = [sys.executable, "-m", "erprm_cli"]
+    with subprocess.Popen([*shell, *command], stdout=pipe, stderr=pipe, text=True) as begun:
         while not (target.exists() and target.stat().st_size):
             assert begun.poll() is None
             time.sleep(0.02)
         server.kill()
         stdout, stderr = begun.communicate(timeout=200)
     assert (begun.returncode, stdout) == (4, "")
-    assert stderr.endswith(f"to continue: erprm {' '.join([*command, *limited])}\n")
+    assert stderr.endswith(f"to continue: erprm {' '.join(command)}\n")
     kept = target.read_bytes()
     assert 0 < kept.count(b"\n") < 480
 
-    again = VllmServer(tmp_path_factory.mktemp("again"))
-    try:
-        done = subprocess.run([*shell, "--base-url", again.url], capture_output=True, text=True, timeout=300)
-    finally:
-        again.kill()
-    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    second.wait()
+    done = erprm(*words, "--base-url", second.url)
+    assert (done.exit_code, done.stdout) == (0, ""), done.stderr
     assert target.read_bytes().startswith(kept)
     keys = [(row["id"], row["sample"]) for row in map(json.loads, target.read_text().splitlines())]
     assert len(keys) == len(set(keys)) == 480

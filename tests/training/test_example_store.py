@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training import example_store
 from erprm_cli.training.config import PolicyTrainingConfig, PrmTrainingConfig
@@ -125,7 +125,7 @@ def test_what_is_not_a_file_is_not_cached(source: Path, base: str) -> None:
 
 
 def test_another_template_is_another_tokenisation(base: str, tmp_path: Path) -> None:
-    config, template = PolicyTrainingConfig(tmp_path / "policy", base), policy_template("tiny")
+    config, template = PolicyTrainingConfig(tmp_path / "policy", base), load_template("tiny")
     one, other = (PolicyTask(each, config) for each in (template, replace(template, prompt="{problem}\n")))
     assert one.tokenisation() != other.tokenisation()
 
@@ -140,7 +140,7 @@ def test_the_version_is_raised_when_the_examples_change(base: str, tmp_path: Pat
         output = tmp_path / f"prm-{len(tasks)}"
         tasks.append(PrmTask(PrmTrainingConfig(output, base, **settings)))
         tasks[-1].add_rows(str(source), None, None, Reporter("train"))
-    tasks.append(PolicyTask(policy_template("tiny"), PolicyTrainingConfig(tmp_path / "policy", base)))
+    tasks.append(PolicyTask(load_template("tiny"), PolicyTrainingConfig(tmp_path / "policy", base)))
     for row in solution_rows(8):
         tasks[-1].add(row)
     found = [contents(task) for task in tasks]

@@ -119,7 +119,7 @@ def test_the_division_into_micro_batches_does_not_change_the_result(
 def test_the_first_loss_is_the_mean_over_all_tags_of_the_batch(base: str, tmp_path: Path) -> None:
     rows = solution_rows(16, labels=True)
     losses = []
-    for row in Scorer(base, form="er-prm").score(rows):
+    for row in Scorer(base, prm_format="er-prm").score(rows):
         for score, label in zip(row["scores"], row["labels"], strict=True):
             losses.append(-label * np.log(score) - (1 - label) * np.log(1 - score))
     log, _ = trained(base, tmp_path / "prm", count=16, micro_batch_tokens=100, epochs=1.0)
@@ -256,7 +256,7 @@ def with_rollouts(rows: list[dict[str, Any]], k: int = 8) -> list[dict[str, Any]
 def test_counts_are_the_binomial_likelihood_of_all_completions(base: str, tmp_path: Path) -> None:
     rows = with_rollouts(solution_rows(16, labels=True))
     likelihood = trials = 0.0
-    for row in Scorer(base, form="er-prm").score(rows):
+    for row in Scorer(base, prm_format="er-prm").score(rows):
         for score, rewards in zip(row["scores"], row["rollouts"], strict=True):
             likelihood -= sum(np.log(score if reward else 1 - score) for reward in rewards)
             trials += len(rewards)
@@ -278,7 +278,7 @@ def test_rewards_that_cannot_be_counted_are_refused(base: str, tmp_path: Path) -
 def test_solutions_count_alike_if_asked_to(base: str, tmp_path: Path) -> None:
     rows = solution_rows(16, labels=True)
     means = []
-    for row in Scorer(base, form="er-prm").score(rows):
+    for row in Scorer(base, prm_format="er-prm").score(rows):
         pairs = zip(row["scores"], row["labels"], strict=True)
         means.append(np.mean([-label * np.log(p) - (1 - label) * np.log(1 - p) for p, label in pairs]))
     log: list[Any] = []
