@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+PAGES := README.md $(wildcard docs/*.md) # with parts that cog generates
 
-.PHONY: help setup demo test test-fast torture check style bench wheel tiny clean
+.PHONY: help setup demo test test-fast torture check style bench docs wheel tiny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -39,14 +40,14 @@ check: $(READY) ## what CI judges: style, types, layers, spelling, generated pag
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-	$(BIN)/cog --check README.md
+	$(BIN)/cog --check $(PAGES)
 
-style: $(READY) ## mend what can be mended, and renew the help text in README.md
+style: $(READY) ## mend what can be mended, and renew the generated pages
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/cog -r README.md
+	$(BIN)/cog -r $(PAGES)
 
-bench: $(READY) ## the figures in README.md, as ratios measured in one run
+bench: $(READY) ## the figures of docs/benchmarks.md, as ratios measured in one run
 	$(BIN)/python benchmarks/bench_label.py
 	$(BIN)/python benchmarks/bench_answers.py
 	$(BIN)/python benchmarks/bench_generate.py
@@ -57,6 +58,9 @@ bench: $(READY) ## the figures in README.md, as ratios measured in one run
 	$(BIN)/python benchmarks/bench_score.py
 	$(BIN)/python benchmarks/bench_startup.py
 
+docs: $(READY) ## the site of docs/ in site/; a broken link is an error
+	$(BIN)/zensical build --strict --clean
+
 wheel: $(READY) ## build the wheel and try it away from the checkout
 	rm -rf dist build
 	$(BIN)/python -m build -q --wheel
@@ -66,4 +70,4 @@ tiny: $(READY) ## make the shipped policy again (about an hour)
 	$(BIN)/python scripts/make_tiny.py
 
 clean: ## remove what the targets made
-	rm -rf .venv .tokenizers build dist runs
+	rm -rf .venv .tokenizers build dist site .cache runs

@@ -50,5 +50,10 @@ step "The result: % correct by every way of choosing, the differences between th
 erprm bon er.scores.jsonl --compare soft.scores.jsonl --compare hard.scores.jsonl \
     --compare orm.scores.jsonl --report report.jsonl --plot - -o chosen.jsonl
 
+# The picture of the documentation, of the ER model alone; it needs matplotlib (pip install 'erprm[plot]').
+if python -c 'import matplotlib' 2> /dev/null; then
+    erprm bon er.scores.jsonl -q --plot accuracy.png > /dev/null
+fi
+
 python "$here/quickstart_table.py" report.jsonl raft
 step "done"

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from erprm_cli.selection import Estimate, mean_over_problems, paired_difference
+from erprm_cli.evaluation.intervals import Estimate, mean_over_problems, paired_difference
 
 Row = dict[str, Any]
 
