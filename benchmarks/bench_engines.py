@@ -30,7 +30,7 @@ from erprm_cli.models.loading import pick_device
 from erprm_cli.options import Dtype
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 
 
 class Recorder:
@@ -117,7 +117,7 @@ def main() -> None:
         "--gpu-memory-utilization", type=float, default=0.5, help="share for vLLM; transformers uses the rest"
     )
     options = parser.parse_args()
-    template, params = policy_template(options.template), SamplingParams(1.0, 1.0, options.max_tokens)
+    template, params = load_template(options.template), SamplingParams(1.0, 1.0, options.max_tokens)
     on_cpu = pick_device().type == "cpu"
     config = EngineConfig(
         options.model,

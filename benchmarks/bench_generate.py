@@ -21,7 +21,7 @@ from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
 from erprm_cli.io.reading import read_rows
 from erprm_cli.models.loading import load_causal_lm
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from erprm_cli.rows.steps import prefixes, split_steps
 
 BATCH = 512
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=16)
     parser.add_argument("--runs", type=int, default=2)
     options = parser.parse_args()
-    template = policy_template(options.template)
+    template = load_template(options.template)
     problems = list(read_rows("tiny:test", as_problem, limit=options.problems))
     engine = open_engine(EngineConfig(options.model))
     plain = load_causal_lm(options.model, dtype=torch.float32).eval(), engine.tokenizer

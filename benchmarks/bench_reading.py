@@ -57,21 +57,21 @@ def read_erprm(path: Path) -> Callable[[], int]:
     from erprm_cli.training.config import PrmTrainingConfig
     from erprm_cli.training.prm_task import PrmTask
 
-    data = PrmTask(PrmTrainingConfig(base="tiny", output=path.parent / "prm"))
+    task = PrmTask(PrmTrainingConfig(base="tiny", output=path.parent / "prm"))
 
     def read() -> int:
-        data.read(str(path))
-        assert data.examples() is not None
-        return int(data.facts["tokens"])
+        task.read(str(path))
+        assert task.store.examples() is not None
+        return int(task.stats["tokens"])
 
     return read
 
 
 def read_lists(path: Path) -> Callable[[], int]:
     from erprm_cli.models.loading import load_tokenizer
-    from erprm_cli.prm.formats import ER_PRM, prm_format
+    from erprm_cli.prm.formats import ER_PRM, load_prm_format
 
-    form, tokenizer = prm_format(ER_PRM), load_tokenizer("tiny")
+    form, tokenizer = load_prm_format(ER_PRM), load_tokenizer("tiny")
     tokenizer("")  # torch and what else it loads at first
 
     def read() -> int:

@@ -29,7 +29,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.policy.prompts import encode_prompt, render_prompt
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import PolicyTemplate, policy_template
+from erprm_cli.policy.templates import PolicyTemplate, load_template
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import prefixes
 
@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--mean-length", type=float, default=120.0)
     parser.add_argument("--temperature", type=float, default=0.7)
     options = parser.parse_args()
-    template = policy_template("tiny")
+    template = load_template("tiny")
     drawn = SamplingSettings("tiny", None, options.temperature, 1.0, 160, 0, template.name)
     problems = list(read_rows("tiny:train", as_problem, limit=options.problems))
     with closing(open_engine(EngineConfig())) as tiny, Grader() as grader:

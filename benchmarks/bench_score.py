@@ -42,7 +42,7 @@ def make_rows(problems: int, candidates: int) -> list[Row]:
             other = draw.choice(real)["steps"]
             steps = [step.strip() for step in other[: draw.randint(1, len(other))]]
             rows.append(
-                schema.solution(
+                schema.check_solution(
                     {
                         "id": str(number),
                         "problem": row["problem"],
@@ -129,7 +129,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         LlamaForCausalLM(config).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        scorer = Scorer(folder, form="er-prm", dtype="float32")
+        scorer = Scorer(folder, prm_format="er-prm", dtype="float32")
     model = scorer.model
     ours = [row["scores"] for row in scorer.score(rows)]
     padding = scorer.num_padded / scorer.num_tokens

@@ -2,46 +2,49 @@
 
 from typing import Annotated
 
-import typer
-
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.reading import read_rows
-from erprm_cli.io.writing import open_atomic_output
-from erprm_cli.terminal.reporter import Reporter
+from erprm_cli.io.streams import open_streams
 
 
+@options.grouped
 def convert(
-    source: options.Source = "-",
-    output: options.Target = "-",
+    streams: options.Streams,
     from_format: Annotated[
         str | None,
-        typer.Option("--from", metavar="FORMAT", help="What INPUT holds; else its fields tell."),
+        options.Option(
+            "--from", metavar="FORMAT", help="Format of INPUT. Default: detected from the fields of each row."
+        ),
     ] = None,
-    to_format: Annotated[str, typer.Option("--to", metavar="FORMAT", help="What to write.")] = "erprm",
+    to_format: Annotated[
+        str, options.Option("--to", metavar="FORMAT", help="Format of the output.")
+    ] = "erprm",
     threshold: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Least label that is yes, where a format has yes and no alone."),
+        options.Option(
+            min=0,
+            max=1,
+            metavar="P",
+            help="Labels at or above P become yes in formats that store only yes or no.",
+        ),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Write our fields too, beside those of the format.")
+        bool, options.Option("--keep", help="Also write the fields of erprm, beside those of the format.")
     ] = False,
     problems: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Problems that the texts of INPUT may begin with."),
+        options.Option(
+            metavar="FILE",
+            help="Known problems, for formats whose texts begin with the problem and do not mark its end.",
+        ),
     ] = None,
-    limit: options.Limit = None,
-    errors: options.Errors = None,
-    max_errors: options.MaxErrors = None,
-    overwrite: options.Overwrite = False,
-    quiet: options.Quiet = False,
 ) -> None:
     """Convert data of other projects to rows of erprm, and back.
 
     Reads and writes erprm, er-prm, math-shepherd, trl and rlhflow; reads openrlhf, rlhflow-test, openr,
     prm800k, processbench, prmbench, math-aps, math-aps-tree, distilabel, dump and problem as well. A row may
-    become several: one for each solution. What the format cannot carry is told on stderr.
+    become several: one per solution. What the output format has no place for is listed on stderr.
 
     Example: erprm convert --to trl --threshold 0.5 labels.jsonl -o trl.jsonl
     """
@@ -53,7 +56,7 @@ def convert(
     writable = [registry.ERPRM, *registry.WRITTEN]
     for flag, name, names in (("--from", from_format, readable), ("--to", to_format, writable)):
         if name is not None and name not in names:
-            raise UsageError(f"{flag} {name}: there are {', '.join(names)}")
+            raise UsageError(f"unknown format {flag} {name}; known formats: {', '.join(names)}")
     settings = {
         "command": "convert",
         "from": from_format,
@@ -61,19 +64,15 @@ def convert(
         "threshold": threshold,
         "keep": keep,
     }
-    with (
-        Reporter("convert", quiet) as reporter,
-        bad_rows(errors, max_errors) as bad,
-        open_atomic_output(output, settings, source=source, overwrite=overwrite) as out,
-    ):
+    with open_streams("convert", streams, settings, atomic=True) as (bad, out, reporter):
         known: set[str] = set()
         if problems is not None:
             known.update(row["problem"] for row in read_rows(problems, as_problem))
         converter = Converter(from_format, to_format, threshold, keep, known)
-        for row in read_rows(source, converter, bad, limit, converter.expand):
+        for row in read_rows(streams.source, converter, bad, streams.limit, converter.expand):
             out.write(row)
             reporter.progress(out.count, "rows")
         read = converter.foreign.summary()
         reporter.info(f"{out.count:,} rows of {to_format}" + (f" from {read}" if read else ""))
-        for line in converter.report():
+        for line in converter.notes():
             reporter.warn(line)

@@ -4,8 +4,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from erprm_cli import options
 from erprm_cli.terminal.reporter import Reporter
 
@@ -13,16 +11,38 @@ Kind = StrEnum("Kind", ["token", "head"])
 
 
 def export(
-    prm: Annotated[str, typer.Argument(metavar="PRM", help="Token PRM: a folder or a Hub name.")],
+    prm: Annotated[
+        str,
+        options.Argument(
+            metavar="PRM",
+            help="Token PRM: a folder or a Hub name.",
+            rich_help_panel=options.Heading.STREAMS,
+        ),
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="New folder that the model is written to.")
+        Path,
+        options.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="New folder for the model.",
+            rich_help_panel=options.Heading.STREAMS,
+        ),
     ],
     kind: Annotated[
-        Kind, typer.Option(help="head: a token classification model; token: as it is, adapters merged.")
+        Kind,
+        options.Option(
+            help="head: a token classification model; token: unchanged except that adapters are merged."
+        ),
     ] = Kind.head,
     prm_format: options.PrmFormatName = None,
     dtype: Annotated[
-        options.Dtype, typer.Option("--dtype", help="Number type to save in; auto: that of PRM.")
+        options.Dtype,
+        options.Option(
+            "--dtype",
+            help="Number type to save in; auto: that of PRM.",
+            rich_help_panel=options.Heading.MODEL,
+        ),
     ] = options.Dtype.auto,
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
@@ -31,8 +51,9 @@ def export(
 ) -> None:
     """Export a process reward model to a token classifier.
 
-    Its head is the two rows of the output matrix that the PRM is read by, so that its scores are the same;
-    transformers and vLLM load it as a token classification model (class 1 is good). LoRA adapters are merged.
+    The head is made of the two rows of the output matrix that give the scores of the PRM, so the scores stay
+    the same. transformers and vLLM load it as a token classification model (class 1 is good). LoRA adapters
+    are merged.
 
     Example: erprm export prm -o prm-head
     """

@@ -3,8 +3,6 @@
 from enum import StrEnum
 from typing import Annotated
 
-import typer
-
 from erprm_cli import options
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_output
@@ -16,8 +14,20 @@ class What(StrEnum):
 
 
 def inspect(
-    what: Annotated[What, typer.Argument(help="What to look at: a process reward model.")],
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A folder or a Hub name.")],
+    what: Annotated[
+        What,
+        options.Argument(
+            metavar="WHAT",
+            help="What to look at: prm, a process reward model.",
+            rich_help_panel=options.Heading.STREAMS,
+        ),
+    ],
+    model: Annotated[
+        str,
+        options.Argument(
+            metavar="MODEL", help="A folder or a Hub name.", rich_help_panel=options.Heading.STREAMS
+        ),
+    ],
     source: options.Source = "-",
     prm_format: options.PrmFormatName = None,
     dtype: options.DtypeOption = options.Dtype.auto,
@@ -29,10 +39,10 @@ def inspect(
 ) -> None:
     """Show what a reward model reads, token by token.
 
-    INPUT holds solutions as `erprm sample` writes them; the first -L of them are scored. stderr shows the
-    text as the model gets it, with every scored token marked; rows on stdout tell each one's step, position,
-    token_id, token and score. A tag or word that is not one token where it stands is an error that says what
-    is there instead.
+    INPUT holds solutions from `erprm sample`; the first -L of them are scored. stderr shows the text as the
+    model reads it, with every scored token marked. Rows on stdout give the step, position, token_id, token
+    and score of each scored token. A tag or word that is not one token in its place is an error that says
+    what the tokenizer made of it.
 
     Example: erprm inspect prm prm solutions.jsonl
     """
@@ -40,22 +50,22 @@ def inspect(
     from erprm_cli.rows.streams import peek
 
     with open_output("-", {}, source=source) as out, Reporter(f"inspect {what}", quiet) as reporter:
-        rows = peek(read_rows(source, schema.solution, limit=limit))
+        rows = peek(read_rows(source, schema.check_solution, limit=limit))
         if rows is None:
             return
         from erprm_cli.errors import RowError, UserError
         from erprm_cli.prm.scorer import Scorer
-        from erprm_cli.reports.scored_tokens import described, marked, scored_tokens
+        from erprm_cli.reports.scored_tokens import description, marked_text, scored_tokens
 
         scorer = Scorer(
             model,
-            form=prm_format,
+            prm_format=prm_format,
             dtype=dtype.value,
             revision=revision,
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
-        reporter.info(described(scorer))
+        reporter.info(description(scorer))
         for row in rows:
             try:
                 tagged = scorer.encode(row)
@@ -64,7 +74,7 @@ def inspect(
             tokens = list(scored_tokens(scorer, row, tagged))
             reporter.info(
                 f"{row['id']}, sample {row['sample']}: {len(tagged.ids):,} tokens, {len(tokens)} scores of "
-                f"{len(row['steps'])} steps\n{marked(scorer, tagged, tokens)}"
+                f"{len(row['steps'])} steps\n{marked_text(scorer, tagged, tokens)}"
             )
             for token in tokens:
                 out.write(token)

@@ -37,16 +37,16 @@ class Command(TyperCommand):
     """A command whose help lists the flags under headings, most needed first."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # Typer names neither type in public
-        """Write one section per heading, the flags of all sections in columns of equal width."""
+        """Write one section per heading, arguments first, the flags of all sections in equal columns."""
         sections: dict[str, list[tuple[str, str]]] = {heading.value: [] for heading in Heading}
-        for parameter in self.get_params(ctx):
+        for parameter in sorted(self.get_params(ctx), key=lambda one: one.param_type_name == "option"):
             if (record := parameter.get_help_record(ctx)) is not None:
-                heading = Heading.OTHER if parameter.name == "help" else Heading.OPTIONS
-                sections[getattr(parameter, "rich_help_panel", None) or heading].append(record)
+                heading = getattr(parameter, "rich_help_panel", None) or Heading.OPTIONS
+                sections[Heading.OTHER if parameter.name == "help" else heading].append(record)
         width = min(FLAG_COLUMNS, max(len(flag) for section in sections.values() for flag, _ in section))
-        for heading, records in sections.items():
+        for title, records in sections.items():
             if records:
-                with formatter.section(heading):
+                with formatter.section(title):
                     formatter.write_dl([(flag.ljust(width), text) for flag, text in records], FLAG_COLUMNS)
 
 

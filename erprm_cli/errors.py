@@ -1,4 +1,4 @@
-"""Errors the user can mend: one line on stderr and an exit status. All else is a bug and a traceback."""
+"""Errors that the user can fix: one line on stderr and an exit status. Any other exception is a bug."""
 
 
 class UserError(Exception):
@@ -8,13 +8,13 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A wrong flag, or flags that do not go together. Exit status 2."""
+    """A wrong flag, or flags that contradict each other. Exit status 2."""
 
     exit_status = 2
 
 
 class EngineError(UserError):
-    """The engine failed; the rows so far are kept and a re-run may succeed. Exit status 4."""
+    """The engine failed. The rows so far are kept, and running again may succeed. Exit status 4."""
 
     exit_status = 4
 
@@ -22,12 +22,12 @@ class EngineError(UserError):
 class RowError(Exception):
     """A row that cannot be used: what is wrong with it and what to do.
 
-    Whoever knows the row's place (`jsonl.read_rows`) turns it into a `UserError`, or writes it to --errors.
+    `io.reading.read_rows`, which knows the row's place, raises it as a UserError or writes it to --errors.
     """
 
 
 class Stopped(BaseException):
-    """A signal asks the program to end. Like KeyboardInterrupt, it is no Exception: nothing swallows it."""
+    """A signal asks the program to end. Like KeyboardInterrupt, it passes through `except Exception`."""
 
     def __init__(self, signal_number: int) -> None:
-        self.exit_status = 128 + signal_number  # as a shell reports it
+        self.exit_status = 128 + signal_number  # as in a shell

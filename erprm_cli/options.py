@@ -6,7 +6,6 @@ from enum import StrEnum
 from inspect import Parameter, signature
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-import typer
 from typer import Argument as Argument
 from typer import Option as Option  # other packages declare their flags with these two, and import no typer
 
@@ -105,7 +104,7 @@ Overwrite = Annotated[
     bool,
     Option(
         "--overwrite",
-        help="Discard what is in FILE and start again.",
+        help="Discard an earlier output and start again.",
         rich_help_panel=Heading.ROWS,
     ),
 ]
@@ -234,7 +233,7 @@ Template = Annotated[
 Temperature = Annotated[
     float,
     Option(
-        min=0.0,
+        min=0,
         metavar="T",
         help="Sampling temperature; 0 is greedy.",
         rich_help_panel=Heading.SAMPLING,
@@ -243,8 +242,8 @@ Temperature = Annotated[
 TopP = Annotated[
     float,
     Option(
-        min=0.0,
-        max=1.0,
+        min=0,
+        max=1,
         metavar="P",
         help="Nucleus sampling: keep the smallest set of tokens with this total probability.",
         rich_help_panel=Heading.SAMPLING,
@@ -279,42 +278,6 @@ AggregateOption = Annotated[
     Option("--aggregate", help="How the scores of the steps become one score of the solution."),
 ]
 AllAggregates = Annotated[bool, Option("--all-aggregates", help="Show the results for every aggregate.")]
-
-# Training
-MicroBatchTokens = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        help="Tokens in a forward pass of a device; changes speed and memory only. 0: 2048 on a CPU, "
-        "16384 on a GPU.",
-    ),
-]
-Packing = Annotated[
-    bool | None,
-    typer.Option(
-        help="Pack solutions without padding, instead of grouping them by length.",
-        show_default="with flash attention",
-    ),
-]
-LoraRank = Annotated[
-    int, typer.Option(min=0, help="Train low-rank adapters of this rank (peft); 0 trains all weights.")
-]
-GradientCheckpointing = Annotated[
-    bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")
-]
-AttnImplementation = Annotated[
-    str | None, typer.Option(help="sdpa, flash_attention_2, eager, ..., as transformers calls it.")
-]
-AccelerateConfig = Annotated[
-    str | None,
-    typer.Option(
-        help="Start processes by accelerate: multi-gpu, fsdp2, zero2, zero3, multi-cpu, or a .yaml file."
-    ),
-]
-NumProcesses = Annotated[
-    int | None, typer.Option(min=1, help="Processes to start.", show_default="one for each GPU")
-]
-SaveSteps = Annotated[int, typer.Option(min=0, help="Steps between checkpoints; 0 keeps none.")]
 
 
 def aggregates(chosen: Aggregate, show_all: bool) -> list[str]:

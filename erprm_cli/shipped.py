@@ -1,6 +1,5 @@
-"""What ships with erprm: the policy `tiny` with its problems, and the files of templates/ by their names."""
+"""The data that ships with erprm: the policy `tiny`, its problems, and the files of templates/ by name."""
 
-from importlib.resources import files
 from pathlib import Path
 
 from erprm_cli.errors import UsageError
@@ -10,12 +9,12 @@ SUFFIXES = {"policy": (".toml",), "prm": (".toml",), "accelerate": (".yaml", ".y
 
 
 def resolve(name: str) -> str:
-    """Return what from_pretrained should be given: the folder of `tiny`, or `name` itself."""
+    """Return the model name for from_pretrained: the folder of `tiny`, or `name` itself."""
     return str(_folder("tiny")) if name == TINY else name
 
 
 def problems(split: str) -> Path:
-    """Return the file of the shipped problems `split`, which may not exist: "train" or "test"."""
+    """Return the path of the shipped problems of a split, "train" or "test"; for others it does not exist."""
     return _folder("tiny") / f"{split}.jsonl"
 
 
@@ -25,19 +24,21 @@ def names(kind: str) -> list[str]:
 
 
 def template_path(kind: str, name: str, called: str) -> Path:
-    """Return the file of the shipped template `name`, or the path `name` itself if it has a suffix.
+    """Return the path of the shipped template `name`, or `name` as a path if it has a suffix of its kind.
 
-    Raises UsageError with the known names if no such template is shipped; `called` is what users call it.
-    A path is returned as it is: whether the file exists shows when it is read.
+    Raises UsageError with the known names if there is no such template; `called` is what users call the kind.
+    The path of a user's file is not checked: reading it shows whether it exists.
     """
     if name.endswith(SUFFIXES[kind]):
         return Path(name)
     if name not in names(kind):
         raise UsageError(
-            f"no {called} {name!r}; there are {', '.join(names(kind))}, or a {SUFFIXES[kind][0]} file"
+            f"unknown {called} {name!r}; known names: {', '.join(names(kind))}, or a {SUFFIXES[kind][0]} file"
         )
     return _folder(kind) / f"{name}{SUFFIXES[kind][0]}"
 
 
 def _folder(kind: str) -> Path:
+    from importlib.resources import files  # here, because `--help` loads this module
+
     return Path(str(files("erprm_cli.templates"))) / kind

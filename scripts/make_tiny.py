@@ -32,7 +32,7 @@ from erprm_cli.evaluation.candidates import answer_classes
 from erprm_cli.evaluation.estimates import votes_at_n
 from erprm_cli.io.reading import read_rows
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from erprm_cli.rows.row import Row
 
 # The step tag, or a word, a digit or a mark, each with the blank before it; the end of a line is one token.
@@ -179,7 +179,7 @@ def train(
 
 def evaluate(folder: Path, n: int = 16) -> None:
     """Print how often the policy is right on the test problems: n solutions of each at temperature 1."""
-    template = policy_template("tiny")
+    template = load_template("tiny")
     drawn = SamplingSettings(str(folder), None, 1.0, 1.0, 160, 0, template.name)
     problems = list(read_rows(str(folder / "test.jsonl"), as_problem))
     solutions: dict[str, list[Row]] = {problem["id"]: [] for problem in problems}

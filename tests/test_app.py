@@ -1,9 +1,11 @@
 """What every command owes: help, light start, empty input, errors in one line, exit statuses, quiet pipes."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -12,10 +14,14 @@ from typing import Any
 import pytest
 
 from erprm_cli.app import COMMANDS
+from erprm_cli.options import Heading
 
 Run = Callable[..., Any]
 
-HEAVY = {"torch", "vllm", "transformers", "datasets", "accelerate", "rich", "numpy", "math_verify", "sympy"}
+# What `--help` may not load: it takes longer than all the rest together.
+HEAVY = {"torch", "vllm", "transformers", "datasets", "accelerate", "peft", "safetensors", "pyarrow"}
+HEAVY |= {"rich", "numpy", "matplotlib", "math_verify", "sympy", "msgspec", "httpx2"}
+HEAVY |= {"asyncio", "multiprocessing"}
 SOLUTION = {
     "id": "a",
     "problem": "Tom has 2 coins.",
@@ -60,22 +66,68 @@ def test_help_loads_nothing_heavy() -> None:
     assert not HEAVY & set(done.stdout.split())
 
 
+def first_and_last_line(help_text: str) -> tuple[str, str]:
+    """Return the first and the last paragraph of the description, each as one line."""
+    description = help_text.partition("\n\n")[2].partition("\n\nInput and output:\n")[0]
+    paragraphs = [" ".join(paragraph.split()) for paragraph in description.split("\n\n")]
+    return paragraphs[0], paragraphs[-1]
+
+
+def sections(help_text: str) -> dict[str, list[str]]:
+    """Return the lines of a help text under each heading."""
+    parts = re.split(r"^(\S.*):$", help_text, flags=re.MULTILINE)
+    return {
+        title: text.strip("\n").splitlines() for title, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(erprm: Run, command: str) -> None:
     done = erprm(command, "--help")
     assert done.exit_code == 0
-    assert f"erprm {command} " in done.stdout.partition("Example: ")[2].partition("Arguments:")[0] + " "
+    summary, example = first_and_last_line(done.stdout)
+    assert len(summary) < 60 and summary.endswith(".")
+    assert example.startswith("Example: ") and f"erprm {command} " in f"{example} "
     assert ("- is stdin" in done.stdout) == (command in FILTERS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_example_uses_flags_that_exist(erprm: Run, command: str) -> None:
-    text = " ".join(erprm(command, "--help").stdout.split())
-    example = text.partition("Example: ")[2].partition(" Arguments:")[0].partition(" Options:")[0]
+    _, example = first_and_last_line(erprm(command, "--help").stdout)
+    example = example.removeprefix("Example: ")
     for part in example.split("|"):
         name, *words = part.split(">")[0].split()[1:]
         known = erprm(name, "--help").stdout
         assert all(word in known for word in words if word.startswith("-") and word != "-")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_flags_under_headings_the_most_needed_first(erprm: Run, command: str) -> None:
+    found = sections(erprm(command, "--help").stdout)
+    known = [heading.value for heading in Heading]
+    assert list(found) == [title for title in known if title in found]
+    assert list(found)[0] == "Input and output"
+    assert found["Other"][-1].split()[:2] == ["-h,", "--help"]
+    flags = {line.split()[0] for line in found.get("Rows", ())}
+    assert {"-L,", "--errors"} <= flags or command in ("export", "inspect")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_metavars_and_defaults_are_readable(erprm: Run, command: str) -> None:
+    text = erprm(command, "--help").stdout
+    assert re.findall(r"<(?:str|int|float|path|directory)\b[^>]*>", text) == []
+    assert re.findall(r"default:\s+\([^)]*\)", text) == []  # a phrase, which belongs in the sentence
+
+
+def test_help_is_quick(shell: Run) -> None:
+    """The goal is 0.25 s; the limit here leaves room for a busy machine."""
+    for command in COMMANDS:
+        times = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            assert shell(command, "--help").returncode == 0
+            times.append(time.perf_counter() - begin)
+        assert min(times) < 0.5, command
 
 
 @pytest.mark.parametrize("command", [name for name in FILTERS if name != "train"])

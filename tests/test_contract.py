@@ -275,7 +275,7 @@ def test_a_disk_too_small_for_the_model_is_one_line(save_steps: int, model: str,
         text=True,
     )
     assert done.returncode == 1, done.stderr
-    begin = f"erprm: {tmp_path}/.prm.run: no checkpoint can be written: " if save_steps else f"erprm: {out}: "
+    begin = f"erprm: {tmp_path}/.prm.run: cannot write a checkpoint: " if save_steps else f"erprm: {out}: "
     assert done.stderr.startswith(begin) and done.stderr.count("\n") == 1, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
@@ -417,7 +417,7 @@ def test_answers_without_a_verdict_are_counted_and_listed(
     size = "-n" if command == "sample" else "-k"
     done = erprm(command, size, 3, "--errors", tmp_path / "bad.jsonl", stdin=json.dumps(GOOD[command]))
     assert done.exit_code == 0, done.exception
-    assert "3 answers unknown (no verdict in time, graded 0)" in done.stderr
+    assert "3 answers without a verdict in time (graded 0)" in done.stderr
     row = json.loads(done.stdout.splitlines()[0])
     assert (row["reward"] if command == "sample" else sum(row["rollouts"][0])) == 0.0
     listed = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_bytes().splitlines()]

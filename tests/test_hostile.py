@@ -193,13 +193,13 @@ def test_code_beside_a_model_does_not_run(tmp_path: Path) -> None:
 )
 def test_a_chat_template_stays_in_the_sandbox(template: str, tmp_path: Path) -> None:
     from erprm_cli.policy.prompts import render_prompt
-    from erprm_cli.policy.templates import policy_template
+    from erprm_cli.policy.templates import load_template
     from tests.tiny_models import make_tokenizer
 
     tokenizer = make_tokenizer()
     tokenizer.chat_template = template
     with pytest.raises(UserError, match="chat template of"):
-        render_prompt(policy_template("math-chat"), tokenizer, "p")
+        render_prompt(load_template("math-chat"), tokenizer, "p")
 
 
 # Names and secrets

@@ -1,6 +1,6 @@
-r"""Whether two answers are equal, decided from their text alone: exact, canonical and numeric forms.
+r"""Whether two answers are equal, decided from their text alone: canonical forms and exact numbers.
 
->>> canonical("1,000.0") == canonical(r"\$1000") == "1000"
+>>> canonical_form("1,000.0") == canonical_form(r"\$1000") == "1000"
 True
 """
 
@@ -9,15 +9,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from erprm_cli.answers.extraction import _unwrap
+from erprm_cli.answers.extraction import unwrap
 
-MAX_LENGTH = 512  # characters; the longest answer in MATH has fewer than half as many
-ROUNDED_PLACES = 6  # a decimal with as many places may be a rounding, as in math-verify
-FLOAT_PLACES = 12  # a printed float is not to be trusted beyond
+MAX_LENGTH = 512  # characters; the longest answer in MATH has fewer than half of that
+ROUNDED_PLACES = 6  # a decimal with at least this many places may be rounded, as in math-verify
+FLOAT_PLACES = 12  # decimal places of a printed float that can be trusted
 
-
-# ---- Canonical forms
-
+# LaTeX and Unicode spellings of the same thing, replaced in this order.
 SPELLINGS = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -46,16 +44,16 @@ WORDS = re.compile(r"[A-Za-z][a-z]{2,}(?: [A-Za-z]+)*")  # east, All real number
 CHOICE = re.compile(r"\(([A-Z])\)")
 IN_BASE = re.compile(r"[0-9A-Z]+_\{?\d+\}?")
 
-# A number, what may follow it, and the forms a number has.
+# A number, what may follow it, and the ways to write a number.
 PLAIN = r"(?:(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+)"
-UNIT = (  # three letters or a known short word; none that changes the number
+UNIT = (  # at least three letters or a known short word, but no word that changes the number
     r"(?!dozen|hundred|thousand|million|billion|trillion|hal(?:f|ves)|thirds?|quarters?|fourths?|fifths?)"
     r"(?<![A-Za-z\\])(?:[A-Za-z]{3,}|[ckm]?m|k?g|ft|in|mi|yd|lbs?|oz|hrs?|m?L|is|of|to|at|by)(?: ?\^[23])?"
 )
 TAIL = re.compile(rf" ?(?:(?P<percent>%|percent)|\^\\circ|{UNIT}(?:[ /]{UNIT})*)\.?$")
 NUMBERS = [
-    re.compile(rf"(?P<sign>[+-]?) ?{form}")
-    for form in (
+    re.compile(rf"(?P<sign>[+-]?) ?{pattern}")
+    for pattern in (
         rf"(?P<above>{PLAIN})(?:[eE](?P<exponent>[+-]?\d{{1,3}}))?",
         rf"(?P<above>{PLAIN}) ?(?:\\times|\\cdot|\*|×) ?10 ?\^\{{?(?P<exponent>-?\d{{1,3}})\}}?",
         rf"(?P<above>{PLAIN}) ?/ ?(?P<below>{PLAIN})",
@@ -68,14 +66,14 @@ NUMBERS = [
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number as written: its exact value, the decimal places it shows, and whether it is in percent."""
+    """A number as written: its exact value, its number of decimal places, and whether it is a percentage."""
 
     value: Fraction
     places: int = 0
     percent: bool = False
 
     def equals(self, other: "Number") -> bool:
-        """Whether both are the same number; 15 % is 15 as well as 0.15, and 0.333333 is 1/3."""
+        """Return whether both are the same number; 15 % equals 15 and 0.15, and 0.333333 equals 1/3."""
         if self.percent == other.percent:
             return self._rounds_to(other)
         percent, plain = (self, other) if self.percent else (other, self)
@@ -90,54 +88,54 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """What can be seen in an answer cheaply: its canonical form, the number it is, whether it is words."""
+class ParsedAnswer:
+    """What is cheap to find out about an answer."""
 
-    text: str
-    number: Number | None
-    words: bool
+    form: str  # canonical
+    number: Number | None  # if it is one
+    is_words: bool  # such as "east"
 
 
-def canonical(prediction: str) -> str:
-    r"""Return a cheap normal form, shared by equal numbers and by spellings that differ in LaTeX only.
+def canonical_form(prediction: str) -> str:
+    r"""Return a normal form that is the same for equal numbers and for LaTeX spellings of the same answer.
 
-    >>> canonical(r"\dfrac{1}{4}"), canonical("0.25"), canonical(r"\left( 3, \pi \right)")
-    ('1/4', '1/4', '(3,\\pi)')
+    >>> [canonical_form(answer) for answer in (r"\dfrac{1}{4}", "0.25", r"\left( 3, \pi \right)")]
+    ['1/4', '1/4', '(3,\\pi)']
     """
-    return _form(prediction).text if len(prediction) <= MAX_LENGTH else prediction.strip()
+    return _parse(prediction).form if len(prediction) <= MAX_LENGTH else prediction.strip()
 
 
-def number(text: str) -> Number | None:
-    r"""Return the number that `text` is, exactly, or None.
+def parse_number(text: str) -> Number | None:
+    r"""Return the exact number that `text` stands for, or None if it is not a number.
 
-    Understood are 1,000 and 12.50, \frac12, 1/2 and 1 1/2, 3e5 and 3 \times 10^5, 15\%, $5, 5 \text{ cm}.
+    It reads 1,000 and 12.50, \frac12, 1/2 and 1 1/2, 3e5 and 3 \times 10^5, 15\%, $5, 5 \text{ cm}.
 
-    >>> number(r"-\frac12").value == Fraction("-0.5")
+    >>> parse_number(r"-\frac12").value == Fraction("-0.5")
     True
-    >>> number("1,2") is None  # a pair, not a thousand
+    >>> parse_number("1,2") is None  # a pair, not a thousand
     True
     """
-    return _form(text).number if len(text) <= MAX_LENGTH else None
+    return _parse(text).number if len(text) <= MAX_LENGTH else None
 
 
 @lru_cache(maxsize=1 << 14)
-def _form(answer: str) -> Form:
-    spelled = _unwrap(answer)
+def _parse(answer: str) -> ParsedAnswer:
+    spelled = unwrap(answer)
     for pattern, replacement in SPELLINGS:
         spelled = pattern.sub(replacement, spelled)
     spelled = spelled.strip()
     value = _number(re.sub(" +", " ", TEXT.sub(r" \1", spelled)).strip())
     if value is not None:
-        return Form(f"{value.value}{'%' * value.percent}", value, words=False)
+        return ParsedAnswer(f"{value.value}{'%' * value.percent}", value, is_words=False)
     text = CHOICE.sub(r"\1", TEXT.sub(r"\1", spelled)).strip()
     words = len(text) > 1 and bool(TEXT.fullmatch(spelled) or WORDS.fullmatch(text))
-    return Form(SPACE.sub("", text.lower() if words else text), None, words)
+    return ParsedAnswer(SPACE.sub("", text.lower() if words else text), None, words)
 
 
 def _number(text: str) -> Number | None:
     tail = TAIL.search(text)
     bare = text[: tail.start()] if tail else text
-    match = next(filter(None, (form.fullmatch(bare) for form in NUMBERS)), None)
+    match = next(filter(None, (pattern.fullmatch(bare) for pattern in NUMBERS)), None)
     if match is None:
         return None
     part = {name: re.sub("[, ]", "", found) for name, found in match.groupdict("").items()}
@@ -156,17 +154,17 @@ CONTENT = re.compile(r"\w")
 
 def compare_cheaply(gold: str, prediction: str) -> bool | None:
     """Return whether two answers are equal, or None if only math-verify can tell."""
-    known, tried = _form(gold), _form(prediction)
-    if known.text == tried.text:
-        return bool(known.text)
-    if known.number and (assigned := ASSIGNED.fullmatch(tried.text)):  # x = 5
-        tried = _form(assigned[1])
+    known, tried = _parse(gold), _parse(prediction)
+    if known.form == tried.form:
+        return bool(known.form)
+    if known.number and (assigned := ASSIGNED.fullmatch(tried.form)):  # x = 5
+        tried = _parse(assigned[1])
     if known.number and tried.number:
         return known.number.equals(tried.number)
-    if known.words and tried.words:
+    if known.is_words and tried.is_words:
         return False
-    if IN_BASE.fullmatch(known.text) and IN_BASE.fullmatch(tried.text):
-        return False  # math-verify drops the base
-    if not CONTENT.search(tried.text):
+    if IN_BASE.fullmatch(known.form) and IN_BASE.fullmatch(tried.form):
+        return False  # math-verify ignores the base
+    if not CONTENT.search(tried.form):
         return False
     return None

@@ -9,10 +9,7 @@ from collections.abc import Sequence
 
 from erprm_cli.errors import UsageError
 
-MAX_DEPTH = 24  # brackets in brackets
-
-
-# ---- Extraction
+MAX_NESTING = 24  # levels of brackets
 
 PHRASE = re.compile(r"\bthe (?:final |correct )?answer is\b", re.IGNORECASE)
 SENTENCE_END = re.compile(r"\.[*$]*\s+(?=[A-Z])")  # "$5$. I hope it is correct."
@@ -23,15 +20,15 @@ WRAPPERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**
 def extract(text: str, rules: Sequence[str] = ("phrase", "boxed", "hashes")) -> str | None:
     r"""Return the final answer of a solution by the first of `rules` that finds one, else None.
 
-    "phrase" is what follows the last "The answer is" in its line, "boxed" the content of the last closed
-    \boxed{} or \fbox{}, "hashes" what follows the last "####" in its line. Dollars, boxes, bold and a full
-    stop around the answer are taken off. The time is linear in the length of the text. UsageError for an
+    "phrase" takes the text after the last "The answer is" in its line, "boxed" the content of the last closed
+    \boxed{} or \fbox{}, "hashes" the text after the last "####" in its line. Dollars, boxes, bold and a full
+    stop around the answer are removed. Time is linear in the length of the text. Raises UsageError for an
     unknown rule.
     """
     for rule in rules:
         if rule not in RULES:
-            raise UsageError(f"no rule {rule!r} for answers; there are {', '.join(RULES)}")
-        answer = _unwrap(RULES[rule](text) or "")
+            raise UsageError(f"unknown answer rule {rule!r}; known rules: {', '.join(RULES)}")
+        answer = unwrap(RULES[rule](text) or "")
         if answer:
             return answer
     return None
@@ -48,8 +45,8 @@ def _phrase(text: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    """Return the content of the box that closes last, in one pass whatever the braces."""
-    open_braces: list[int | None] = []  # where the content of a box begins; None for any other brace
+    """Return the content of the box that closes last, in a single pass even if braces are unbalanced."""
+    open_braces: list[int | None] = []  # start of a box's content; None for any other brace
     last: tuple[int, int | None] | None = None
     for match in BOX_TOKEN.finditer(text):
         token = match.group()
@@ -81,14 +78,14 @@ def _hashes(text: str) -> str | None:
 RULES = {"phrase": _phrase, "boxed": _boxed, "hashes": _hashes}
 
 
-def _unwrap(answer: str) -> str:
-    """Take dollars, LaTeX's brackets, boxes, bold and a full stop off, in whatever order they are nested."""
-    for _ in range(MAX_DEPTH):
+def unwrap(answer: str) -> str:
+    """Remove dollars, LaTeX's math brackets, boxes, bold and a full stop, nested in any order."""
+    for _ in range(MAX_NESTING):
         before = answer
         answer = answer.strip().removesuffix(".").rstrip()
         for left, right in WRAPPERS:
             inside = answer[len(left) : -len(right)]
-            # "$3$ and $4$" begins and ends with a dollar, but they are no pair, and \$ is none of them
+            # "$3$ and $4$" starts and ends with a dollar, but those two are not a pair; \$ never counts
             if answer == left + inside + right and left not in inside.replace(r"\$", ""):
                 answer = inside
         if answer.startswith(("\\boxed", "\\fbox")) and answer.endswith("}"):

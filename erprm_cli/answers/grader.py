@@ -1,8 +1,8 @@
-r"""Grading: whether a prediction equals the gold answer.
+"""Grading: whether a prediction equals the gold answer.
 
-Equality goes from cheap to dear: the same text, the same canonical form, the same exact number, and only
-then math-verify, in processes of its own (`workers`) that are killed when they take too long. Model
-text is never evaluated in this process.
+The cheap checks come first: the same text, the same canonical form, the same exact number. Only pairs that
+they leave open go to math-verify, in processes of its own (`workers`) that are killed when they take too
+long. Text of a model is never evaluated in this process.
 """
 
 import json
@@ -14,34 +14,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from erprm_cli.answers.equality import MAX_LENGTH, compare_cheaply
-from erprm_cli.answers.extraction import MAX_DEPTH, _unwrap
+from erprm_cli.answers.extraction import MAX_NESTING, unwrap
 from erprm_cli.answers.workers import WorkerPool
 
 CACHE_SIZE = 1 << 17  # pairs
-
-
-# ---- Equality
-
 TOWER = re.compile(r"(?:\^[\s{(]*(?:\d+|[A-Za-z]|\\[A-Za-z]+)[\s})]*){2}\^")  # 9^{9^{9^9}}, not x^2y^2z^2
 
-
-Pair = tuple[str, str]  # gold and prediction
+Pair = tuple[str, str]  # gold answer and prediction
 
 
 @dataclass(slots=True)
 class Verdict:
-    """Whether two answers are equal: known at once, or when math-verify has told."""
+    """Whether two answers are equal: known at once, or as soon as math-verify has answered."""
 
     found: bool | Future[bool | None]
     pair: Pair = ("", "")
-    grader: "Grader | None" = None  # that is waiting for `found`
+    grader: "Grader | None" = None  # to report to, if `found` has to be waited for
 
     def is_known(self) -> bool:
-        """Return whether `equal` need not wait."""
+        """Return whether `equal` returns without waiting."""
         return isinstance(self.found, bool) or self.found.done()
 
     def equal(self) -> bool:
-        """Wait for the verdict and return it; a pair without one is counted and told of here."""
+        """Wait for the verdict and return it; a pair without one is counted and reported now."""
         if isinstance(self.found, bool):
             return self.found
         assert self.grader is not None
@@ -54,27 +49,27 @@ class Verdict:
 
 
 class Grader:
-    """Compares answers, and remembers what it compared. A context manager; usable from any thread.
+    """Compares answers and caches the results. A context manager; safe to use from any thread.
 
-    `unknown` counts the pairs that got no verdict, as they took too long or too much; they grade as unequal.
-    A pair is counted, and told of, when someone waits for its verdict: in that order, whichever worker is
-    first. The worker processes start with the first pairs that need them, and end with the grader or with
-    this process.
+    `unknown` counts the pairs without a verdict because they took too much time or memory; they grade as
+    unequal. A pair is counted and reported when a caller waits for its verdict, so the order of the reports
+    does not depend on which worker is fastest. Worker processes start with the first pairs that need them and
+    end with the grader or with this process.
     """
 
     def __init__(
         self, note: Callable[[str, str, str], object] | None = None, num_workers: int | None = None
     ) -> None:
-        """Tell `note` (as `BadRows.note`: place, reason, the pair as JSON) of each pair without a verdict.
+        """Call `note` (such as `BadRows.note`: place, reason, pair as JSON) for each pair without a verdict.
 
-        At most `num_workers` processes compare; see WorkerPool for their default.
+        At most `num_workers` processes run math-verify; see WorkerPool for the default.
         """
         self._note = note
         self._num_workers = num_workers
         self._cheaply = lru_cache(CACHE_SIZE)(compare_cheaply)
-        self._lock = threading.Lock()  # of what follows; `note` is called by one thread at a time
+        self._lock = threading.Lock()  # for the fields below and for calls of `note`
         self._pool: WorkerPool | None = None
-        self._asked: dict[Pair, bool | Future[bool | None]] = {}  # the workers, the oldest question first
+        self._asked: dict[Pair, bool | Future[bool | None]] = {}  # answers of the workers, oldest first
         self._unknown: set[Pair] = set()
 
     def __enter__(self) -> "Grader":
@@ -84,7 +79,7 @@ class Grader:
         self.close()
 
     def close(self) -> None:
-        """End the worker processes. The grader may be used again."""
+        """End the worker processes. The grader can still be used afterwards."""
         with self._lock:
             pool, self._pool = self._pool, None
             self._asked = {pair: found for pair, found in self._asked.items() if isinstance(found, bool)}
@@ -93,7 +88,7 @@ class Grader:
 
     @property
     def unknown(self) -> int:
-        """How many pairs got no verdict."""
+        """Number of pairs without a verdict."""
         return len(self._unknown)
 
     def reward(self, gold: str, prediction: str | None) -> float:
@@ -103,13 +98,14 @@ class Grader:
     def equal(self, gold: str, prediction: str | None) -> bool:
         """Return whether `prediction` is the same answer as `gold`; None and empty text equal nothing.
 
-        Numbers are compared exactly, except that a decimal of ROUNDED_PLACES or more is what rounds to it.
-        An answer longer than MAX_LENGTH equals only itself. EngineError if math-verify cannot be started.
+        Numbers are compared exactly, except that a decimal with ROUNDED_PLACES or more places also equals
+        the numbers that round to it. An answer longer than MAX_LENGTH equals only itself. Raises EngineError
+        if math-verify cannot be started.
         """
         return self.submit(gold, prediction).equal()
 
     def submit(self, gold: str, prediction: str | None) -> Verdict:
-        """Begin to compare two answers, as `equal` does; pairs that are hard are compared side by side."""
+        """Start to compare two answers as `equal` does, without waiting; hard pairs run in parallel."""
         if prediction is None:
             return Verdict(False)
         if gold.strip() == prediction.strip():
@@ -123,29 +119,29 @@ class Grader:
         return Verdict(self._ask(pair), pair, self)
 
     def settle(self, pair: Pair, found: "Future[bool | None]") -> bool:
-        """Return the verdict, when it is there; count the pair, and tell of it, if there is none."""
+        """Wait for the workers' verdict and return it; count and report the pair if there is none."""
         verdict = found.result()
         with self._lock:
             if pair in self._asked:
-                self._asked[pair] = bool(verdict)  # a future is large
+                self._asked[pair] = bool(verdict)  # a future takes much more memory
             if verdict is None and pair not in self._unknown:
                 self._unknown.add(pair)
                 if self._note is not None:
                     text = json.dumps({"gold": pair[0], "prediction": pair[1]})
-                    self._note("answers", "no verdict within the limits of time and memory; graded 0", text)
+                    self._note("answers", "no verdict within the time and memory limits; graded 0", text)
         return bool(verdict)
 
     def summary(self) -> str:
-        """Return what a summary should say of pairs without a verdict: nothing where there are none."""
+        """Return the summary's words on pairs without a verdict: empty if there are none."""
         answers = "1 answer" if self.unknown == 1 else f"{self.unknown:,} answers"
-        return f", {answers} unknown (no verdict in time, graded 0)" if self.unknown else ""
+        return f", {answers} without a verdict in time (graded 0)" if self.unknown else ""
 
     def _ask(self, pair: Pair) -> bool | Future[bool | None]:
-        """Return what the workers found, or will find; a pair that is under way is asked once."""
+        """Return the workers' verdict or its future; a pair in progress is not asked again."""
         with self._lock:
             found = self._asked.get(pair)
             if found is None:
-                if any(map(_is_monstrous, pair)):
+                if any(map(_is_refused, pair)):
                     found = Future()
                     found.set_result(None)
                 else:
@@ -158,15 +154,15 @@ class Grader:
 
 
 def _inline(answer: str) -> str:
-    """Return an answer as math-verify is to read it between dollars."""
-    return re.sub(r"(?<!\\)\$|\s+", " ", _unwrap(answer)).strip()
+    """Return an answer in the form that math-verify reads between dollars."""
+    return re.sub(r"(?<!\\)\$|\s+", " ", unwrap(answer)).strip()
 
 
-def _is_monstrous(answer: str) -> bool:
-    """Whether an answer is a tower of powers or nested so deep that no parser need see it."""
+def _is_refused(answer: str) -> bool:
+    """Return whether an answer is a tower of powers or nested too deeply for any parser."""
     depth = 0
     for bracket in re.findall(r"[{(\[\])}]", answer):
         depth += 1 if bracket in "{([" else -1
-        if depth > MAX_DEPTH:
+        if depth > MAX_NESTING:
             return True
     return bool(TOWER.search(answer))

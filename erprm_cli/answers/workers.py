@@ -1,11 +1,12 @@
 r"""math-verify in worker processes, killed when a pair of answers takes too much time or memory.
 
-math-verify can hang in C code, where no Python timeout reaches, so only a process can be stopped. The limit
-is on processor time: a verdict then does not depend on the load of the machine, and a resumed run gets the
-same verdicts as an unbroken one. The wall clock ends only a worker that waits instead of computing.
+math-verify can hang in C code, where a Python timeout has no effect, so it runs in a process that can be
+killed. The limit is on processor time: a verdict then does not depend on the load of the machine, and a
+resumed run gets the same verdicts as an uninterrupted one. The wall-clock limit only ends workers that do
+not compute.
 
 Why not pebble.ProcessPool: it limits wall-clock time only, and only once a worker has taken the pair, so a
-worker stopped before that can block the run for ever. It starts all workers for the first pair, and each of
+worker stopped before that can block the run forever. It starts all workers for the first pair, and each of
 them imports the user's main module, torch included (multiprocessing's "spawn").
 """
 
@@ -25,38 +26,38 @@ from pathlib import Path
 
 from erprm_cli.errors import EngineError
 
-CPU_LIMIT_S = 2.0  # per pair; also by the clock, for a worker that sleeps
-WALL_LIMIT_S = 20.0  # per pair; reached only where the machine is overloaded or the worker is stopped
-LOOK_S = 0.1  # between two looks at a worker that is past CPU_LIMIT_S by the clock
+CPU_LIMIT_S = 2.0  # processor time per pair; wall-clock time for a worker that sleeps
+WALL_LIMIT_S = 20.0  # per pair; reached only if the machine is overloaded or the worker is stopped
+POLL_INTERVAL_S = 0.1  # between two checks of a worker past CPU_LIMIT_S of wall-clock time
 START_LIMIT_S = 120.0  # importing math_verify: 0.6 s on an idle machine
 MEMORY_LIMIT_BYTES = 2 << 30  # address space of a worker
-MAX_WORKERS = 4  # of a pool, each of which holds about 100 MB
+MAX_WORKERS = 4  # per pool; each takes about 100 MB
 
-# -P keeps the current folder, in which anything may lie, off the import path
+# -P keeps the current folder, which may hold any file, off the import path
 COMMAND = (sys.executable, "-P", "-m", "erprm_cli.answers.workers")
 
 
 class WorkerPool:
-    """At most `size` workers, each started when a pair needs one and none is idle. Usable from any thread."""
+    """At most `size` workers, each started when a pair needs one and none is idle. Safe from any thread."""
 
     def __init__(self, size: int | None = None) -> None:
-        """Allow `size` workers; by default as many as there are cores, at most MAX_WORKERS."""
+        """Allow `size` workers; default: one per core, at most MAX_WORKERS."""
         self.size = size or min(_num_cores(), MAX_WORKERS)
-        self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="answers")  # one waits for each
+        self._threads = ThreadPoolExecutor(self.size, thread_name_prefix="answers")  # one per worker
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._busy: set[Worker] = set()
         self._closed = False
 
     def submit(self, gold: str, prediction: str) -> "Future[bool | None]":
-        """Return math-verify's verdict to come; None if there is none within the limits.
+        """Return a future of math-verify's verdict, which is None if the pair exceeds the limits.
 
-        EngineError comes in its place if math-verify cannot be started.
+        The future raises EngineError if math-verify cannot be started.
         """
         return self._threads.submit(self._verdict, gold, prediction)
 
     def close(self) -> None:
-        """End all workers, whatever they do; what is under way gets no verdict."""
+        """Kill all workers; pairs in progress get no verdict."""
         with self._lock:
             self._closed = True
             for worker in self._busy:
@@ -66,7 +67,7 @@ class WorkerPool:
             self._idle.pop().close()
 
     def _verdict(self, gold: str, prediction: str) -> bool | None:
-        for _ in range(2):  # a worker may die through no fault of the pair
+        for _ in range(2):  # a worker may have been killed for reasons other than this pair
             worker, answered = self._take(), False
             try:
                 verdict = worker.ask(gold, prediction)
@@ -89,7 +90,7 @@ class WorkerPool:
             return worker
 
     def _put_back(self, worker: "Worker", answered: bool) -> None:
-        """Keep a worker that answered: no late reply may answer another question."""
+        """Keep a worker only if it answered, so that a late reply cannot be taken for the next pair's."""
         with self._lock:
             self._busy.remove(worker)
             if answered:
@@ -99,13 +100,13 @@ class WorkerPool:
 
 
 class Worker:
-    """A process that runs math-verify. It ends with this process, and when its channel closes.
+    """A process that runs math-verify. It ends when its channel closes, and so with this process.
 
-    The kernel ends it at CPU_LIMIT_S of processor time per pair, even if this process is gone.
+    The kernel kills it after CPU_LIMIT_S of processor time on one pair, even if this process has ended.
     """
 
     def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        """Start the process; the first question waits until it is ready."""
+        """Start the process; the first pair waits until it is ready."""
         self._command = command
         self._ready = False
         self._channel, theirs = socket.socketpair()
@@ -113,15 +114,16 @@ class Worker:
             self._process = subprocess.Popen(
                 command,
                 stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,  # rows are written to ours
+                stdout=subprocess.DEVNULL,  # our stdout is for rows
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the command; it ends us when it likes
+                start_new_session=True,  # Ctrl-C goes to the command only, which then closes its workers
             )
 
     def ask(self, gold: str, prediction: str) -> bool:
-        """Return whether two answers are equal. TimeoutError past the limits; ConnectionError if it died.
+        """Return whether two answers are equal.
 
-        EngineError if it cannot be started.
+        Raises TimeoutError if they exceed the limits, ConnectionError if the process was killed, EngineError
+        if it cannot be started.
         """
         if not self._ready:
             self._wait_until_ready()
@@ -135,11 +137,11 @@ class Worker:
         raise ConnectionResetError
 
     def kill(self) -> None:
-        """Kill the process, whatever it does; whoever asks it has a ConnectionError."""
+        """Kill the process; a thread that waits in `ask` gets a ConnectionError."""
         self._process.kill()
 
     def close(self) -> None:
-        """Kill the process and free what it held; nobody may be asking it."""
+        """Kill the process and free its resources; no thread may be waiting in `ask`."""
         self._channel.close()
         self._process.kill()
         self._process.wait()
@@ -149,13 +151,15 @@ class Worker:
         with suppress(TimeoutError):
             self._ready = bool(self._channel.recv(1))
         if not self._ready:
-            raise EngineError(f"cannot start math-verify; `{' '.join(self._command)} </dev/null` says why")
+            raise EngineError(
+                f"cannot start math-verify; run `{' '.join(self._command)} </dev/null` to see why"
+            )
 
     def _reply(self) -> bytes:
         """Return the reply, or nothing if the process has ended.
 
-        TimeoutError at CPU_LIMIT_S by the clock if it sleeps, at WALL_LIMIT_S if it wants to compute and does
-        not get to it.
+        Raises TimeoutError after CPU_LIMIT_S of wall-clock time if the process sleeps, after WALL_LIMIT_S if
+        it is ready to compute but gets no processor.
         """
         limit = time.monotonic() + WALL_LIMIT_S
         self._channel.settimeout(CPU_LIMIT_S)
@@ -164,46 +168,46 @@ class Worker:
             try:
                 return self._channel.recv(1)
             except TimeoutError:
-                # Seen twice with no reply in between: after a reply it would sleep too.
+                # Two checks in a row: the process also sleeps briefly after it has sent a reply.
                 sleeps = self._sleeps()
                 if sleeps and slept or time.monotonic() > limit:
                     raise
             slept = sleeps
-            self._channel.settimeout(LOOK_S)
+            self._channel.settimeout(POLL_INTERVAL_S)
 
     def _sleeps(self) -> bool:
-        """Whether the process waits for something other than a processor or memory, where /proc tells."""
+        """Return whether /proc reports that the process waits for something other than a processor."""
         try:
             stat = Path(f"/proc/{self._process.pid}/stat").read_bytes()
-        except OSError:  # no Linux; or it has just ended, which the channel tells
+        except OSError:  # not Linux, or it has just ended, which shows on the channel
             return False
         return stat.rpartition(b")")[2].split()[0] == b"S"
 
 
 def _num_cores() -> int:
-    """Return how many cores this process may use: fewer than there are in a SLURM job or a container."""
+    """Return the number of cores this process may use, which SLURM and containers limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def serve(channel: socket.socket) -> None:
-    """Answer [gold, prediction] lines of JSON with "1" or "0" until the channel closes: the worker's side."""
+    """Run in the worker: answer JSON lines [gold, prediction] with "1" or "0" until the channel closes."""
     import logging
     import resource
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the default is to end the process, in C code too
-    with suppress(ValueError, OSError):  # not every system knows this limit
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # by default it kills the process, in C code too
+    with suppress(ValueError, OSError):  # not every system has this limit
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable()
 
     from math_verify import parse, verify
 
-    @lru_cache(maxsize=1 << 12)  # parsing takes most of the time, and answers of a problem recur
+    @lru_cache(maxsize=1 << 12)  # parsing takes most of the time, and a problem's answers recur
     def read(answer: str) -> list[object]:
-        return list(parse(f"${answer}$", parsing_timeout=None))  # its timeout would be SIGALRM
+        return list(parse(f"${answer}$", parsing_timeout=None))  # its own timeout would use SIGALRM
 
-    verify(read(r"\frac{1}{2}"), read("x+1"), timeout_seconds=None)  # loads what is loaded late
+    verify(read(r"\frac{1}{2}"), read("x+1"), timeout_seconds=None)  # imports what it imports lazily
     channel.sendall(b"r")
     for line in channel.makefile("rb"):
         gold, prediction = json.loads(line)

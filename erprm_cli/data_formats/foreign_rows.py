@@ -1,78 +1,78 @@
-"""Rows of other projects, turned into erprm's as they are read."""
+"""Rows of other projects, turned into rows of erprm as they are read."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
 
 from erprm_cli import hashing
-from erprm_cli.data_formats.readers import Known
-from erprm_cli.data_formats.registry import BY_NAME, Format, format_of
+from erprm_cli.data_formats.readers import Context
+from erprm_cli.data_formats.registry import BY_NAME, DataFormat, detect_format
 from erprm_cli.errors import RowError
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 
-UNKNOWN = ("prediction", "reward", "finish_reason", "num_tokens", "sampling")  # null where no one tells
+UNKNOWN = ("prediction", "reward", "finish_reason", "num_tokens", "sampling")  # null if the row does not say
 LABELS = ("labels", "eta", "estimator")
-# Our fields, in our order; a format's own and unknown ones stand between `answer` and `sample`.
+# The fields of erprm, in order; all other fields come between `answer` and `sample`.
 FIRST = ("id", "problem", "answer")
 LATER = ("sample", "solution", "steps", *UNKNOWN, "rollouts", "completions", *LABELS)
 LAST = ("scores", "prm", "model_reward")
-KEPT = {"processbench": ("label",)}  # taken up, and a field in its own right all the same
+KEPT = {"processbench": ("label",)}  # fields that are read and kept as well
 
 
 class ForeignRows:
-    """Turns rows of any known format into ours, one at a time, and counts for the summary.
+    """Turns rows of any known format into rows of erprm, one at a time, and counts them for the summary.
 
-    `sample` is counted: one number for each problem stays in memory.
+    To number the samples, one counter per problem stays in memory.
     """
 
     def __init__(self, name: str | None = None, problems: Collection[str] = ()) -> None:
-        """Read rows of the format `name`, or of each that is recognised; texts may begin with `problems`."""
-        self.form = BY_NAME.get(name) if name else None
-        self.known = Known(problems)
+        """Read rows of the format `name` (default: detected per row) and texts that begin with `problems`."""
+        self.data_format = BY_NAME.get(name) if name else None
+        self.context = Context(problems)
         self.read: Counter[str] = Counter()
         self._samples: dict[str, int] = {}
 
     def __call__(self, row: Row) -> Iterable[Row]:
-        """Return the rows of ours that `row` stands for: itself, if it is ours or of no known format."""
+        """Return the rows of erprm for `row`: the row itself if it is one, or if its format is unknown."""
         if "sample" in row and "steps" in row:
             return (row,)
-        form = self.form or format_of(row)
-        return (row,) if form is None else self.of_format(row, form)
+        data_format = self.data_format or detect_format(row)
+        return (row,) if data_format is None else self.of_format(row, data_format)
 
-    def of_format(self, row: Row, form: Format) -> list[Row]:
-        """Return our rows of a row of `form`; RowError if it is none, or is dirty."""
+    def of_format(self, row: Row, data_format: DataFormat) -> list[Row]:
+        """Return the rows of erprm for a row of `data_format`. Raises RowError if the row is invalid."""
         try:
-            missing = [name for name in form.fields if name not in row]
+            missing = [name for name in data_format.fields if name not in row]
             if missing:
-                raise RowError(f"no '{missing[0]}'; rows have {', '.join(form.fields)}")
-            solutions = form.read(row, self.known)
-            taken = {*form.fields, *form.optional} - {*KEPT.get(form.name, ())}
+                raise RowError(f"no '{missing[0]}'; rows have {', '.join(data_format.fields)}")
+            solutions = data_format.read(row, self.context)
+            taken = {*data_format.fields, *data_format.optional} - {*KEPT.get(data_format.name, ())}
             rest = {name: value for name, value in row.items() if name not in taken}
             rows = [self._completed(found, rest) for found in solutions]
         except RowError as error:
-            raise RowError(f"{form.name}: {error}") from None
-        self.read[form.name] += 1
+            raise RowError(f"{data_format.name}: {error}") from None
+        self.read[data_format.name] += 1
         return rows
 
     def summary(self) -> str:
-        """Return how many rows of which formats were read."""
+        """Return how many rows of each format were read."""
         return ", ".join(f"{count:,} rows of {name}" for name, count in self.read.items())
 
-    def tell(self, reporter: Reporter) -> None:
-        """Say which formats were read, and what was done with them that a person should know."""
+    def report(self, reporter: Reporter) -> None:
+        """Report which formats were read, with a warning for each note."""
         if self.read:
             reporter.info(f"read {self.summary()}")
         for line in self.notes():
             reporter.warn(line)
 
     def notes(self) -> list[str]:
-        """Return what a person should know of what was read, a line each."""
-        return [f"{count:,} {what}" for what, count in self.known.notes.items() if count]
+        """Return what a user should know about the rows that were read, one line each."""
+        return [f"{count:,} {what}" for what, count in self.context.notes.items() if count]
 
     def _completed(self, found: Row, rest: Row) -> Row:
-        """Return the row with every field of its kind; what `rest` has of ours goes in if we wrote it."""
-        if "sample" in rest:  # written by us with --keep: it knows better than what the format can say
+        """Return the complete row; `rest`, the other fields, adds those that `erprm convert --keep` wrote."""
+        if "sample" in rest:  # written with --keep, so more exact than what the format stores
             names = {*FIRST, *LATER, *LAST} - {"problem", "steps", "labels"}
             found = found | {name: rest[name] for name in names if name in rest}
         answer = found.get("answer", rest.get("answer"))
@@ -86,7 +86,7 @@ class ForeignRows:
         replaced = [name for name in rest if name in ours - {"id", "answer", "problem", "steps"}]
         if "sample" not in rest:
             for name in replaced:
-                self.known.notes[f"rows had a field '{name}' of their own, which was left out"] += 1
+                self.context.notes[f"rows had another field called '{name}', which was left out"] += 1
         row |= {name: value for name, value in rest.items() if name not in ours}
         row |= {name: value for name, value in found.items() if name not in ours}
         sample = found.get("sample")
@@ -98,9 +98,9 @@ class ForeignRows:
         row |= {name: found[name] for name in ("rollouts", "completions") if name in found}
         if "labels" in found:
             row |= {name: found.get(name) for name in LABELS}
-            schema.labels(row)
+            schema.check_labels(row)
         else:
-            schema.solution(row)
+            schema.check_solution(row)
         if "scores" in found:
             row |= {"scores": found["scores"], "prm": found.get("prm")}
         if "model_reward" in found:

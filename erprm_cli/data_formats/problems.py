@@ -1,30 +1,30 @@
-"""Problems as other data sets write them: GSM8K, MATH, MATH-500, MetaMathQA."""
+"""Problems of other data sets: GSM8K, MATH, MATH-500, MetaMathQA."""
 
 import re
 
+from erprm_cli.answers.extraction import extract
 from erprm_cli.errors import RowError
 from erprm_cli.hashing import content_hash
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.schema import kind_name, solution
+from erprm_cli.rows.schema import check_solution, kind_name
 
-PROBLEM_NAMES = ("problem", "question", "query", "prompt")  # ours and MATH, GSM8K, MetaMathQA, others
+PROBLEM_NAMES = ("problem", "question", "query", "prompt")  # erprm and MATH, GSM8K, MetaMathQA, others
 ID_NAMES = ("id", "unique_id")
 CONCLUSION = re.compile(r"\\boxed\b|\\fbox\b|####|The answer is")
 
 
 def as_problem(row: Row) -> Row:
-    """Return `row` with `id`, `problem` and `answer`; GSM8K, MATH, MATH-500 and MetaMathQA are understood.
+    """Return `row` with `id`, `problem` and `answer`, whichever of the data sets above it comes from.
 
-    A worked solution that came in `answer`, `solution` or `response` moves to `reference_solution`, as
-    `answer` is the final answer alone and `solution` what a model writes. `answer` is null when unknown.
+    A worked solution in `answer`, `solution` or `response` moves to `reference_solution`, because `answer` is
+    the final answer only and `solution` is what a model writes. `answer` is null if unknown. Raises RowError
+    if there is no problem.
     """
     text = next((row[name] for name in PROBLEM_NAMES if isinstance(row.get(name), str)), None)
     if not text:
         raise RowError(f"no problem text; it may be called {', '.join(PROBLEM_NAMES)}")
-    if "sample" in row:  # made by `sample`: whatever it holds is already ours
-        return solution(row)
-    from erprm_cli.answers.extraction import extract  # light, but records must not need it to check a row
-
+    if "sample" in row:  # written by `erprm sample`, so already in our format
+        return check_solution(row)
     row = dict(row)
     worked = next((name for name in ("solution", "answer", "response") if _is_worked(row, name)), None)
     if worked is not None:
@@ -41,12 +41,12 @@ def as_problem(row: Row) -> Row:
 
 
 def _is_worked(row: Row, name: str) -> bool:
-    """Whether a field of a problem holds a worked solution, not a final answer."""
+    """Return whether a field of a problem is a worked solution, not a final answer."""
     value = row.get(name)
     if not isinstance(value, str):
         return False
     if name == "solution":
-        return True  # what it concludes or not, the field is to hold what a model writes
+        return True  # even if it names no final answer, because the field is for what a model writes
     return "####" in value if name == "answer" else bool(CONCLUSION.search(value))
 
 

@@ -1,7 +1,8 @@
-"""What each format of others says of solutions: a row of theirs in, one of our fields for each solution out.
+"""Readers of the formats of other projects: a row in, our fields for each solution in it out.
 
 The fields are `problem`, `solution`, `steps` and, where known, `id`, `answer`, `reward`, `prediction`,
-`labels`, `eta`, `estimator`, `scores` and `model_reward`. The rest of a row is the caller's to keep.
+`labels`, `eta`, `estimator`, `scores` and `model_reward`. The caller keeps the other fields of the row.
+Readers raise RowError for an invalid row.
 """
 
 import math
@@ -17,7 +18,7 @@ from erprm_cli.answers.extraction import extract
 from erprm_cli.data_formats.tagged_text import TAG, problem_end, signs, split_tagged
 from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.schema import check_numbers, need
+from erprm_cli.rows.schema import check_numbers, check_strings, need
 from erprm_cli.rows.steps import split_steps
 
 VERDICTS = {"+": 1.0, "-": 0.0}
@@ -25,33 +26,33 @@ PARAGRAPHS, LINES = r"\n\s*\n", r"\n+"
 
 
 @dataclass
-class Known:
-    """What reading goes by besides the row: problems that texts may begin with. It counts what to say."""
+class Context:
+    """What readers share: known problems, with which texts may begin, and notes for the user."""
 
     problems: Collection[str] = ()
-    notes: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)  # text of a note: how often it applies
 
 
-Reader = Callable[[Row, Known], list[Row]]
+Reader = Callable[[Row, Context], list[Row]]
 
 
-def er_prm(row: Row, known: Known) -> list[Row]:
-    return [_tagged(row, need(row, "text", str), known) | {"labels": _floats(row, "value")}]
+def er_prm(row: Row, context: Context) -> list[Row]:
+    return [_tagged(row, need(row, "text", str), context) | {"labels": _floats(row, "value")}]
 
 
-def math_shepherd(row: Row, known: Known) -> list[Row]:
+def math_shepherd(row: Row, context: Context) -> list[Row]:
     text = need(row, "input", str)
     labels = _verdicts(signs(need(row, "label", str), text), "label")
-    return [_tagged(row, text, known) | {"labels": labels, "estimator": "hard"}]
+    return [_tagged(row, text, context) | {"labels": labels, "estimator": "hard"}]
 
 
-def openrlhf(row: Row, known: Known) -> list[Row]:
+def openrlhf(row: Row, context: Context) -> list[Row]:
     values = need(row, "value", list)
     labels = _verdicts(values, "value") if values and isinstance(values[0], str) else _floats(row, "value")
-    return [_tagged(row, need(row, "input", str), known) | {"labels": labels}]
+    return [_tagged(row, need(row, "input", str), context) | {"labels": labels}]
 
 
-def trl(row: Row, _: Known) -> list[Row]:
+def trl(row: Row, _: Context) -> list[Row]:
     steps = _texts(row, "completions")
     labels = [float(label) if isinstance(label, bool) else label for label in need(row, "labels", list)]
     check_numbers(labels, "'labels'", 0.0, 1.0)
@@ -59,11 +60,11 @@ def trl(row: Row, _: Known) -> list[Row]:
     return [found | {"labels": list(map(float, labels))}]
 
 
-def rlhflow(row: Row, known: Known) -> list[Row]:
+def rlhflow(row: Row, context: Context) -> list[Row]:
     turns = need(row, "conversations", list)
     if not turns or len(turns) % 2:
         raise RowError(
-            f"'conversations' has {len(turns)} turns, not a user's and an assistant's for each step"
+            f"'conversations' has {len(turns)} turns, not one of the user and one of the assistant per step"
         )
     for number, turn in enumerate(turns):
         if (
@@ -72,21 +73,21 @@ def rlhflow(row: Row, known: Known) -> list[Row]:
             or not isinstance(turn.get("content"), str)
         ):
             raise RowError(
-                f"'conversations' {number + 1} is no turn of the {('user', 'assistant')[number % 2]}"
+                f"'conversations[{number}]' must be a turn of the {('user', 'assistant')[number % 2]}"
             )
     texts = [turn["content"] for turn in turns]
-    end = problem_end(texts[0], row.get("problem"), known.problems)
+    end = problem_end(texts[0], row.get("problem"), context.problems)
     found = _joined(texts[0][:end], [texts[0][end + 1 :], *texts[2::2]], "\n")
     return [found | {"labels": _verdicts(texts[1::2], "conversations")}]
 
 
-def rlhflow_test(row: Row, _: Known) -> list[Row]:
+def rlhflow_test(row: Row, _: Context) -> list[Row]:
     answers, labels = _texts(row, "answers"), need(row, "label", list)
     if len(labels) != len(answers):
         raise RowError(f"'label' has {len(labels)} entries for {len(answers)} answers")
     scores = row.get("step_scores") or [None] * len(answers)
     if not isinstance(scores, list) or len(scores) != len(answers):
-        raise RowError("'step_scores' is no list with one entry for each answer")
+        raise RowError("'step_scores' must be a list with one entry per answer")
     problem, rows = need(row, "prompt", str), []
     for answer, label, score_L in zip(answers, labels, scores, strict=True):
         solution = answer.replace(f" {TAG}", "").replace(TAG, "")
@@ -98,16 +99,16 @@ def rlhflow_test(row: Row, _: Known) -> list[Row]:
     return rows
 
 
-def prm800k(row: Row, known: Known) -> list[Row]:
-    """The chosen path, and each other rated completion after the path up to it (as TRL's conversion does).
+def prm800k(row: Row, context: Context) -> list[Row]:
+    """Return the chosen path, and for each other rated completion the path up to it (as TRL converts it).
 
-    Rating 0 counts as good, and so does a step that the labeler wrote. What else the question and the label
-    hold is kept as `prm800k`.
+    Rating 0 counts as good, and so does a step that the labeler wrote. The other fields of the question and
+    the label are kept as `prm800k`.
     """
     question, label = need(row, "question", dict), need(row, "label", dict)
     problem = need(question, "problem", str)
-    taken = ("problem", "ground_truth_answer", "ground_truth_solution", "steps")
-    rest = {name: value for name, value in (question | label).items() if name not in taken}
+    used = ("problem", "ground_truth_answer", "ground_truth_solution", "steps")
+    rest = {name: value for name, value in (question | label).items() if name not in used}
     about: Row = {"answer": question.get("ground_truth_answer"), "prm800k": rest}
     about["reference_solution"] = question.get("ground_truth_solution")
     path: list[str] = []
@@ -123,14 +124,14 @@ def prm800k(row: Row, known: Known) -> list[Row]:
         ends_chosen = False
         for number, completion in enumerate(completions):
             if number != chosen and completion.get("rating") is None:
-                known.notes["completions of prm800k without a rating were left out"] += 1
+                context.notes["completions of prm800k without a rating were left out"] += 1
             elif number != chosen:
                 add([*path, need(completion, "text", str)], [*labels, _rating(completion)])
         if chosen is not None and completions[chosen].get("rating") is not None:
             path.append(need(completions[chosen], "text", str))
             labels.append(_rating(completions[chosen]))
         elif step.get("human_completion") is not None:
-            known.notes["steps of prm800k that a labeler wrote count as good"] += 1
+            context.notes["steps of prm800k that a labeler wrote count as good"] += 1
             path.append(need(step["human_completion"], "text", str))
             labels.append(1.0)
         else:
@@ -139,14 +140,14 @@ def prm800k(row: Row, known: Known) -> list[Row]:
     if ends_chosen:
         add(path, labels)
     if not rows:
-        raise RowError("'label' holds no rated step")
+        raise RowError("'label' has no rated step")
     return rows
 
 
-def processbench(row: Row, _: Known) -> list[Row]:
+def processbench(row: Row, _: Context) -> list[Row]:
     steps, first_wrong = _texts(row, "steps"), need(row, "label", int)
     if not -1 <= first_wrong < len(steps):
-        raise RowError(f"'label' is {first_wrong}, outside -1 to {len(steps) - 1}")
+        raise RowError(f"'label' is {first_wrong}, which is not in -1 .. {len(steps) - 1}")
     good = len(steps) if first_wrong < 0 else first_wrong
     found = _joined(need(row, "problem", str), steps, "\n\n")
     labels = [1.0] * good + [0.0] * (len(steps) - good)
@@ -154,16 +155,16 @@ def processbench(row: Row, _: Known) -> list[Row]:
     return [found | {"labels": labels, "reward": float(right) if isinstance(right, bool) else None}]
 
 
-def prmbench(row: Row, _: Known) -> list[Row]:
+def prmbench(row: Row, _: Context) -> list[Row]:
     steps, wrong = _texts(row, "modified_process"), need(row, "error_steps", list)
     if not all(isinstance(number, int) and 1 <= number <= len(steps) for number in wrong):
-        raise RowError(f"'error_steps' holds something else than the numbers 1 to {len(steps)}")
+        raise RowError(f"'error_steps' must be a list of step numbers from 1 to {len(steps)}")
     labels = [0.0 if number in wrong else 1.0 for number in range(1, len(steps) + 1)]
     found = _joined(need(row, "modified_question", str), steps, "\n") | {"labels": labels}
     return [found if row.get("idx") is None else found | {"id": str(row["idx"])}]
 
 
-def openr(row: Row, _: Known) -> list[Row]:
+def openr(row: Row, _: Context) -> list[Row]:
     labels = need(row, "label", list)
     solution, steps = split_tagged(need(row, "process", str))
     values = [VERDICTS.get(label, label) if isinstance(label, str) else label for label in labels]
@@ -172,42 +173,42 @@ def openr(row: Row, _: Known) -> list[Row]:
     return [found | {"labels": list(map(float, values))}]
 
 
-def math_aps(row: Row, known: Known) -> list[Row]:
-    """Each prefix that no other one continues; its steps end where the prefixes that it continues end.
+def math_aps(row: Row, context: Context) -> list[Row]:
+    """Return a solution for each prefix that no other one continues; its steps are the shorter prefixes.
 
-    A label is the share of right completions: eta 0. Of a prefix judged more than once, it is the mean.
-    That of the question alone is kept as `mc_value`.
+    A label is the share of right completions (eta 0); for a prefix with several values, their mean. The value
+    of the question alone is kept as `mc_value`.
     """
     problem, states = need(row, "question", str), need(row, "reasoning_steps", list)
     values: dict[str, list[float]] = {}
-    for number, state in enumerate(states, start=1):
+    for number, state in enumerate(states):
         if not isinstance(state, dict):
-            raise RowError(f"'reasoning_steps' {number} is no object")
+            raise RowError(f"'reasoning_steps[{number}]' must be an object")
         prefix = need(state, "solution_prefix", str)
         if not prefix.startswith(problem):
-            raise RowError(f"'solution_prefix' {number} does not begin with 'question'")
+            raise RowError(f"'solution_prefix' of 'reasoning_steps[{number}]' does not begin with 'question'")
         at_root = not prefix[len(problem) :].strip()
         values.setdefault("" if at_root else prefix[len(problem) :], []).append(_rate(state))
     root = values.pop("", None)
     if not values:
-        raise RowError("'reasoning_steps' holds no step after the question")
+        raise RowError("'reasoning_steps' has no step after the question")
     about = {"answer": row.get("final_answer"), "mc_value": math.fsum(root) / len(root) if root else None}
     repeated = sum(len(rates) > 1 for rates in values.values())
-    known.notes["prefixes of math-aps judged more than once got the mean"] += repeated
+    context.notes["prefixes of math-aps have several values; their mean is used"] += repeated
     rows = []
     for whole in _leaves(values):
-        ends = sorted(prefix for prefix in values if whole.startswith(prefix))  # each begins with the last
+        ends = sorted(prefix for prefix in values if whole.startswith(prefix))  # each continues the last
         cuts = [0, *map(len, ends)]
         steps = [whole[begin:end].strip() for begin, end in pairwise(cuts)]
         labels = [math.fsum(values[prefix]) / len(values[prefix]) for prefix in ends]
-        kept = [index for index, step in enumerate(steps) if step]  # a prefix that only adds blanks
+        kept = [index for index, step in enumerate(steps) if step]  # not a prefix that only adds spaces
         found = {"problem": problem, "solution": whole.strip(), "steps": [steps[index] for index in kept]}
         rows.append(found | _soft([labels[index] for index in kept]) | about)
     return rows
 
 
-def math_aps_tree(row: Row, _: Known) -> list[Row]:
-    """Each path from the root, which is the question, to a leaf."""
+def math_aps_tree(row: Row, _: Context) -> list[Row]:
+    """Return a solution for each path from the root, which is the question, to a leaf."""
     root = row.get("reasoning_steps", row)
     problem = need(root, "text", str)
     rows = [
@@ -222,22 +223,22 @@ def math_aps_tree(row: Row, _: Known) -> list[Row]:
     return rows
 
 
-def distilabel(row: Row, known: Known) -> list[Row]:
+def distilabel(row: Row, context: Context) -> list[Row]:
     golden = row.get("golden_solution")
     if isinstance(golden, list):
         golden = "\n".join(map(str, golden))
     solutions = row.get("solutions")
-    if isinstance(solutions, str):  # as the generator writes them
+    if isinstance(solutions, str):  # JSON, as distilabel's generator writes them
         try:
             solutions = orjson.loads(solutions)
         except ValueError:
-            raise RowError("'solutions' is text, but not JSON") from None
+            raise RowError("'solutions' is a string but not JSON") from None
     if isinstance(solutions, list) and solutions and isinstance(solutions[0], str):
         solutions = [solutions]  # after distilabel's ExpandColumns
     if not isinstance(solutions, list) or not solutions:
-        raise RowError("'solutions' is no list of solutions")
+        raise RowError("'solutions' must be a non-empty list of solutions")
     problem, rows = need(row, "instruction", str), []
-    for number, steps in enumerate(solutions, start=1):
+    for number, steps in enumerate(solutions):
         _texts({"solutions": steps}, "solutions")
         tags = [step[-1:] for step in steps]
         found: Row = {"answer": extract(golden) if isinstance(golden, str) else None}
@@ -245,13 +246,13 @@ def distilabel(row: Row, known: Known) -> list[Row]:
             steps = [step[:-1].removesuffix(" ") for step in steps]
             found |= {"labels": _verdicts(tags, "solutions"), "estimator": "hard"}
         elif any(step[-2:] in (" +", " -") for step in steps):
-            raise RowError(f"'solutions' {number} has steps with + or - at the end and steps without")
+            raise RowError(f"'solutions[{number}]' has steps with + or - at the end and steps without")
         rows.append(found | _joined(problem, steps, "\n"))
     return rows
 
 
-def dump(row: Row, _: Known) -> list[Row]:
-    """Whole solutions, judged as such if at all: steps are paragraphs, or lines where there are none."""
+def dump(row: Row, _: Context) -> list[Row]:
+    """Return whole solutions, perhaps with a reward; steps are paragraphs, or lines if there is only one."""
     if "messages" in row:
         problem, solutions = _chat(need(row, "messages", list))
         rewards = [row.get("reward")]
@@ -259,7 +260,7 @@ def dump(row: Row, _: Known) -> list[Row]:
         problem, solutions = need(row, "prompt", str), _texts(row, "responses")
         rewards = row.get("rewards") or [None] * len(solutions)
         if not isinstance(rewards, list) or len(rewards) != len(solutions):
-            raise RowError("'rewards' is no list with one number for each of 'responses'")
+            raise RowError("'rewards' must be a list with one number per response")
     else:
         problem, solutions = need(row, "input", str), [need(row, "output", str)]
         rewards = [row.get("reward")]
@@ -276,10 +277,10 @@ def dump(row: Row, _: Known) -> list[Row]:
     return rows
 
 
-def _tagged(row: Row, text: str, known: Known) -> Row:
-    end = problem_end(text, row.get("problem"), known.problems)
+def _tagged(row: Row, text: str, context: Context) -> Row:
+    end = problem_end(text, row.get("problem"), context.problems)
     if TAG in (rest := text[end + 1 :]) and f" {TAG}" not in rest:
-        known.notes[f"texts have {TAG!r} without a blank before it"] += 1
+        context.notes[f"texts have {TAG!r} without a space before it"] += 1
     solution, steps = split_tagged(rest)
     return {"problem": text[:end], "solution": solution, "steps": steps}
 
@@ -306,8 +307,7 @@ def _verdicts(values: list[Any], name: str) -> list[float]:
 
 def _texts(row: Row, name: str) -> list[str]:
     texts: list[str] = need(row, name, list)
-    if not texts or not all(isinstance(text, str) for text in texts):
-        raise RowError(f"'{name}' is no list of texts with at least one in it")
+    check_strings(texts, f"'{name}'")
     return texts
 
 
@@ -324,15 +324,15 @@ def _rate(state: Row) -> float:
 
 
 def _leaves(prefixes: Collection[str]) -> list[str]:
-    """Return, in their order, those that no other one continues."""
-    ordered = sorted(prefixes)  # what continues a text stands right after it
+    """Return the prefixes that no other one continues, in the order given."""
+    ordered = sorted(prefixes)  # a continuation comes right after its prefix
     inner = {before for before, after in pairwise(ordered) if after.startswith(before)}
     return [prefix for prefix in prefixes if prefix not in inner]
 
 
 def _paths(node: Row) -> Iterator[list[tuple[str, float]]]:
     if not isinstance(node, dict):
-        raise RowError("'children' holds something that is no object")
+        raise RowError("'children' must be a list of objects")
     here = [(need(node, "text", str), _rate(node))]
     children = need(node, "children", list)
     for child in children:
@@ -344,8 +344,8 @@ def _paths(node: Row) -> Iterator[list[tuple[str, float]]]:
 
 def _chat(messages: list[Any]) -> tuple[str, list[str]]:
     if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in messages):
-        raise RowError("'messages' holds a turn without 'content'")
+        raise RowError("'messages' has a turn without 'content'")
     turns = [turn for turn in messages if turn.get("role") != "system"]
     if [turn.get("role") for turn in turns] != ["user", "assistant"]:
-        raise RowError("'messages' is no single turn of the user and one of the assistant")
+        raise RowError("'messages' must have one turn of the user and one of the assistant")
     return turns[0]["content"], [turns[1]["content"]]

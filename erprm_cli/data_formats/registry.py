@@ -1,8 +1,8 @@
-"""Everyone's data: rows of other projects to ours and back, by the fields they have.
+"""The data formats of other projects, detected by the fields of their rows.
 
-Our rows are the pivot. A foreign row becomes one row of ours for each solution in it: `id` is a hash of the
-problem where none is given, `sample` counts the solutions of a problem. A field that has no place in ours is
-kept, so that the way back finds it again. `FORMATS` says which formats there are and what each cannot hold.
+A foreign row becomes one row of ours for each solution in it: `id` is a hash of the problem if the row has
+none, `sample` counts the solutions of a problem. Fields that our rows do not define are kept, so that they
+can be written back. To add a format, add an entry to `FORMATS`, a reader and, if it is written too, a writer.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ ERPRM, PROBLEM = "erprm", "problem"
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """A format of others: its rows have all `fields`, and `consumed` are those that reading takes up."""
+class DataFormat:
+    """A format of another project. A row in it has all `fields` and perhaps the `optional` ones."""
 
     name: str
     title: str
@@ -26,123 +26,133 @@ class Format:
     read: Reader
     optional: tuple[str, ...] = ()
     write: Writer | None = None
-    yes_or_no: bool = False  # whether labels are 0 or 1 alone
-    gaps: bool = True  # whether it holds what the solution has between two steps
-    tells_problem: bool = True  # whether the row alone tells where the problem ends
-    holds: Callable[[Row], bool] = lambda row: True  # recognises a row that has the fields
+    binary_labels: bool = False  # labels are 0 or 1 only
+    keeps_gaps: bool = True  # keeps the text between two steps
+    marks_problem_end: bool = True  # the row alone shows where the problem ends
+    fits: Callable[[Row], bool] = lambda row: True  # further check of a row that has all fields
 
-    def recognises(self, row: Row) -> bool:
-        return all(name in row for name in self.fields) and self.holds(row)
+    def matches(self, row: Row) -> bool:
+        """Return whether a row is in this format."""
+        return all(name in row for name in self.fields) and self.fits(row)
 
     def lacks(self) -> str:
-        """Return what the format cannot carry, for people."""
+        """Return what the format cannot store, for people."""
         if self.write is None:
             return "not written"
-        parts = ["labels between 0 and 1"] * self.yes_or_no
-        parts += ["what stands between two steps"] * (not self.gaps)
-        parts += ["where the problem ends, unless step 1 begins with 'Step 1:'"] * (not self.tells_problem)
-        return "; ".join([*parts, "id, sample and what else is ours, but with --keep"])
+        parts = []
+        if self.binary_labels:
+            parts.append("labels between 0 and 1")
+        if not self.keeps_gaps:
+            parts.append("text between two steps")
+        parts += ["where the problem ends, unless step 1 begins with 'Step 1:'"] * (
+            not self.marks_problem_end
+        )
+        return "; ".join([*parts, "id, sample and other fields of erprm (--keep adds them)"])
 
 
 FORMATS = (
-    Format(
+    DataFormat(
         "er-prm",
         "ER-PRM final",
         ("text", "value"),
         readers.er_prm,
         write=writers.er_prm,
-        tells_problem=False,
+        marks_problem_end=False,
     ),
-    Format(
+    DataFormat(
         "math-shepherd",
         "Math-Shepherd",
         ("input", "label"),
         readers.math_shepherd,
         write=writers.math_shepherd,
-        yes_or_no=True,
-        tells_problem=False,
+        binary_labels=True,
+        marks_problem_end=False,
     ),
-    Format("openrlhf", "OpenRLHF's Math-Shepherd", ("input", "value"), readers.openrlhf),
-    Format(
+    DataFormat("openrlhf", "OpenRLHF's Math-Shepherd", ("input", "value"), readers.openrlhf),
+    DataFormat(
         "trl",
         "TRL stepwise supervision",
         ("prompt", "completions", "labels"),
         readers.trl,
         write=writers.trl,
-        yes_or_no=True,
-        gaps=False,
+        binary_labels=True,
+        keeps_gaps=False,
     ),
-    Format(
+    DataFormat(
         "rlhflow",
         "RLHFlow PRM data",
         ("conversations",),
         readers.rlhflow,
         write=writers.rlhflow,
-        yes_or_no=True,
-        gaps=False,
-        tells_problem=False,
+        binary_labels=True,
+        keeps_gaps=False,
+        marks_problem_end=False,
     ),
-    Format(
+    DataFormat(
         "rlhflow-test",
         "RLHFlow test sets",
         ("prompt", "answers", "label"),
         readers.rlhflow_test,
         optional=("step_scores",),
     ),
-    Format("openr", "OpenR", ("question", "process", "label"), readers.openr),
-    Format(
+    DataFormat("openr", "OpenR", ("question", "process", "label"), readers.openr),
+    DataFormat(
         "prm800k",
         "PRM800K",
         ("question", "label"),
         readers.prm800k,
-        holds=lambda row: isinstance(row["question"], dict),
+        fits=lambda row: isinstance(row["question"], dict),
     ),
-    Format("processbench", "ProcessBench", ("problem", "steps", "label"), readers.processbench),
-    Format(
+    DataFormat("processbench", "ProcessBench", ("problem", "steps", "label"), readers.processbench),
+    DataFormat(
         "prmbench",
         "PRMBench",
         ("modified_question", "modified_process", "error_steps"),
         readers.prmbench,
     ),
-    Format(
+    DataFormat(
         "math-aps",
         "MATH-APS prefixes",
         ("question", "reasoning_steps"),
         readers.math_aps,
         optional=("final_answer",),
-        holds=lambda row: isinstance(row["reasoning_steps"], list),
+        fits=lambda row: isinstance(row["reasoning_steps"], list),
     ),
-    Format(
+    DataFormat(
         "math-aps-tree",
         "MATH-APS tree",
         ("reasoning_steps",),
         readers.math_aps_tree,
         optional=("question", "final_answer"),
-        holds=lambda row: isinstance(row["reasoning_steps"], dict),
+        fits=lambda row: isinstance(row["reasoning_steps"], dict),
     ),
-    Format("math-aps-node", "MATH-APS tree, bare", ("text", "mc_value", "children"), readers.math_aps_tree),
-    Format("distilabel", "distilabel", ("instruction", "solutions"), readers.distilabel),
-    Format("dump", "best-of-n dump", ("input", "output"), readers.dump, optional=("reward",)),
-    Format("dump-list", "best-of-n dump", ("prompt", "responses"), readers.dump, optional=("rewards",)),
-    Format("dump-chat", "best-of-n dump", ("messages",), readers.dump, optional=("reward",)),
+    DataFormat(
+        "math-aps-node", "MATH-APS tree, bare", ("text", "mc_value", "children"), readers.math_aps_tree
+    ),
+    DataFormat("distilabel", "distilabel", ("instruction", "solutions"), readers.distilabel),
+    DataFormat("dump", "best-of-n dump", ("input", "output"), readers.dump, optional=("reward",)),
+    DataFormat("dump-list", "best-of-n dump", ("prompt", "responses"), readers.dump, optional=("rewards",)),
+    DataFormat("dump-chat", "best-of-n dump", ("messages",), readers.dump, optional=("reward",)),
 )
-BY_NAME = {form.name: form for form in FORMATS}
-WRITTEN = tuple(form.name for form in FORMATS if form.write is not None)
+BY_NAME = {data_format.name: data_format for data_format in FORMATS}
+WRITTEN = tuple(name for name, data_format in BY_NAME.items() if data_format.write is not None)
 
 
-def format_of(row: Row) -> Format | None:
-    """Return the foreign format that a row has the fields of, or None."""
-    return next((form for form in FORMATS if form.recognises(row)), None)
+def detect_format(row: Row) -> DataFormat | None:
+    """Return the first format that a row matches, or None."""
+    return next((data_format for data_format in FORMATS if data_format.matches(row)), None)
 
 
 def table() -> str:
-    """Return a Markdown table of the formats, for the README."""
+    """Return a Markdown table of the formats, for the documentation."""
     lines = [
-        "| format | `--from`, `--to` | recognised by | written | cannot carry |",
+        "| format | `--from`, `--to` | detected by | written | cannot store |",
         "|---|---|---|---|---|",
     ]
-    for form in FORMATS:
-        fields = ", ".join(f"`{name}`" for name in form.fields)
-        written = "yes" if form.write else "no"
-        lines.append(f"| {form.title} | `{form.name}` | {fields} | {written} | {form.lacks()} |")
+    for data_format in FORMATS:
+        fields = ", ".join(f"`{name}`" for name in data_format.fields)
+        written = "yes" if data_format.write else "no"
+        lines.append(
+            f"| {data_format.title} | `{data_format.name}` | {fields} | {written} | {data_format.lacks()} |"
+        )
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""A labelled solution of ours as a row of another format; `labels` are 0 and 1 where it knows no others."""
+"""Writers of the formats of other projects: a labelled solution in, a row of the format out.
+
+`labels` are 0 and 1 if the format stores no others.
+"""
 
 from collections.abc import Callable
 
@@ -32,8 +35,8 @@ def rlhflow(row: Row, labels: list[float]) -> Row:
     return {"conversations": turns}
 
 
-def tells_problem(row: Row) -> bool:
-    """Whether the problem and step 1, written as one text, can be told apart again."""
+def marks_problem_end(row: Row) -> bool:
+    """Return whether the end of the problem can be found again when problem and step 1 are one text."""
     try:
         return problem_end(f"{row['problem']} {row['steps'][0]}") == len(row["problem"])
     except RowError:

@@ -1,4 +1,4 @@
-"""How the scores of a solution's steps become one score."""
+"""Aggregation: from the scores of a solution's steps to one score of the solution."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ AGGREGATORS: dict[str, Callable[[Sequence[float]], float]] = {
 
 
 def aggregate(scores: Sequence[float], name: str) -> float:
-    """Return the score of a solution from those of its steps; the paper takes "min".
+    """Return the score of a solution from the scores of its steps; the paper uses "min".
 
     >>> [aggregate([0.5, 1.0, 0.8], name) for name in ("min", "last", "prod")]
     [0.5, 0.8, 0.4]

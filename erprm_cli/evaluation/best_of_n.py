@@ -1,41 +1,95 @@
-"""What best-of-n, votes and pass@n reach for every n: the figures of `erprm bon`."""
+"""Best-of-n: how often the candidate with the highest score is correct, for every n, beside votes and pass@n.
+
+Ties: of candidates with equal scores, `erprm bon` chooses the one that comes first in its input
+(`candidates.Candidates.add`). The estimate for n candidates, over all subsets of n, has no such order; it is
+the expectation over a random order of the tied candidates (`best_of_n`).
+
+Shapes: P problems, N candidates of one problem, K reward models, A aggregates, B budgets (values of n),
+M kinds of weight.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from erprm_cli.evaluation.candidates import Graded
-from erprm_cli.evaluation.estimates import Floats, best_of_n, pass_at_n, votes_at_n
+from erprm_cli.answers.grader import Grader
+from erprm_cli.evaluation.arrays import Floats
+from erprm_cli.evaluation.candidates import Candidates, GradedProblem, ScoreTable, prm_names
+from erprm_cli.evaluation.estimates import pass_at_n, votes_at_n
 from erprm_cli.evaluation.intervals import Estimate, mean_over_problems, paired_difference
 from erprm_cli.hashing import derive_seed
 from erprm_cli.rows.row import Row
+from erprm_cli.terminal.reporter import Reporter
 
 MAJORITY, WEIGHTED, BEST, PASS, PASS_1 = "majority vote", "weighted vote", "best of n", "pass@n", "pass@1"
+METHODS = (PASS_1, MAJORITY, WEIGHTED, BEST, PASS)
 BUDGETS = (1, 4, 8, 16, 32, 64)
 
 
+def best_of_n(scores: ArrayLike, correct: ArrayLike, budgets: Sequence[int]) -> Floats:
+    """Return [..., B], how often the candidate with the highest score among n random ones is correct.
+
+    `scores` is [..., N]; `correct` (booleans or numbers) broadcasts to it. The mean over all subsets of n is
+    exact, because only the rank of each candidate matters (`rank_weights`). Tied candidates take their places
+    in a random order, so each counts with the mean correctness of its tie.
+
+    >>> best_of_n([0.1, 0.9, 0.5], [0, 1, 0], [1, 2, 3]).round(4).tolist()
+    [0.3333, 0.6667, 1.0]
+    """
+    score = np.asarray(scores, dtype=np.float64)
+    right = np.broadcast_to(np.asarray(correct, dtype=np.float64), score.shape)
+    order = score.argsort(axis=-1)
+    score = np.take_along_axis(score, order, -1)
+    right = np.take_along_axis(right, order, -1)
+    is_new = np.ones(score.shape, dtype=bool)
+    is_new[..., 1:] = score[..., 1:] != score[..., :-1]
+    tie = is_new.ravel().cumsum() - 1  # number of each candidate's tie; its members are chosen equally often
+    right = (np.bincount(tie, right.ravel()) / np.bincount(tie))[tie].reshape(score.shape)
+    weight_BN = np.array([rank_weights(score.shape[-1], n) for n in budgets])
+    return np.asarray(right @ weight_BN.T)
+
+
+def rank_weights(num_candidates: int, n: int) -> Floats:
+    """Return [N], for each rank r = 1 .. N the probability that it is the highest in a random subset of n.
+
+    It is C(r - 1, n - 1) / C(N, n), computed from the ratios of neighbours so that nothing overflows. Raises
+    ValueError unless 1 <= n <= N.
+
+    >>> rank_weights(4, 2).round(4).tolist()
+    [0.0, 0.1667, 0.3333, 0.5]
+    """
+    if not 1 <= n <= num_candidates:
+        raise ValueError(f"n is {n}, outside 1 .. {num_candidates}")
+    rank = np.arange(num_candidates - 1, 0, -1)
+    falling = np.cumprod(np.concatenate([[n / num_candidates], np.maximum(rank - n + 1, 0) / rank]))
+    return falling[::-1]
+
+
 def default_budgets(sizes: Iterable[int]) -> list[int]:
-    """Return `BUDGETS` up to the largest number of candidates, and that number if all problems have it."""
+    """Return the BUDGETS up to the largest of `sizes`, and that one too if all problems have it."""
     sizes = set(sizes)
     return sorted({n for n in BUDGETS if n <= max(sizes)} | (sizes if len(sizes) == 1 else set()))
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One number: how often a way of choosing among n candidates is correct, or with `minus` by how much
-    that is more often with `prm` than with the PRM `minus`."""
+class BestOfNResult:
+    """The accuracy of one method of choosing among n candidates.
 
-    prm: str | None
+    With `minus`, it is the difference of the accuracies with the PRMs `prm` and `minus`.
+    """
+
+    prm: str | None  # None for methods without a PRM
     minus: str | None
-    method: str
+    method: str  # one of METHODS
     aggregate: str | None
     n: int
     estimate: Estimate
 
     def row(self) -> Row:
-        """Return the figure as a row for --report."""
+        """Return the result as a row for --report."""
         estimate = self.estimate
         return {
             "prm": self.prm,
@@ -51,33 +105,60 @@ class Figure:
         }
 
 
-def judge(
-    problems: Sequence[Graded],
+def evaluate(
+    pool: Candidates, compared: Sequence[ScoreTable], budgets: Sequence[int], seed: int, reporter: Reporter
+) -> list[BestOfNResult]:
+    """Return the results of all candidates, scored by their PRM and by those in `compared`.
+
+    Without `budgets` they are `default_budgets`. A problem with missing rewards, or an n that no problem
+    reaches, is left out with a warning; if no problem has all its rewards, there are no results.
+    """
+    graded = []
+    with Grader() as grader:  # answers that it finds equal vote together
+        for problem in pool.graded(compared, grader):
+            graded.append(problem)
+            reporter.progress(len(graded), "problems", len(pool.problems), "grouping answers")
+    if without := len(pool.problems) - len(graded):
+        reporter.warn(
+            f"{without:,} problems are left out because 'reward' is missing; `erprm sample` writes it"
+        )
+    if not graded:
+        return []
+    budgets = budgets or default_budgets(len(problem.correct_N) for problem in graded)
+    prms = prm_names([pool.table, *compared])
+    results = compute_results(graded, prms, pool.table.aggregates, budgets, seed)
+    for n in sorted(set(budgets) - {result.n for result in results}):
+        reporter.warn(f"no problem has {n:,} candidates, so there is no result for that n")
+    return results
+
+
+def compute_results(
+    problems: Sequence[GradedProblem],
     prms: Sequence[str],
     aggregates: Sequence[str],
     budgets: Sequence[int],
     seed: int = 0,
-) -> list[Figure]:
-    """Return all figures: of the policy, of each PRM and aggregate, and of the first PRM minus each other.
+) -> list[BestOfNResult]:
+    """Return the results of the policy, of each PRM and aggregate, and of the first PRM minus each other one.
 
-    A figure for n rests on the problems with at least n candidates; an n that none has gives no figure.
-    Differences are of votes and best-of-n at the largest n, and their p-values are not corrected for being
-    many. The order of the problems does not matter.
+    A result for n covers the problems with at least n candidates; an n that no problem reaches has no result.
+    Differences are given for weighted votes and best-of-n at the largest n; their p-values are not corrected
+    for multiple comparisons. The order of the problems does not matter.
     """
     budgets = sorted({n for n in budgets if any(len(problem.correct_N) >= n for problem in problems)})
     pass_1 = mean_over_problems([problem.correct_N.mean() for problem in problems])
-    figures = [Figure(None, None, PASS_1, None, 1, pass_1)]
+    results = [BestOfNResult(None, None, PASS_1, None, 1, pass_1)]
     if not budgets:
-        return figures
+        return results
     votes = any((problem.class_N >= 0).any() for problem in problems)
     curves = _curves(problems, len(prms), len(aggregates), budgets, votes, seed)
 
     def add(values_PB: Floats, method: str, prm: str | None = None, aggregate: str | None = None) -> None:
         for n, value_P in zip(budgets, values_PB.T, strict=True):
             estimate = mean_over_problems(value_P[~np.isnan(value_P)])
-            figures.append(Figure(prm, None, method, aggregate, n, estimate))
+            results.append(BestOfNResult(prm, None, method, aggregate, n, estimate))
 
-    # A score below 0, as a model of whole solutions may give, is no weight of a vote.
+    # Negative scores, which models of whole solutions may give, cannot be weights of votes.
     weights = votes and all((problem.score_KAN >= 0).all() for problem in problems)
     chosen = [(WEIGHTED, curves.weighted_PKAB)] * weights + [(BEST, curves.best_PKAB)]
     if votes:
@@ -91,14 +172,14 @@ def judge(
         for k, other in enumerate(prms[1:], start=1):
             for a, name in enumerate(aggregates):
                 ours, theirs = value_PKAB[:, 0, a, -1], value_PKAB[:, k, a, -1]
-                there = ~np.isnan(ours)
-                difference = paired_difference(ours[there], theirs[there], seed)
-                figures.append(Figure(prms[0], other, method, name, budgets[-1], difference))
-    return figures
+                defined = ~np.isnan(ours)
+                difference = paired_difference(ours[defined], theirs[defined], seed)
+                results.append(BestOfNResult(prms[0], other, method, name, budgets[-1], difference))
+    return results
 
 
 class _Curves(NamedTuple):
-    """The value of each way of choosing, per problem and n; NaN where a problem has fewer candidates."""
+    """The accuracy of each method per problem and n; NaN where a problem has fewer than n candidates."""
 
     best_PKAB: Floats
     weighted_PKAB: Floats
@@ -107,7 +188,7 @@ class _Curves(NamedTuple):
 
 
 def _curves(
-    problems: Sequence[Graded], k: int, a: int, budgets: Sequence[int], votes: bool, seed: int
+    problems: Sequence[GradedProblem], k: int, a: int, budgets: Sequence[int], votes: bool, seed: int
 ) -> _Curves:
     shape = (len(problems), k, a, len(budgets))
     best, weighted = np.full(shape, np.nan), np.full(shape, np.nan)

@@ -1,4 +1,4 @@
-"""Scored rows with labels or rollouts: how well the scores fit, step by step and solution by solution."""
+"""Calibration: how well scores fit labels or success rates of steps, and rewards of solutions."""
 
 import math
 from collections.abc import Sequence
@@ -12,12 +12,11 @@ from erprm_cli.evaluation.aggregation import aggregate
 from erprm_cli.evaluation.calibration_metrics import (
     Bin,
     auc,
+    bootstrap_intervals,
     brier,
     expected_calibration_error,
-    intervals,
     reliability,
 )
-from erprm_cli.evaluation.candidates import CORRECT_ABOVE
 from erprm_cli.labels.estimator import entropy_regularized, eta_in_row, eta_of_row, rate_of_label
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
@@ -26,8 +25,8 @@ LABELS, RATES, REWARD = "labels", "rates", "reward"
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """How well scores fit their targets; `noise` is what K rollouts alone add to the Brier score."""
+class CalibrationResult:
+    """How well scores fit their targets; intervals are 95 %."""
 
     of: str  # steps or solutions
     against: str  # labels, rates or reward
@@ -37,14 +36,14 @@ class Figure:
     problems: int
     brier: float
     brier_interval: tuple[float, float]
-    noise: float | None
-    error: float
+    noise: float | None  # what rates of few rollouts add to the Brier score
+    error: float  # expected calibration error
     auc: float | None
     auc_interval: tuple[float, float]
     bins: list[Bin]
 
     def row(self, prm: str | None) -> Row:
-        """Return the figure as a row, the bins of its reliability diagram included."""
+        """Return the result as a row, with the bins of its reliability diagram."""
         return {
             "of": self.of,
             "against": self.against,
@@ -66,45 +65,45 @@ class Figure:
 
 
 class Targets:
-    """Finds the target of each step of a row: its labels, or the rates of its rollouts.
+    """Finds the target of each step of a row: its label, or the success rate of its rollouts.
 
-    Labels are those of the row, or made of its rollouts at `eta`. Rates are k/K; with `eta`, that of the
-    labels a model was trained on, its scores are first turned back into rates, p = f_eta^-1(score).
+    Labels are those of the row or, with `eta`, computed from its rollouts. Rates are k/K; with `eta`, the
+    eta of the labels that the PRM was trained on, its scores are turned into rates, p = f_eta^-1(score).
     """
 
     def __init__(self, against: str | None = None, eta: float | None = None) -> None:
-        """Compare with labels or rates; None: with labels if the first row has them or `eta` makes them."""
+        """Compare with "labels" or "rates"; None: labels if the first row has them or `eta` is given."""
         self.against = against
         self.given = eta
         self.eta = eta
 
     def check(self, row: Row) -> Row:
-        """Check a solution row for its targets; RowError if it has none, or other ones than those before."""
-        schema.solution(row)
+        """Check that a solution row has targets of the same kind as the rows before. Raises RowError."""
+        schema.check_solution(row)
         if self.against is None:
             made = self.given is not None or row.get("labels") is not None
             self.against = LABELS if made else RATES
         if self.against == RATES or self.given is not None:
-            return schema.rollouts(row)
-        schema.labels(row)
+            return schema.check_rollouts(row)
+        schema.check_labels(row)
         try:
             eta = eta_of_row(row.get("eta"), str(row.get("estimator")))
         except (TypeError, ValueError):
-            raise RowError("'labels' without the 'eta' they have; `erprm label` writes it") from None
+            raise RowError("'labels' without 'eta'; `erprm label` writes it") from None
         if self.eta is None:
             self.eta = eta
         if self.eta != eta:
             raise RowError(
-                f"labels at eta {eta:g}, but those before are at {self.eta:g}; --eta makes all anew"
+                f"labels at eta {eta:g}, but rows before have eta {self.eta:g}; --eta recomputes all labels"
             )
         return row
 
     def check_scored(self, row: Row) -> Row:
-        """Check a row for its scores too."""
-        return schema.scores(self.check(row))
+        """Check that a solution row has targets and scores. Raises RowError."""
+        return schema.check_scores(self.check(row))
 
     def of(self, row: Row) -> tuple[list[float], list[float], list[float]]:
-        """Return the scores, the targets and the variances of the rates [L] of a row."""
+        """Return the scores [L], the targets [L] and the variances [L] of the rates (empty for labels)."""
         scores, eta = row["scores"], self.given
         if self.against == LABELS:
             if eta is None:
@@ -118,7 +117,7 @@ class Targets:
 
 @dataclass(slots=True)
 class _Pairs:
-    """Scores, their targets, and the number of the problem of each."""
+    """Scores with their targets and the number of their problem."""
 
     score: list[float] = field(default_factory=list)
     target: list[float] = field(default_factory=list)
@@ -129,13 +128,13 @@ class _Pairs:
         self.target += targets
         self.problem += [problem] * len(scores)
 
-    def figure(
+    def result(
         self, of: str, against: str, name: str | None, eta: float | None, noise: float | None, seed: int
-    ) -> Figure:
+    ) -> CalibrationResult:
         numbers = {old: new for new, old in enumerate(dict.fromkeys(self.problem))}
         problem = [numbers[old] for old in self.problem]
-        around_brier, around_auc = intervals(self.score, self.target, problem, seed=seed)
-        return Figure(
+        brier_interval, auc_interval = bootstrap_intervals(self.score, self.target, problem, seed=seed)
+        return CalibrationResult(
             of,
             against,
             name,
@@ -143,22 +142,23 @@ class _Pairs:
             len(self.score),
             len(numbers),
             brier(self.score, self.target),
-            around_brier,
+            brier_interval,
             noise,
             expected_calibration_error(self.score, self.target),
             auc(self.score, np.array(self.target) > 0),
-            around_auc,
+            auc_interval,
             reliability(self.score, self.target),
         )
 
 
 class Calibration:
-    """Gathers scored rows: the scores of steps with their targets, of solutions with their reward."""
+    """Collects scored rows: the scores of steps with their targets, of solutions with their reward."""
 
     def __init__(self, targets: Targets, aggregates: Sequence[str]) -> None:
+        """Compare steps with `targets`, and solutions with rewards for each aggregate."""
         self.targets = targets
         self.aggregates = aggregates
-        self.prm: str | None = None  # that gave the scores, if the rows say
+        self.prm: str | None = None  # that produced the scores, if rows name it
         self.count = 0
         self._problems: dict[str, int] = {}
         self._steps = _Pairs()
@@ -166,7 +166,7 @@ class Calibration:
         self._solutions = {name: _Pairs() for name in aggregates}
 
     def add(self, row: Row) -> None:
-        """Add a row that `targets` has checked, with its scores."""
+        """Add a row that passed `targets.check_scored`, or `targets.check` before it was scored."""
         self.count += 1
         if self.prm is None and isinstance(row.get("prm"), str):
             self.prm = row["prm"]
@@ -177,16 +177,16 @@ class Calibration:
         reward = row.get("reward")
         if isinstance(reward, int | float):
             for name, pairs in self._solutions.items():
-                pairs.add(problem, [aggregate(row["scores"], name)], [float(reward > CORRECT_ABOVE)])
+                pairs.add(problem, [aggregate(row["scores"], name)], [float(schema.is_correct(reward))])
 
-    def figures(self, seed: int = 0) -> list[Figure]:
-        """Return the figure of the steps, then that of the solutions for each aggregate."""
+    def results(self, seed: int = 0) -> list[CalibrationResult]:
+        """Return the result for steps, then one for solutions per aggregate (if they have rewards)."""
         noise = float(np.mean(self._variances)) if self._variances else None
         against, eta = self.targets.against or RATES, self.targets.eta
-        found = [self._steps.figure("steps", against, None, eta, noise, seed)]
+        found = [self._steps.result("steps", against, None, eta, noise, seed)]
         for name, pairs in self._solutions.items():
             if pairs.score:
-                found.append(pairs.figure("solutions", REWARD, name, None, None, seed))
+                found.append(pairs.result("solutions", REWARD, name, None, None, seed))
         return found
 
 
@@ -197,5 +197,5 @@ def _label(rewards: tuple[float, ...], eta: float) -> float:
 
 @lru_cache(100_000)
 def _variance_of_mean(rewards: tuple[float, ...]) -> float:
-    """Return the estimated variance of the mean of rewards; of a single one, an outcome, it is 0."""
+    """Return the estimated variance of the mean of K rewards; 0 for a single one, which is an outcome."""
     return float(np.var(rewards, ddof=1)) / len(rewards) if len(rewards) > 1 else 0.0

@@ -1,7 +1,8 @@
-"""Whether scores mean what they say: Brier score, calibration error, reliability, area under the ROC curve.
+"""Calibration metrics: Brier score, calibration error, reliability diagram, area under the ROC curve.
 
 A score is compared with its target: a rate k/K of right completions, a label, or an outcome of 0 or 1.
-All are [N] arrays of N steps (or solutions).
+
+Shapes: N steps (or solutions).
 """
 
 import math
@@ -9,16 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from erprm_cli.evaluation.arrays import Floats
+
 BINS = 10
-RESAMPLES = 400  # of the problems, for an interval
+RESAMPLES = 400  # bootstrap samples for an interval
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The scores in [low, high), in the last bin also 1: how many, their mean and that of their targets."""
+    """The scores in [low, high) (the last bin includes 1): their count, mean score and mean target."""
 
     low: float
     high: float
@@ -30,7 +32,8 @@ class Bin:
 def brier(score: ArrayLike, target: ArrayLike) -> float:
     """Return the mean squared difference (Brier 1950); 0 is best.
 
-    Against rates of K completions even the true probabilities p get mean p (1 - p) / K, not 0.
+    Against rates of K completions, even the true probabilities p have mean p (1 - p) / K, not 0. Raises
+    ValueError unless there are N > 0 scores in [0, 1], each with a target; so do the other metrics.
 
     >>> brier([0.5, 1.0], [0.0, 1.0])
     0.125
@@ -40,7 +43,7 @@ def brier(score: ArrayLike, target: ArrayLike) -> float:
 
 
 def reliability(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> list[Bin]:
-    """Return the bins of equal width, from the lowest score up, that hold any score.
+    """Return the non-empty bins of equal width, from the lowest scores to the highest.
 
     >>> for part in reliability([0.1, 0.3, 0.9], [0.0, 1.0, 1.0], bins=2):
     ...     print(part)
@@ -62,7 +65,7 @@ def reliability(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> list[B
 
 
 def expected_calibration_error(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> float:
-    """Return the mean over scores of |mean score - mean target| of the bin that each is in; 0 is best.
+    """Return the mean over scores of |mean score - mean target| in the score's bin; 0 is best.
 
     Bins have equal width (Guo et al. 2017, arXiv 1706.04599).
 
@@ -75,9 +78,9 @@ def expected_calibration_error(score: ArrayLike, target: ArrayLike, bins: int = 
 
 
 def auc(score: ArrayLike, is_right: ArrayLike) -> float | None:
-    """Return how often a right one has a higher score than a wrong one; a tie counts half.
+    """Return how often a right item has a higher score than a wrong one; ties count half.
 
-    1 separates them, 0.5 is chance; None if all are right or all are wrong.
+    1 is perfect, 0.5 is chance. None if all items are right or all are wrong.
 
     >>> auc([0.1, 0.5, 0.5, 0.9], [False, False, True, True])
     0.875
@@ -93,18 +96,21 @@ def auc(score: ArrayLike, is_right: ArrayLike) -> float | None:
     return float((below + not_above) / 2 / (len(right) * len(wrong)))
 
 
-def intervals(
+def bootstrap_intervals(
     score: ArrayLike, target: ArrayLike, problem: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return 95 % intervals of the Brier score and of the AUC, by drawing problems anew (bootstrap).
+    """Return 95 % bootstrap intervals of the Brier score and of the AUC.
 
-    `problem` numbers the problem of each, from 0: steps of one problem are not independent, problems are.
-    Right is what has a target above 0. nan where a figure is not defined, or there is one problem alone.
+    Problems are resampled, not steps, since steps of one problem are not independent; `problem` is [N], the
+    number of each item's problem, from 0. An item is right if its target is above 0. NaN if the metric is not
+    defined or there is only one problem.
     """
     score_N, target_N = _pair(score, target)
     order = score_N.argsort()
     score_N, target_N, problem_N = score_N[order], target_N[order], np.asarray(problem)[order]
-    tie = np.flatnonzero(np.concatenate([[True], score_N[1:] != score_N[:-1]]))  # where each value begins
+    tie = np.flatnonzero(
+        np.concatenate([[True], score_N[1:] != score_N[:-1]])
+    )  # index of the first item of each score
     error_N, right_N = (score_N - target_N) ** 2, target_N > 0
     count = int(problem_N.max()) + 1
     rng = np.random.default_rng(seed)
@@ -116,18 +122,18 @@ def intervals(
         wrong = np.add.reduceat(weight_N * ~right_N, tie)
         pairs = float(right.sum()) * float(wrong.sum())
         aucs.append(float(right @ (wrong.cumsum() - wrong / 2)) / pairs if pairs else math.nan)
-    return _middle(briers), _middle(aucs)
+    return _middle_95(briers), _middle_95(aucs)
 
 
-def _middle(values: Sequence[float]) -> tuple[float, float]:
-    """Return what holds the middle 95 % of the values, nan left out."""
+def _middle_95(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 2.5 % and 97.5 % quantiles of the values without NaN."""
     defined = [value for value in values if not math.isnan(value)]
     low, high = np.quantile(defined, [0.025, 0.975]) if defined else (math.nan, math.nan)
     return float(low), float(high)
 
 
 def _pair(score: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:
-    """Return both as arrays [N] of numbers; ValueError unless N > 0 scores in [0, 1] have a target each."""
+    """Return both as arrays [N]; ValueError unless N > 0 scores in [0, 1] have one target each."""
     score_N, target_N = np.asarray(score, np.float64), np.asarray(target, np.float64)
     if score_N.shape != target_N.shape or score_N.ndim != 1 or not len(score_N):
         raise ValueError(f"{score_N.shape} scores for {target_N.shape} targets")

@@ -1,6 +1,6 @@
-"""The candidates of each problem: gathered from scored rows in any order, chosen among, judged, compared.
+"""The candidates of each problem: collected from scored rows in any order; the best one is chosen.
 
-Shapes: P problems, N candidates of one problem, K reward models, A aggregates, B budgets (values of n).
+Shapes: N candidates of one problem, L steps of one candidate, K reward models, A aggregates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from erprm_cli.answers.grader import Grader
-from erprm_cli.answers.voting import group
+from erprm_cli.answers.voting import group_equal
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.evaluation.aggregation import aggregate
-from erprm_cli.evaluation.estimates import Floats
+from erprm_cli.evaluation.arrays import Bools, Floats, Ints
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.prm.scoring import NO_SCORES
@@ -24,70 +23,69 @@ from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.streams import unique
 
-CORRECT_ABOVE = 0.5  # the reward of a correct answer is 1.0, of any other 0.0
 
-
-def solution(row: Row) -> Row:
-    """Check a solution row as a candidate: `prediction` is text or null, `reward` a number or null."""
-    schema.solution(row)
+def check_candidate(row: Row) -> Row:
+    """Check a candidate: a solution row whose `prediction` is text or null, `reward` a number or null."""
+    schema.check_solution(row)
     if not isinstance(row.get("prediction"), str | None):
-        raise RowError("'prediction' is no text and not null; `erprm sample` writes it")
+        raise RowError("'prediction' must be a string or null; `erprm sample` writes it")
     reward = row.get("reward")
     if isinstance(reward, bool) or not isinstance(reward, int | float | None):
-        raise RowError("'reward' is no number and not null; `erprm sample` writes it")
+        raise RowError("'reward' must be a number or null; `erprm sample` writes it")
     return row
 
 
-def scored_solution(row: Row) -> Row:
-    """Check a candidate that has its scores, or the one score of a model that judges whole solutions."""
+def check_scored_candidate(row: Row) -> Row:
+    """Check a candidate with `scores`, or with `model_reward`, the score of a model of whole solutions."""
     if row.get("scores") is None and row.get("model_reward") is not None:
         schema.check_numbers([row["model_reward"]], "'model_reward'")
-        return solution(row)
+        return check_candidate(row)
     if row.get("scores") is None:
         raise RowError(NO_SCORES)
-    return schema.scores(solution(row))
+    return schema.check_scores(check_candidate(row))
 
 
 def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":
-    """Return the scores in `source`, for a comparison; any bad row is an error."""
+    """Return the scores in the file `source`, to compare with others. A bad row is an error."""
     table = ScoreTable(source, aggregates)
     bad = BadRows(remedy="A comparison needs every row")
-    for row in read_rows(source, unique(scored_solution, "id", "sample"), bad, limit, ForeignRows()):
+    for row in read_rows(source, unique(check_scored_candidate, "id", "sample"), bad, limit, ForeignRows()):
         table.add(row)
     return table
 
 
 class ScoreTable:
-    """What one reward model says of candidates: per problem id and sample, one score per aggregate."""
+    """The scores of one reward model: for each problem id and sample, one score per aggregate."""
 
     def __init__(self, source: str, aggregates: Sequence[str]) -> None:
-        """Hold the scores of the rows of `source`, which names the model if its rows do not."""
+        """Start an empty table for the rows of `source`, whose name is used if rows do not name their PRM."""
         self.source = source
         self.aggregates = aggregates
         self.prm: str | None = None
         self.scores: dict[str, dict[int, tuple[float, ...]]] = {}
 
     def add(self, row: Row) -> float:
-        """Add a scored row and return its score by the first aggregate."""
+        """Add a scored row; return its score by the first aggregate."""
         if self.prm is None and isinstance(row.get("prm"), str):
             self.prm = row["prm"]
-        # What a model says of a whole solution is the same however the scores of steps are made one.
+        # The score of a whole solution is the same for every aggregate.
         score_L = [row["model_reward"]] if row.get("scores") is None else row["scores"]
         values = tuple(aggregate(score_L, name) for name in self.aggregates)
         self.scores.setdefault(row["id"], {})[row["sample"]] = values
         return values[0]
 
     def keys(self) -> set[tuple[str, int]]:
+        """Return (id, sample) of every candidate in the table."""
         return {(problem, sample) for problem, samples in self.scores.items() for sample in samples}
 
     def check_same(self, other: "ScoreTable") -> None:
-        """Raise UserError unless `other` scores exactly the candidates that this table scores."""
+        """Raise UserError unless `other` has scores of exactly the same candidates as this table."""
         ours, theirs = self.keys(), other.keys()
-        for lacking, missing in ((other, ours - theirs), (self, theirs - ours)):
+        for table, missing in ((other, ours - theirs), (self, theirs - ours)):
             if missing:
                 problem, sample = min(missing)
                 raise UserError(
-                    f"{_label(lacking.source)} lacks {len(missing):,} of {len(ours | theirs):,} candidates, "
+                    f"{_label(table.source)} lacks {len(missing):,} of {len(ours | theirs):,} candidates, "
                     f"such as id {problem!r}, sample {sample}; a comparison needs the same candidates "
                     "scored by each PRM"
                 )
@@ -95,7 +93,7 @@ class ScoreTable:
 
 @dataclass(slots=True)
 class Problem:
-    """One problem: the row chosen so far, and whether each candidate [N] is correct and what it answers."""
+    """One problem: the row chosen so far, and the correctness and the prediction of each candidate [N]."""
 
     chosen: Row
     score: float
@@ -104,21 +102,22 @@ class Problem:
 
 
 class Candidates:
-    """All candidates of all problems. The first aggregate chooses; the first of the best wins a tie."""
+    """The candidates of all problems. The first aggregate chooses; of tied candidates, the first one."""
 
     def __init__(self, source: str, aggregates: Sequence[str]) -> None:
+        """Collect candidates from the rows of `source`, with one score per aggregate."""
         self.table = ScoreTable(source, aggregates)
         self.problems: dict[str, Problem] = {}
         self.count = 0
 
     def add(self, row: Row) -> None:
-        """Add a scored row; of the row itself only the best of each problem is kept."""
+        """Add a scored row. Only the best row of each problem stays in memory."""
         score = self.table.add(row)
         problem = self.problems.setdefault(row["id"], Problem(row, score, [], []))
-        if score > problem.score:
+        if score > problem.score:  # so of tied candidates the first one stays
             problem.chosen, problem.score = row, score
         reward = row.get("reward")
-        problem.correct.append(None if reward is None else reward > CORRECT_ABOVE)
+        problem.correct.append(None if reward is None else schema.is_correct(reward))
         problem.predictions.append(row.get("prediction"))
         self.count += 1
 
@@ -130,13 +129,15 @@ class Candidates:
                 "score": problem.score,
                 "n": len(problem.correct),
                 "aggregate": self.table.aggregates[0],
-                "correct": None if reward is None else reward > CORRECT_ABOVE,
+                "correct": None if reward is None else schema.is_correct(reward),
             }
 
-    def graded(self, others: Sequence[ScoreTable] = (), grader: Grader | None = None) -> Iterator["Graded"]:
-        """Yield the problems whose candidates all have a reward, scored by this and by other PRMs.
+    def graded(
+        self, others: Sequence[ScoreTable] = (), grader: Grader | None = None
+    ) -> Iterator["GradedProblem"]:
+        """Yield the problems whose candidates all have a reward, with the scores of this and of other PRMs.
 
-        Answers that are equal to `grader` vote together; without one, those of one canonical form.
+        Answers that `grader` finds equal vote together; without a grader, those with one canonical form.
         """
         for id_, problem in self.problems.items():
             if None in problem.correct:
@@ -145,7 +146,7 @@ class Candidates:
             score_KNA = np.array(
                 [[table.scores[id_][sample] for sample in samples] for table in (self.table, *others)]
             )
-            yield Graded(
+            yield GradedProblem(
                 id_,
                 score_KNA.swapaxes(1, 2),
                 np.array(problem.correct, dtype=bool),
@@ -153,25 +154,25 @@ class Candidates:
             )
 
 
-class Graded(NamedTuple):
-    """One problem with known outcomes."""
+class GradedProblem(NamedTuple):
+    """One problem whose candidates all have a reward."""
 
     id: str
     score_KAN: Floats
-    correct_N: NDArray[np.bool_]
-    class_N: NDArray[np.intp]  # -1 where there is no answer
+    correct_N: Bools
+    class_N: Ints  # number of the answer; -1: no answer
 
 
-def answer_classes(predictions: Sequence[str | None], grader: Grader | None = None) -> NDArray[np.intp]:
-    """Return the number of the class of equal answers to which each prediction belongs; -1 for null."""
+def answer_classes(predictions: Sequence[str | None], grader: Grader | None = None) -> Ints:
+    """Return [N], for each prediction the number of its class of equal answers; -1 for null."""
     class_N = np.full(len(predictions), -1)
-    for number, indices in enumerate(group(predictions, grader)):
+    for number, indices in enumerate(group_equal(predictions, grader)):
         class_N[indices] = number
     return class_N
 
 
 def prm_names(tables: Sequence[ScoreTable]) -> list[str]:
-    """Return a short name for each PRM: the last part of its own, or the file's where these are equal."""
+    """Return short, different names of the PRMs: the last parts of their names, else the files' names."""
     names = [Path(table.prm).name if table.prm else _label(table.source) for table in tables]
     if len(set(names)) < len(names):
         names = [_label(table.source) for table in tables]

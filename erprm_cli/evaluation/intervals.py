@@ -1,4 +1,7 @@
-"""Intervals over problems, and paired differences between reward models."""
+"""Confidence intervals over problems, and paired differences between reward models.
+
+Shapes: P problems.
+"""
 
 import math
 from dataclasses import dataclass
@@ -6,15 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from erprm_cli.evaluation.estimates import Floats
+from erprm_cli.evaluation.arrays import Floats
 
-SIGN_FLIPS = 10_000
-Z95 = 1.959963984540054
+SIGN_FLIPS = 10_000  # exchanges that the permutation test tries at most
+Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over problems with its 95 % interval; `p` is set where the mean is a difference."""
+    """A mean over problems with its 95 % interval; `p` is the p-value if the mean is a difference."""
 
     value: float
     low: float
@@ -24,11 +27,11 @@ class Estimate:
 
 
 def mean_over_problems(values: ArrayLike) -> Estimate:
-    """Return the mean of values in [0, 1], one per problem, with Wilson's 95 % interval.
+    """Return the mean of values in [0, 1], one per problem, with a 95 % interval.
 
-    Problems are the independent draws. For values that are all 0 or 1 it is Wilson's interval (1927); an
-    estimate over subsets varies less between problems, which counts as more of them: P p (1 - p) / s^2
-    in place of P (Korn and Graubard 1998). Near 0 and 1 it stays inside and keeps its width.
+    The problems are independent samples. For values of 0 and 1 it is Wilson's interval (1927). Estimates
+    over subsets vary less between problems, so Wilson's interval is taken for the effective number of
+    problems, P p (1 - p) / s^2 instead of P (Korn and Graubard 1998). The interval stays within [0, 1].
 
     >>> estimate = mean_over_problems([1, 1, 1, 0])
     >>> round(estimate.low, 3), round(estimate.high, 3)
@@ -38,7 +41,7 @@ def mean_over_problems(values: ArrayLike) -> Estimate:
     count = len(value_P)
     mean = min(max(float(value_P.mean()), 0.0), 1.0)
     spread, most = float(value_P.var()), mean * (1 - mean)
-    share = 1.0 if count == 1 or most == 0 else min(spread / most, 1.0)  # of a 0/1 variable's variance
+    share = 1.0 if count == 1 or most == 0 else min(spread / most, 1.0)  # of the variance of 0/1 values
     z2 = Z95**2 * share / count
     middle = (mean + z2 / 2) / (1 + z2)
     half = math.sqrt(z2 * most + z2**2 / 4) / (1 + z2)
@@ -46,12 +49,12 @@ def mean_over_problems(values: ArrayLike) -> Estimate:
 
 
 def paired_difference(ours: ArrayLike, theirs: ArrayLike, seed: int = 0) -> Estimate:
-    """Return the mean difference over the same problems, its paired t interval (95 %) and p-value.
+    """Return the mean difference over the same problems with its paired t interval (95 %) and p-value.
 
-    p is that of the two-sided sign-flip (permutation) test: how often the mean is as far from 0 when the
-    two are exchanged at random in each problem. All exchanges are tried if there are at most `SIGN_FLIPS`,
-    else as many random ones. Two equal lists have difference 0 and p = 1. Where few problems differ, the
-    interval may leave 0 out although p is above 0.05: then p is the one to go by, as it is exact.
+    p is from the two-sided sign-flip (permutation) test: how often the mean difference is at least as far
+    from 0 when the two values of each problem are exchanged at random. All exchanges are tried if there are
+    at most `SIGN_FLIPS`, otherwise as many random ones. Equal lists have difference 0 and p = 1. If few
+    problems differ, the interval may exclude 0 although p is above 0.05; then trust p, which is exact.
     """
     difference_P = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     count, mean = len(difference_P), float(difference_P.mean())
@@ -71,7 +74,7 @@ def _sign_flip_p(difference_P: Floats, seed: int) -> float:
             sums = np.concatenate([sums + value, sums - value])
         return float((abs(sums) >= as_far).mean())
     rng = np.random.default_rng(seed)
-    extreme, at_once = 1, 100  # the lists as they are count as one exchange: p is never 0
+    extreme, at_once = 1, 100  # the values as they are count as one exchange, so p is never 0
     for _ in range(SIGN_FLIPS // at_once):
         flipped = rng.integers(0, 2, (at_once, len(differing)), dtype=np.int8)
         extreme += int((abs(total - 2 * (flipped @ differing)) >= as_far).sum())
@@ -81,8 +84,8 @@ def _sign_flip_p(difference_P: Floats, seed: int) -> float:
 def _t975(freedom: int) -> float:
     """Return the 97.5 % quantile of Student's t, by the series 26.7.5 of Abramowitz and Stegun (1964).
 
-    The series is too small by 0.74 % at 3 degrees of freedom, 0.01 % at 9 and 1e-6 at 30. Why not
-    scipy.special.stdtrit: scipy would nearly double the size of an installation for this one number.
+    `freedom` is the degrees of freedom. The result is too small by 0.74 % at 3, 0.01 % at 9 and 1e-6 at 30.
+    Why not scipy.special.stdtrit: scipy would nearly double the size of an installation for this number.
     """
     if freedom <= 2:
         return (12.706204736432095, 4.302652729911275)[freedom - 1]

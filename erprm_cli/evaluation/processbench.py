@@ -1,11 +1,11 @@
 """ProcessBench (arXiv 2412.06559): does a PRM find the first wrong step of a solution?
 
-A row has `steps` and `label`, the 0-based index of the first wrong step, -1 if there is none. The PRM names
-the first step with a score below a threshold, and no step if there is none. It is judged by the accuracy on
-the rows with an error (it names that very step), the accuracy on the correct rows (it names none), and their
-harmonic mean F1. The average is over splits, each with the same weight.
+A row has `steps` and `label`, the 0-based index of the first wrong step, or -1 if all are right. A PRM
+predicts the first step whose score is below a threshold, or -1 if there is none. The results are the accuracy
+on rows with an error, the accuracy on correct rows, and F1, their harmonic mean. The average over splits
+gives every split the same weight.
 
-Shapes: R rows of a split, T thresholds, D draws.
+Shapes: T thresholds, D draws.
 """
 
 from collections.abc import Sequence
@@ -14,36 +14,34 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from erprm_cli.errors import RowError, UsageError
+from erprm_cli.evaluation.arrays import Floats, Ints
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.prm.scoring import NO_SCORES
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 
-Floats = NDArray[np.float64]
-
 THRESHOLD = 0.5
 AVERAGE = "average"
-DRAWS = 20_000  # of the posterior: an end of an interval is sure to about 0.03 points per point of width
+DRAWS = 20_000  # from the posterior; the ends of an interval vary by about 3 % of its width
 
 
-def solution(row: Row) -> Row:
-    """Check a row of ProcessBench: problem, steps, and the label of a step that is there."""
+def check_row(row: Row) -> Row:
+    """Check a row of ProcessBench: it has `problem`, `steps`, and `label`, the index of a step or -1."""
     schema.need(row, "problem", str, "convert")
     steps = schema.need(row, "steps", list, "convert")
     label = schema.need(row, "label", int, "convert")
-    if not steps or not all(isinstance(step, str) for step in steps):
-        raise RowError("'steps' is no list of texts with at least one in it")
+    schema.check_strings(steps, "'steps'")
     if not -1 <= label < len(steps):
-        raise RowError(f"'label' is {label}, outside -1 .. {len(steps) - 1}, the {len(steps)} steps from 0")
+        raise RowError(f"'label' is {label}; with {len(steps)} steps it must be in -1 .. {len(steps) - 1}")
     return row
 
 
-def scored_solution(row: Row) -> Row:
-    """Check a row that has its scores."""
-    if solution(row).get("scores") is None:
+def check_scored_row(row: Row) -> Row:
+    """Check a row of ProcessBench with `scores`, one per step."""
+    if check_row(row).get("scores") is None:
         raise RowError(NO_SCORES)
     schema.check_numbers(row["scores"], "'scores'", 0.0, 1.0)
     if len(row["scores"]) != len(row["steps"]):
@@ -52,20 +50,20 @@ def scored_solution(row: Row) -> Row:
 
 
 def split_name(row: Row, source: str) -> str:
-    """Return the split of a row: its own field `split`, or else the name of its file."""
+    """Return the split of a row: its field `split`, or else the name of its file."""
     name = row.get("split")
     return name if isinstance(name, str) else "stdin" if source == "-" else Path(source).name.split(".")[0]
 
 
 class Hit(NamedTuple):
-    """A row is judged right by the thresholds in (low, high]; by none if low >= high."""
+    """The thresholds in (low, high] for which the prediction is right; none if low >= high."""
 
     low: float
     high: float
 
 
 def hit(scores: Sequence[float], label: int) -> Hit:
-    """Return the thresholds at which the first score below is that of the step `label`, or none at -1.
+    """Return the thresholds for which the first score below is that of step `label` (-1: no score is below).
 
     >>> hit([0.9, 0.4, 0.7], 1), hit([0.9, 0.4, 0.7], -1)
     (Hit(low=0.4, high=0.9), Hit(low=-inf, high=0.4))
@@ -77,7 +75,7 @@ def hit(scores: Sequence[float], label: int) -> Hit:
 
 @dataclass(slots=True)
 class Split:
-    """The rows of one split, those with an error and the correct ones apart."""
+    """The rows of one split; those with an error and the correct ones are counted separately."""
 
     name: str
     wrong: list[Hit] = field(default_factory=list)
@@ -90,38 +88,38 @@ class Split:
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """How many rows there are, how many with an error, and how many without."""
+        """The number of rows, of rows with an error, and of correct rows."""
         return len(self.wrong) + len(self.right), len(self.wrong), len(self.right)
 
-    def hits(self, thresholds: ArrayLike) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-        """Return how many rows with an error, and how many correct ones, each threshold gets right, [T]."""
+    def hits(self, thresholds: ArrayLike) -> tuple[Ints, Ints]:
+        """Return [T] each, how many rows with an error and how many correct rows a threshold gets right."""
         return _hits(self.wrong, thresholds), _hits(self.right, thresholds)
 
     def f1(self, thresholds: ArrayLike) -> Floats:
-        """Return F1 at each threshold, [T]; nan if there is no row with an error or no correct one."""
+        """Return [T], F1 at each threshold; NaN without rows with an error or without correct rows."""
         found, passed = self.hits(thresholds)
         if not self.wrong or not self.right:
             return np.full(found.shape, np.nan)
         return harmonic_mean(found / len(self.wrong), passed / len(self.right))
 
     def best_threshold(self) -> float:
-        """Return the threshold with the highest F1; of equal ones that nearest to 0.5.
+        """Return the threshold with the highest F1; of equal ones, the nearest to 0.5.
 
-        All are tried that make a difference: one within each gap between two scores.
+        One threshold between each two neighbouring scores is tried; others give the same predictions.
         """
         ends = np.unique([end for ends in (*self.wrong, *self.right) for end in ends])
         ends = ends[np.isfinite(ends)]
         if not len(ends):
             return THRESHOLD
         middle = (ends[:-1] + ends[1:]) / 2
-        within = np.where(middle > ends[:-1], middle, ends[1:])  # of two neighbouring floats the higher
+        within = np.where(middle > ends[:-1], middle, ends[1:])  # the higher, if no float lies between
         candidates = np.concatenate([ends[:1], within, [np.nextafter(ends[-1], np.inf), THRESHOLD]])
         f1 = np.nan_to_num(self.f1(candidates))
         best = candidates[f1 == f1.max()]
         return float(best[abs(best - THRESHOLD).argmin()])
 
 
-def _hits(hits: Sequence[Hit], thresholds: ArrayLike) -> NDArray[np.int_]:
+def _hits(hits: Sequence[Hit], thresholds: ArrayLike) -> Ints:
     proper = [one for one in hits if one.low < one.high]
     low, high = np.sort(np.array(proper, dtype=np.float64).reshape(-1, 2), axis=0).T
     return np.searchsorted(low, thresholds, "left") - np.searchsorted(high, thresholds, "left")
@@ -134,18 +132,18 @@ def harmonic_mean(first: ArrayLike, second: ArrayLike) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """The three numbers of a split, or their average over splits, with 95 % intervals."""
+class ProcessBenchResult:
+    """F1 and the two accuracies of a split, or their averages over splits, with 95 % intervals."""
 
     split: str
-    rule: str  # how the threshold was found
-    threshold: float | None  # None: each split has its own
+    rule: str  # how the threshold was chosen
+    threshold: float | None  # None: every split has its own
     f1: Estimate
     error_accuracy: Estimate
     correct_accuracy: Estimate
 
     def row(self, prm: str | None) -> Row:
-        """Return the figure as a row."""
+        """Return the result as a row."""
         row: Row = {"split": self.split, "prm": prm, "rule": self.rule, "threshold": self.threshold}
         for name in ("f1", "error_accuracy", "correct_accuracy"):
             estimate: Estimate = getattr(self, name)
@@ -154,43 +152,43 @@ class Figure:
         return row
 
 
-def judge(
+def evaluate(
     splits: Sequence[Split],
     threshold: float = THRESHOLD,
     tune_on: str | None = None,
     oracle: bool = False,
-) -> list[Figure]:
-    """Return the figures of each split, and their average if there are several.
+) -> list[ProcessBenchResult]:
+    """Return the result of each split, and their average if there are several.
 
-    The threshold is given, or the best on the split `tune_on`, or with `oracle` the best on each split
-    itself, which is an upper bound and no result.
+    `threshold` is used, or the best one on the split `tune_on`, or with `oracle` the best one of each split,
+    which is an upper bound. Raises UsageError if there is no split `tune_on`.
     """
     names = [split.name for split in splits]
     if tune_on is not None:
         if tune_on not in names:
-            raise UsageError(f"there is no split {tune_on!r} to tune on; there are {', '.join(names)}")
+            raise UsageError(f"no split {tune_on!r} to tune on; splits: {', '.join(names)}")
         threshold = splits[names.index(tune_on)].best_threshold()
     rule = "oracle" if oracle else "fixed" if tune_on is None else f"tuned on {tune_on}"
     rng = np.random.default_rng(0)
-    figures, values, draws = [], [], []
+    results, values, draws = [], [], []
     for split in splits:
         at = split.best_threshold() if oracle else threshold
         value, drawn = _with_draws(split, at, rng)
-        figures.append(Figure(split.name, rule, at, *_estimates(value, drawn, split.counts)))
+        results.append(ProcessBenchResult(split.name, rule, at, *_estimates(value, drawn, split.counts)))
         values.append(value)
         draws.append(drawn)
     if len(splits) > 1:
         counts = np.sum([split.counts for split in splits], axis=0).tolist()
         estimates = _estimates(np.mean(values, axis=0), np.mean(draws, axis=0), counts)
-        figures.append(Figure(AVERAGE, rule, None if oracle else threshold, *estimates))
-    return figures
+        results.append(ProcessBenchResult(AVERAGE, rule, None if oracle else threshold, *estimates))
+    return results
 
 
 def _with_draws(split: Split, threshold: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return F1 and the two accuracies [3] at a threshold, and draws [D, 3] that tell how sure they are.
+    """Return F1 and the two accuracies [3] at a threshold, and samples [D, 3] of their posterior.
 
-    Draws are of Beta(k + 1/2, n - k + 1/2) for k right of n: Jeffreys's interval, as near to 95 % as Wilson's
-    (Brown, Cai, DasGupta 2001), and F1 and averages of it follow by arithmetic.
+    Accuracies are sampled from Beta(k + 1/2, n - k + 1/2) for k right of n: Jeffreys's interval, which covers
+    as close to 95 % as Wilson's (Brown, Cai, DasGupta 2001), and F1 and averages are computed from samples.
     """
     value, drawn = [], []
     for hits, count in zip(split.hits([threshold]), split.counts[1:], strict=True):
@@ -203,21 +201,21 @@ def _with_draws(split: Split, threshold: float, rng: np.random.Generator) -> tup
 def _estimates(value: Floats, draws: Floats, counts: Sequence[int]) -> list[Estimate]:
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     return [
-        Estimate(float(v), float(min(lo, v)), float(max(hi, v)), n)  # 0 and 1 belong to their intervals
+        Estimate(float(v), float(min(lo, v)), float(max(hi, v)), n)  # values of 0 and 1 are in their interval
         for v, lo, hi, n in zip(value, low, high, counts, strict=True)
     ]
 
 
 class Splits:
-    """The splits of scored rows, in the order in which they appear."""
+    """Collects scored rows by split, in the order in which splits appear."""
 
     def __init__(self) -> None:
-        self.prm: str | None = None  # that gave the scores, if the rows say
+        self.prm: str | None = None  # that produced the scores, if rows name it
         self.count = 0
         self._by_name: dict[str, Split] = {}
 
     def add(self, row: Row, source: str) -> str:
-        """Add a scored row of the file `source`, and return the name of its split."""
+        """Add a scored row from the file `source`; return the name of its split."""
         name = split_name(row, source)
         self._by_name.setdefault(name, Split(name)).add(row)
         self.count += 1
@@ -226,4 +224,5 @@ class Splits:
         return name
 
     def all(self) -> list[Split]:
+        """Return the splits."""
         return list(self._by_name.values())

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: the first stops the command, or all go to --errors FILE."""
+"""Bad rows: the first one stops the command, or all are written to --errors FILE."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,59 +9,50 @@ from erprm_cli.io.files import empty, open_locked
 from erprm_cli.rows.row import Row, to_line
 
 
-def _to_safe_line(row: Row) -> bytes:
-    """As `to_line`, and what UTF-8 cannot say (lone surrogates of file names) as escapes."""
-    try:
-        return to_line(row)
-    except TypeError:
-        return to_line(
-            {name: str(text).encode("utf-8", "backslashreplace").decode() for name, text in row.items()}
-        )
-
-
 class BadRows:
-    """Where rows go that cannot be used: the first stops the command, or all are written to a file."""
+    """Receives the rows that cannot be used: raises UserError at the first, or writes all to a file."""
 
     def __init__(
         self,
         target: str | None = None,
         limit: int | None = None,
-        remedy: str = "--errors FILE sets such rows aside and goes on",
+        remedy: str = "--errors FILE writes such rows to FILE and goes on",
     ) -> None:
-        """Collect at most `limit` rows in the file `target`; without a target, take none.
+        """Write at most `limit` bad rows to the file `target`. Without a target, every bad row is an error.
 
-        The file is opened at once, so that a wrong name shows before the work, and emptied when it is used.
+        The file is opened at once, so that a wrong name is reported before the work. What an earlier run
+        wrote to it is removed with the first bad row, or at the end.
         """
         if target is not None and codec(target) is not None:
-            raise UsageError(f"--errors {target}: bad rows are written plain; give it another name")
+            raise UsageError(f"--errors {target}: bad rows are written uncompressed; give another name")
         self.count = 0
-        self._begun = False
+        self._emptied = False
         self.target = target
         self.limit = limit
         self.remedy = remedy
         self._file = None if target is None else open_locked(target)
 
     def add(self, place: str, reason: str, line: bytes | str) -> None:
-        """Record a bad row, or raise UserError when there is nowhere to record it."""
+        """Write a bad row. Raises UserError without a file, and if there are more than `limit`."""
         if self._file is None:
             raise UserError(f"{place}: {reason}. {self.remedy}")
         self.count += 1
         self._write(place, reason, line)
         if self.limit is not None and self.count > self.limit:
             raise UserError(
-                f"more than {self.limit} bad rows, see {self.target}; the last: {place}: {reason}"
+                f"more than {self.limit} bad rows, see {self.target}; the last one: {place}: {reason}"
             )
 
     def note(self, place: str, reason: str, line: str) -> None:
-        """Record what a person should look at though no row is bad, if there is where; it does not count."""
+        """Write something that a person should look at, if there is a file; it is not a bad row."""
         if self._file is not None:
             self._write(place, reason, line)
 
     def _write(self, place: str, reason: str, line: bytes | str) -> None:
         assert self._file is not None
-        if not self._begun:
+        if not self._emptied:
             empty(self._file)
-            self._begun = True
+            self._emptied = True
         text = line if isinstance(line, str) else line.decode("utf-8", "backslashreplace")
         row = {"place": place, "reason": reason, "line": text.rstrip("\r\n")}
         try:
@@ -71,18 +62,18 @@ class BadRows:
             raise UserError(f"{self.target}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Close the file; raise UserError if any row was bad, so that the exit status tells."""
+        """Close the file. Raises UserError if there were bad rows, so that the exit status is not 0."""
         if self._file is None:
             return
-        if not self._begun:
-            empty(self._file)  # of what an earlier run left
+        if not self._emptied:
+            empty(self._file)
         self.abandon()
         if self.count:
-            rows = "1 bad row" if self.count == 1 else f"{self.count:,} bad rows"
-            raise UserError(f"{rows} went to {self.target}; all others are done")
+            rows = "1 bad row was" if self.count == 1 else f"{self.count:,} bad rows were"
+            raise UserError(f"{rows} written to {self.target}; all other rows were processed")
 
     def abandon(self) -> None:
-        """Close the file and say nothing: another error is under way."""
+        """Close the file and raise nothing: another error is on its way."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
@@ -90,12 +81,12 @@ class BadRows:
 
 @contextmanager
 def bad_rows(target: str | None, limit: int | None = None) -> Iterator[BadRows]:
-    """Open --errors FILE for one command; leaving it raises UserError if any row went there.
+    """Open --errors FILE for one command. At the end, raises UserError if there were bad rows.
 
-    Enter it before the output, so that the output is complete when it raises.
+    Enter it before the output, so that the output is complete by then.
     """
     if target is None and limit is not None:
-        raise UsageError("--max-errors counts the rows that --errors FILE sets aside; give both")
+        raise UsageError("--max-errors needs --errors FILE")
     bad = BadRows(target, limit)
     try:
         yield bad
@@ -103,3 +94,13 @@ def bad_rows(target: str | None, limit: int | None = None) -> Iterator[BadRows]:
         bad.abandon()
         raise
     bad.close()
+
+
+def _to_safe_line(row: Row) -> bytes:
+    """Return `to_line(row)`, with escapes for what UTF-8 cannot encode: lone surrogates in file names."""
+    try:
+        return to_line(row)
+    except TypeError:
+        return to_line(
+            {name: str(text).encode("utf-8", "backslashreplace").decode() for name, text in row.items()}
+        )

@@ -1,7 +1,7 @@
-"""Files packed by suffix, .gz and .zst: whole members one after another, so that a file can be continued.
+"""Compressed files, .gz and .zst, that can be continued: complete members one after another.
 
-Both formats let a file be a row of members (zstandard: frames), each of which unpacks by itself. A killed
-run leaves whole members and perhaps the beginning of one, which is cut.
+Both formats allow a file to be a sequence of members (zstandard calls them frames), each of which is
+decompressed by itself. A killed run leaves complete members and perhaps part of one more, which is cut off.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,16 +12,16 @@ from typing import IO, Any
 
 from erprm_cli.errors import UsageError
 
-BLOCK_BYTES = 1 << 13  # read at a time; what little input can unpack to stays small
+BLOCK_BYTES = 1 << 13  # read at a time: bounds what a small input can decompress to in one go
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """A format: how a member is made and undone, and what the undoing raises."""
+    """A compressed format: how a member is made and decompressed, and the error of a damaged one."""
 
     name: str
-    pack: Callable[[bytes], bytes]
-    decoder: Callable[[], Any]
+    compress: Callable[[bytes], bytes]
+    decompressor: Callable[[], Any]
     error: type[Exception]
 
 
@@ -32,53 +32,56 @@ def codec(path: str) -> Codec | None:
         import gzip
         import zlib
 
-        decoder = partial(zlib.decompressobj, wbits=31)
-        return Codec("gzip", partial(gzip.compress, compresslevel=6, mtime=0), decoder, zlib.error)
+        decompressor = partial(zlib.decompressobj, wbits=31)
+        return Codec("gzip", partial(gzip.compress, compresslevel=6, mtime=0), decompressor, zlib.error)
     if suffix == ".zst":
         try:
             import zstandard
         except ModuleNotFoundError:
             raise UsageError(f"{path}: .zst needs zstandard: pip install 'erprm[zst]'") from None
-        decompressor = zstandard.ZstdDecompressor()
-        return Codec("zstandard", zstandard.compress, decompressor.decompressobj, zstandard.ZstdError)
+        zst = zstandard.ZstdDecompressor()
+        return Codec("zstandard", zstandard.compress, zst.decompressobj, zstandard.ZstdError)
     return None
 
 
-def unpacked(file: IO[bytes], form: Codec) -> Iterator[bytes]:
-    """Yield the content of a packed file; EOFError if it is torn or of another format."""
-    whole = read = 0
-    for data, whole, read in _members(file, form):  # noqa: B007
+def decompressed(file: IO[bytes], codec: Codec) -> Iterator[bytes]:
+    """Yield the content of a compressed file; EOFError if it is cut short or of another format."""
+    complete = read = 0
+    for data, complete, read in _members(file, codec):  # noqa: B007
         if data:
             yield data
-    if whole < read:
-        raise EOFError("the file ends within its packed data; a copy of it was cut short")
+    if complete < read:
+        raise EOFError("the file ends in the middle of its compressed data; it is an incomplete copy")
 
 
-def whole_end(file: IO[bytes], form: Codec) -> int:
-    """Return where the last whole member of a packed file ends; EOFError if it is of another format."""
-    whole = 0
-    for _, whole, _ in _members(file, form):  # noqa: B007  # the last one counts
+def complete_end(file: IO[bytes], codec: Codec) -> int:
+    """Return the offset at which the last complete member of a compressed file ends.
+
+    Raises EOFError if the file is of another format.
+    """
+    complete = 0
+    for _, complete, _ in _members(file, codec):  # noqa: B007  # the last one counts
         pass
-    return whole
+    return complete
 
 
-def _members(file: IO[bytes], form: Codec) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (data, bytes of the file in whole members, bytes read) as the file is read."""
-    whole = read = 0
-    decoder = None
+def _members(file: IO[bytes], codec: Codec) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (data, bytes of the file in complete members, bytes read) as the file is read."""
+    complete = read = 0
+    decompressor = None
     while block := file.read(BLOCK_BYTES):
         read += len(block)
         while block:
-            if decoder is None and not (block := block.lstrip(b"\0")):  # padding, as tapes have it
-                yield b"", (whole := read), read
+            if decompressor is None and not (block := block.lstrip(b"\0")):  # padding, as on tapes
+                yield b"", (complete := read), read
                 break
-            decoder = decoder or form.decoder()
+            decompressor = decompressor or codec.decompressor()
             try:
-                data = decoder.decompress(block)
-            except form.error as error:
-                raise EOFError(f"not {form.name}, or damaged: {error}") from None
+                data = decompressor.decompress(block)
+            except codec.error as error:
+                raise EOFError(f"not {codec.name}, or damaged: {error}") from None
             block = b""
-            if decoder.eof:
-                block, decoder = decoder.unused_data, None
-                whole = read - len(block)
-            yield data, whole, read
+            if decompressor.eof:
+                block, decompressor = decompressor.unused_data, None
+                complete = read - len(block)
+            yield data, complete, read

@@ -1,13 +1,11 @@
 """Whole files: read and written at once, replaced all or nothing, locked against a second run."""
 
 import fcntl
-import hashlib
 import os
 import shutil
 import stat
 import sys
-import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,21 +30,16 @@ def write_json(path: Path, value: object) -> None:
     path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
 
 
-def read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
-    """Return the table in a TOML file that a flag names.
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the table in a TOML file that a flag names; UsageError if it cannot be read or is not TOML."""
+    import tomllib  # here, because `--help` loads this module
 
-    Raises UsageError if the file cannot be read, is not TOML or has a key that is not in `known`.
-    """
     try:
-        table = tomllib.loads(read_text(path))
+        return tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except ValueError as error:  # not TOML, or not UTF-8
         raise UsageError(f"{path}: {error}") from None
-    for key in table:
-        if key not in known:
-            raise UsageError(f"{path}: unknown key {key!r}; known keys: {', '.join(known)}")
-    return table
 
 
 def read_text(path: Path) -> str:
@@ -61,6 +54,8 @@ def write_text(path: Path, text: str) -> None:
 
 def file_hash(path: Path, *more: str) -> str:
     """Return the SHA-256 of a file's bytes and the texts `more`, as hex digits."""
+    import hashlib  # here, because `--help` loads this module
+
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
     for text in more:

@@ -1,9 +1,9 @@
-"""Rows of Hugging Face datasets and of parquet files, as the lines of JSON that all commands read.
+"""Rows of Hugging Face datasets and of parquet files, as JSON Lines.
 
 hf://openai/gsm8k:main/test        repository, configuration, split
 hf://HuggingFaceH4/MATH-500:test   the only configuration
-hf://owner/name@revision:test      a branch, tag or commit
-hf:///data/folder:train            a folder that `datasets` understands
+hf://owner/name@revision:test      a given branch, tag or commit
+hf:///data/folder:train            a local folder that `datasets` can load
 """
 
 import re
@@ -16,13 +16,13 @@ from erprm_cli.errors import UsageError, UserError
 
 HUB = "hf://"
 PARQUET = ".parquet"
-FORM = "hf://OWNER/NAME:SPLIT, or with a configuration and a revision hf://OWNER/NAME@REVISION:CONFIG/SPLIT"
+SYNTAX = "hf://OWNER/NAME:SPLIT, or with a configuration and a revision hf://OWNER/NAME@REVISION:CONFIG/SPLIT"
 NAME = re.compile(r"(?P<path>[^:]+?)(?:@(?P<revision>[^@:]+))?:(?:(?P<config>[^:]+)/)?(?P<split>[\w.-]+)")
 BATCH_ROWS = 1_000
 
 
 class HubName(NamedTuple):
-    """What a name of the form hf:// asks for, in load_dataset's words."""
+    """The parts of an hf:// name, called as in datasets.load_dataset."""
 
     path: str
     name: str | None
@@ -31,19 +31,19 @@ class HubName(NamedTuple):
 
 
 def parse_hub_name(source: str) -> HubName:
-    """Return what `source` asks for; UsageError if it is not of that form.
+    """Return the parts of the hf:// name `source`; UsageError if it is not one.
 
     >>> parse_hub_name("hf://openai/gsm8k:main/test")
     HubName(path='openai/gsm8k', name='main', split='test', revision=None)
     """
     match = NAME.fullmatch(source.removeprefix(HUB))
     if match is None:
-        raise UsageError(f"{source}: a dataset is named {FORM}")
+        raise UsageError(f"{source}: a dataset name is {SYNTAX}")
     return HubName(match["path"], match["config"], match["split"], match["revision"])
 
 
 def hub_lines(source: str) -> Iterator[bytes]:
-    """Yield the rows of a dataset as lines, streamed; UserError that names it if it cannot be loaded."""
+    """Yield the rows of a dataset as lines, streamed; UserError if it cannot be loaded."""
     wanted = parse_hub_name(source)
     import datasets
 
@@ -58,7 +58,7 @@ def hub_lines(source: str) -> Iterator[bytes]:
 
 
 def parquet_lines(path: str) -> Iterator[bytes]:
-    """Yield the rows of a parquet file as lines, a batch in memory at a time."""
+    """Yield the rows of a parquet file as lines, with one batch in memory; UserError if it cannot be read."""
     import pyarrow
     import pyarrow.parquet
 
@@ -74,9 +74,10 @@ def _lines(rows: Iterable[dict[str, Any]], source: str) -> Iterator[bytes]:
     for number, row in enumerate(rows, start=1):
         try:
             line = orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
-        except TypeError as error:  # bytes, as of an image
+        except TypeError as error:  # bytes, such as an image
             raise UserError(
-                f"{source}, row {number}: cannot be JSON ({error}); take that column out of the dataset"
+                f"{source}, row {number}: cannot be written as JSON ({error}); "
+                "remove that column from the dataset"
             ) from None
         yield line
 

@@ -1,4 +1,4 @@
-"""A JSON array of objects read as JSON Lines, in constant memory: many data sets come as one array.
+"""Reads a JSON array of objects as JSON Lines, in constant memory; many data sets are one array.
 
 Why not ijson: it yields parsed values, and we need the bytes of each element and its line in the file.
 Unknown fields must pass through as written (1.10), duplicate fields must be noticed, and an element that is
@@ -8,23 +8,23 @@ not valid JSON must not end the file.
 import re
 from collections.abc import Iterable, Iterator
 
-# Inside a string only its end matters, and outside of it a string, the depth and the commas of the array.
+# Inside a string only its end matters; outside, the start of a string, brackets, commas and newlines.
 IN_STRING = re.compile(rb'["\\]')
 OUTSIDE = re.compile(rb'["{}\[\],\n]')
 
 
 def array_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield bytes with each element of the array in `blocks` as a line; what is no array passes as it is.
+    """Yield the bytes of `blocks` with each element of the array on one line; other text is unchanged.
 
-    An element moves to the line on which it begins, so that a line number is that of the file, unless several
-    elements share a line: these count as one each.
+    An element is moved to the line on which it begins, so line numbers are those of the file. If several
+    elements share a line, each counts as a line.
 
     >>> list(b"".join(array_lines([b'[\\n {"n":\\n1},\\n {"n": 2}]'])).splitlines())
     [b' ', b' {"n": 1}', b' ', b' {"n": 2} ']
     """
     depth, in_string, escaped, begun = 0, False, False, False
-    held = b""  # newlines inside an element, which follow it
-    comma = False  # seen between two elements, and no newline since
+    held = b""  # newlines inside an element; they are yielded after it
+    comma = False  # seen after an element, with no newline since
     blocks = iter(blocks)
     for block in blocks:
         if not begun:

@@ -10,42 +10,42 @@ from typing import BinaryIO, NoReturn
 from erprm_cli.errors import UserError
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.compression import Codec
-from erprm_cli.io.provenance import AFRESH, read_meta, replace_meta, this_run
+from erprm_cli.io.provenance import START_AGAIN, read_meta, replace_meta, this_run
 from erprm_cli.io.reading import read_rows
 from erprm_cli.rows.row import Row, to_line
 
 SYNC_INTERVAL_S = 3.0
-PACK_BYTES = 1 << 20  # of rows in one packed member
+MEMBER_BYTES = 1 << 20  # of rows in one compressed member
 
 
 class Output:
-    """An open place for rows. What `existing` yields was written by an earlier run of the same command."""
+    """An open file or pipe for rows. `io.writing` makes and closes it."""
 
     def __init__(
         self,
         file: BinaryIO,
         path: Path | None,
         name: str,
-        if_it_fails: str = "",
-        form: Codec | None = None,
+        after_error: str = "",
+        codec: Codec | None = None,
     ) -> None:
-        """Write to `file`, which is `path` if it keeps its rows; errors say `name` and `if_it_fails`.
+        """Write to `file`, which is the file `path` if it keeps its rows and None if it does not.
 
-        With `form`, rows wait for PACK_BYTES or SYNC_INTERVAL_S and are written as one packed member.
-        Whoever made it calls `finish` and `close`.
+        Errors say `name` and `after_error`. With `codec`, rows are collected for MEMBER_BYTES or
+        SYNC_INTERVAL_S and written as one compressed member. The caller calls `finish` and `close`.
         """
         self.file = file
         self.path = path
         self.name = name
-        self.if_it_fails = if_it_fails
-        self.form = form
+        self.after_error = after_error
+        self.codec = codec
         self.continued = False  # holds, or may hold, rows of an earlier run
         self.count = 0
-        self._to_pack: list[bytes] = []
-        self._bytes_to_pack = 0
-        self._lock = Lock()  # of the file: rows that wait are let go by a timer, whatever the command does
+        self._collected: list[bytes] = []
+        self._collected_bytes = 0
+        self._lock = Lock()  # the timer writes from its own thread
         self._timer: Timer | None = None
-        self._failed: UserError | OSError | None = None  # in the timer, to be told by the next call
+        self._failed: UserError | OSError | None = None  # in the timer; the next call raises it
 
     def write(self, row: Row) -> None:
         """Write one row, at once; within a few seconds it is also safe on the disk."""
@@ -54,12 +54,12 @@ class Output:
         self.count += 1
 
     def write_lines(self, lines: Iterable[bytes]) -> None:
-        """Write rows as lines, newlines included; they may wait in the buffer until `flush`."""
+        """Write rows as lines with their newlines; they may stay in the buffer until `flush`."""
         for line in lines:
             with self._lock:
-                if self.form is not None:
-                    self._to_pack.append(line)
-                    self._bytes_to_pack += len(line)
+                if self.codec is not None:
+                    self._collected.append(line)
+                    self._collected_bytes += len(line)
                     continue
                 try:
                     self.file.write(line)
@@ -67,23 +67,23 @@ class Output:
                     self._fail(error)
 
     def flush(self) -> None:
-        """Let what is in the buffer go; what is to be packed follows in SYNC_INTERVAL_S, as does the disk."""
-        if self.form is None or self._bytes_to_pack >= PACK_BYTES:
+        """Write the buffer out. Compression and the sync to disk follow within SYNC_INTERVAL_S."""
+        if self.codec is None or self._collected_bytes >= MEMBER_BYTES:
             self.finish()
-        if self._timer is None and (self.path is not None or self.form is not None):
-            self._timer = Timer(SYNC_INTERVAL_S, self._in_time)
+        if self._timer is None and (self.path is not None or self.codec is not None):
+            self._timer = Timer(SYNC_INTERVAL_S, self._on_timer)
             self._timer.daemon = True
             self._timer.start()
 
     def finish(self, *, sync: bool = False) -> None:
-        """Let everything go; with `sync` it is also safe on the disk."""
+        """Write everything out; with `sync` it is also safe on the disk."""
         with self._lock:
             if self._failed is not None:
                 raise self._failed
             self._finish(sync)
 
     def close(self) -> None:
-        """Write nothing more; the file itself stays open."""
+        """Stop the timer, so that nothing more is written; the file itself stays open."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -91,17 +91,17 @@ class Output:
 
     def _finish(self, sync: bool) -> None:
         try:
-            if self.form is not None and self._to_pack:
-                lines, self._to_pack, self._bytes_to_pack = self._to_pack, [], 0
-                self.file.write(self.form.pack(b"".join(lines)))
+            if self.codec is not None and self._collected:
+                lines, self._collected, self._collected_bytes = self._collected, [], 0
+                self.file.write(self.codec.compress(b"".join(lines)))
             self.file.flush()
             if sync:
                 os.fsync(self.file.fileno())
         except OSError as error:
             self._fail(error)
 
-    def _in_time(self) -> None:
-        """Make safe what was written, a while ago by now."""
+    def _on_timer(self) -> None:
+        """Write out and sync what was written SYNC_INTERVAL_S ago and since."""
         with self._lock:
             if self._timer is None:  # closed
                 return
@@ -111,10 +111,10 @@ class Output:
             except (UserError, OSError) as error:
                 self._failed = error
 
-    def made_with(self, facts: Row) -> None:
-        """Add what this run is made with (versions, the model's commit) to FILE.meta.json.
+    def add_provenance(self, provenance: Row) -> None:
+        """Add the versions and the model's commit of this run to FILE.meta.json.
 
-        UserError if an earlier run used another commit of the model: a branch has moved on the Hub.
+        Raises UserError if an earlier run used another commit: the branch has moved on the Hub.
         """
         if self.path is None:
             return
@@ -123,20 +123,20 @@ class Output:
         if self.continued:
             runs.append(this_run())
         for run in runs[:-1]:
-            before, now = run.get("commit"), facts.get("commit")
+            before, now = run.get("commit"), provenance.get("commit")
             if before and now and before != now:
                 raise UserError(
-                    f"{self.path} was made with commit {before} of the model, not {now}; {AFRESH}"
+                    f"{self.path} was made with commit {before} of the model, not {now}; {START_AGAIN}"
                 )
-        runs[-1] |= facts
+        runs[-1] |= provenance
         replace_meta(self.path, meta)
 
     def existing(self) -> Iterator[Row]:
-        """Yield the rows that an earlier run left in the file."""
+        """Yield the rows that an earlier run of the same command left in the file."""
         if self.path is not None and self.path.stat().st_size:
-            yield from read_rows(str(self.path), dict, BadRows(remedy=AFRESH))
+            yield from read_rows(str(self.path), dict, BadRows(remedy=START_AGAIN))
 
     def _fail(self, error: OSError) -> NoReturn:
-        if error.errno == errno.EPIPE:  # nobody reads on, as in `| head`: the app ends quietly
+        if error.errno == errno.EPIPE:  # the reader has closed the pipe, like `| head`: app.py ends quietly
             raise error
-        raise UserError(f"{self.name}: {error.strerror}{self.if_it_fails}") from None
+        raise UserError(f"{self.name}: {error.strerror}{self.after_error}") from None

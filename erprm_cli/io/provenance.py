@@ -1,4 +1,4 @@
-"""FILE.meta.json beside an output FILE: the settings that made it, and the runs that did, without secrets.
+"""FILE.meta.json beside an output FILE: the settings that made it, and its runs, without secrets.
 
 {"settings": {...}, "runs": [{"command": ..., "started": ..., "erprm": ..., "engine": ..., "commit": ...}]}
 """
@@ -17,16 +17,16 @@ from erprm_cli.io.files import read_json, replacing, write_json
 from erprm_cli.rows.row import Row
 
 SECRET = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)
-AFRESH = "--overwrite starts afresh, another -o keeps both"
+START_AGAIN = "--overwrite starts again, another -o keeps both"
 
 
 def meta_path(path: Path) -> Path:
-    """Return where the sidecar of `path` lies."""
+    """Return the path of the sidecar of `path`."""
     return path.with_name(path.name + ".meta.json")
 
 
 def command_line() -> str:
-    """Return the command as one may type it again, without what would start afresh and without secrets."""
+    """Return the command to type again: without --overwrite, and with ... in place of secrets."""
     words, hidden = [], False
     for word in sys.argv[1:]:
         name = word.partition("=")[0]
@@ -38,7 +38,7 @@ def command_line() -> str:
 
 
 def is_secret(name: str) -> bool:
-    """Whether a flag or setting of this name holds what no file may show.
+    """Return whether a flag or setting of this name holds a secret, which must not be written to a file.
 
     >>> [is_secret(name) for name in ("--api-key", "hf_token", "--max-tokens", "tokenizer")]
     [True, True, False, False]
@@ -47,7 +47,7 @@ def is_secret(name: str) -> bool:
 
 
 def this_run() -> Row:
-    """Return what tells this run from others of the same output."""
+    """Return the entry of this run in `runs`."""
     return {
         "command": command_line(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -56,18 +56,18 @@ def this_run() -> Row:
 
 
 def write_meta(path: Path, settings: Row) -> None:
-    """Begin the sidecar of `path`, with this run in it."""
+    """Write a new sidecar of `path`, with this run in it."""
     replace_meta(path, {"settings": settings, "runs": [this_run()]})
 
 
 def read_meta(path: Path) -> Row:
-    """Return what the sidecar of `path` holds."""
+    """Return the content of the sidecar of `path`."""
     meta: Row = read_json(meta_path(path))
     return meta
 
 
 def replace_meta(path: Path, meta: Row) -> None:
-    """Write the sidecar of `path`; UserError if that fails."""
+    """Replace the sidecar of `path`; UserError if that fails."""
     try:
         with replacing(meta_path(path)) as draft:
             write_json(draft, meta)
@@ -76,21 +76,22 @@ def replace_meta(path: Path, meta: Row) -> None:
 
 
 def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
-    """Raise UserError unless what is at `path` was made with `settings`; it is called `named`."""
+    """Raise UserError unless the sidecar of `path` has the same settings. Errors call the file `named`."""
     named = named or path
     meta = meta_path(path)
     try:
         made_with = read_json(meta)["settings"]
-        made_with.keys()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError):
+        made_with = None
+    if not isinstance(made_with, dict):
         raise UserError(
-            f"{named} is not empty, and no readable {meta.name} says how it was made; {AFRESH}"
-        ) from None
+            f"{named} is not empty, and no readable {meta.name} says how it was made; {START_AGAIN}"
+        )
     found = differing_setting(made_with, settings)
     if found is None:
         return
     name, before, now = found
-    remedy = AFRESH
+    remedy = START_AGAIN
     if name == "shard":
         remedy = "each shard needs its own file; put $SLURM_ARRAY_TASK_ID into the name"
     raise UserError(f"{named} was made with {name} {before}, not {now}; {remedy}")

@@ -1,4 +1,4 @@
-"""Rows in: lines of an input, parsed and checked, with the place of each."""
+"""Reads rows: the lines of an input, parsed and checked, with the place of each."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.files import is_same_file
 from erprm_cli.io.json_arrays import array_lines
 from erprm_cli.io.sources import open_input
-from erprm_cli.rows.row import Row, loads, why
+from erprm_cli.rows.row import Row, loads, reason
 
 Record = TypeVar("Record")
-BLOCK_BYTES = 1 << 16  # read at a time; more of it would not stay in the processor's cache
+BLOCK_BYTES = 1 << 16  # read at a time: fits into the processor's cache
 BOM = b"\xef\xbb\xbf"
 
 
@@ -25,12 +25,12 @@ def read_rows(
     limit: int | None = None,
     expand: Callable[[Row], Iterable[Row]] | None = None,
 ) -> Iterator[Record]:
-    """Yield `check(row)` for each non-blank line of `source` ("-" is standard input), lazily.
+    """Yield `check(row)` for each line of `source` that is not blank ("-" is standard input), lazily.
 
-    A line that is no JSON object, or for which `check` raises RowError, is handed to `bad` with its place.
-    At most `limit` rows are read. `expand` turns the row of a line into those to check: foreign formats.
+    A line that is not a JSON object, or for which `check` raises RowError, goes to `bad` with its place. At
+    most `limit` rows are read. `expand` turns a row of another format into the rows to check.
     """
-    import jsonlines  # here, as `label` goes without
+    import jsonlines  # here, because `label` does not need it
 
     bad = bad or BadRows()
     with open_lines(source, bad) as lines:
@@ -44,21 +44,21 @@ def read_rows(
                 for own in expand(row):
                     try:
                         yield check(own)
-                    except RowError as error:  # the other rows of the line may be sound
+                    except RowError as error:  # the other rows of the line may be good
                         bad.add(lines.place, str(error), lines.line)
             except EOFError:
                 return
             except jsonlines.InvalidLineError as error:
-                bad.add(lines.place, why(error.__cause__), lines.line)
+                bad.add(lines.place, reason(error.__cause__), lines.line)
             except RowError as error:
                 bad.add(lines.place, str(error), lines.line)
 
 
 class Lines:
-    """The lines of an open file, and the place ("FILE:LINE") and bytes of the one given last.
+    """Iterates over the lines of an open file; `place` ("FILE:LINE") and `line` are those of the last one.
 
-    What has arrived is given out before more is waited for; `before_wait` is called each time before that,
-    so that a command which buffers its rows can let them go.
+    All lines that have arrived are yielded before the next read, which may wait. `before_wait` is called
+    before each read, so that a command can flush the rows it has buffered.
     """
 
     def __init__(
@@ -72,46 +72,44 @@ class Lines:
         self._left: Iterator[bytes] = iter(())
 
     def __iter__(self) -> Iterator[bytes]:
-        for block in self.blocks():
-            yield from block
-
-    def blocks(self) -> Iterator[Iterator[bytes]]:
-        """Yield the lines that each read completes; use them up before the next."""
         for block in self._blocks():
             self._block, self._left = block, iter(block)
-            yield self._left  # no bookkeeping per line: the place is worked out when it is asked for
+            yield from self._left  # nothing is counted per line: `place` is computed when it is needed
             self._before += len(block)
             self._block = []
 
     @property
     def number(self) -> int:
+        """The number of the last line, from 1; 0 before the first."""
         return self._before + len(self._block) - length_hint(self._left)
 
     @property
     def line(self) -> bytes:
+        """The last line, without its newline."""
         return self._block[-1 - length_hint(self._left)]
 
     @property
     def place(self) -> str:
+        """Where the last line is: FILE:LINE."""
         return f"{self.source}:{self.number}"
 
     def _blocks(self) -> Iterator[list[bytes]]:
         """Yield the lines, without their newlines, that each read completes."""
-        torn: list[bytes] = []  # parts of the line whose newline has not arrived
+        begun: list[bytes] = []  # parts of the line whose newline has not arrived
         mark = BOM
         for data in self._reads():
             block = data.split(b"\n")
-            torn.append(block[0])
+            begun.append(block[0])
             if len(block) > 1:
-                block[0] = b"".join(torn).removeprefix(mark)
+                block[0] = b"".join(begun).removeprefix(mark)
                 mark = b""
-                torn = [block.pop()]
+                begun = [block.pop()]
                 yield block
-        if last := b"".join(torn).removeprefix(mark):
+        if last := b"".join(begun).removeprefix(mark):
             yield [last]
 
     def _reads(self) -> Iterator[bytes]:
-        """Yield what each read gives, without waiting for more than it needs to."""
+        """Yield the bytes of each read; a read returns what has arrived and waits only for the first byte."""
         read_some = getattr(self.file, "read1", None)
         reads = iter(self.file) if read_some is None else iter(lambda: read_some(BLOCK_BYTES), b"")
         if self.source.removesuffix(".gz").endswith(".json"):
@@ -121,9 +119,9 @@ class Lines:
                 self.before_wait()
             try:
                 data = next(reads, b"")
-            except (OSError, EOFError) as error:  # a directory on stdin; a .gz cut short
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                raise UserError(f"{self.source}, after line {self.number:,}: {reason}") from None
+            except (OSError, EOFError) as error:  # a directory on stdin; an incomplete .gz
+                text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                raise UserError(f"{self.source}, after line {self.number:,}: {text}") from None
             if not data:
                 return
             yield data
@@ -133,8 +131,8 @@ class Lines:
 def open_lines(
     source: str, bad: BadRows | None = None, before_wait: Callable[[], None] | None = None
 ) -> Iterator[Lines]:
-    """Open `source` for its lines; UsageError if it is also where bad rows go."""
+    """Open `source` for its lines; UsageError if it is also the file of bad rows."""
     if bad is not None and bad.target is not None and is_same_file(bad.target, source):
-        raise UsageError(f"--errors {bad.target} is the input too; give it another name")
+        raise UsageError(f"--errors {bad.target} is also the input; give it another name")
     with open_input(source) as file:
         yield Lines(source, file, before_wait)

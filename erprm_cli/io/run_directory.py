@@ -1,4 +1,4 @@
-"""The directory of a run of several phases: its settings and its lock."""
+"""The directory of a run of several phases, such as RAFT: its settings and its lock."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from erprm_cli.rows.row import Row
 
 @contextmanager
 def run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> Iterator[None]:
-    """Make a run directory, or make sure that the one there was made with `settings`, and lock it.
+    """Make and lock a run directory, or continue one that was made with the same `settings`.
 
-    UserError if it was made otherwise or another run works in it. With `overwrite` an earlier run is deleted;
-    a folder that no run made never is. What a killed run left half-written is removed.
+    Raises UserError if a setting differs or another run has the lock. With `overwrite` an earlier run is
+    deleted, but never a folder that is not a run directory. Incomplete files of a killed run are removed.
     """
     lock = directory / LOCK
     if lock.exists():  # before anything is deleted
@@ -29,7 +29,7 @@ def run_directory(directory: Path, settings: Row, *, overwrite: bool = False) ->
 
 
 def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
-    """As `run_directory`, without a lock."""
+    """Make a run directory, or check the settings of an existing one; see `run_directory`."""
     meta = meta_path(directory / "run")
     try:
         if overwrite and meta.is_file():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from erprm_cli import shipped
 from erprm_cli.errors import UserError
-from erprm_cli.io.compression import codec, unpacked
+from erprm_cli.io.compression import codec, decompressed
 from erprm_cli.io.hub import HUB, PARQUET, hub_lines, parquet_lines
 
 SHIPPED = "tiny:"  # tiny:train and tiny:test are the shipped problems
@@ -15,9 +15,10 @@ SHIPPED = "tiny:"  # tiny:train and tiny:test are the shipped problems
 
 @contextmanager
 def open_input(source: str) -> Iterator[Iterable[bytes]]:
-    """Open `source` for bytes: a file, unpacked by its suffix, "-" for standard input, tiny:train, tiny:test.
+    """Open `source` for its bytes; UserError if it cannot be opened.
 
-    Of a parquet file and a dataset (hf://...) the bytes are lines of JSON, made as they are read.
+    `source` is a file (decompressed if its suffix says so), "-" for standard input, tiny:train, tiny:test, a
+    parquet file or a data set (hf://...). The rows of the last two become lines of JSON as they are read.
     """
     if source.startswith(HUB):
         yield hub_lines(source)
@@ -30,7 +31,7 @@ def open_input(source: str) -> Iterator[Iterable[bytes]]:
     path = Path(source)
     if source.startswith(SHIPPED):
         path = shipped.problems(source.removeprefix(SHIPPED))
-    form = codec(source)
+    packed = codec(source)
     try:
         file = path.open("rb")
     except OSError as error:
@@ -39,4 +40,4 @@ def open_input(source: str) -> Iterator[Iterable[bytes]]:
         if path.suffix == PARQUET:
             yield parquet_lines(source)
         else:
-            yield file if form is None else unpacked(file, form)
+            yield file if packed is None else decompressed(file, packed)

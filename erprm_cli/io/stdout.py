@@ -1,4 +1,4 @@
-"""Standard output for rows alone."""
+"""Standard output for rows only."""
 
 import io
 import os
@@ -12,14 +12,14 @@ from erprm_cli.io.files import BUFFER_BYTES, closing
 
 @contextmanager
 def rows_on_stdout() -> Iterator[BinaryIO]:
-    """Yield standard output for rows, while all else that is printed there goes to standard error.
+    """Yield standard output for rows; everything else that is printed there goes to standard error.
 
-    C libraries write to descriptor 1 itself, so the descriptor moves and not only `sys.stdout`.
+    C libraries write to file descriptor 1 directly, so the descriptor is replaced and not only `sys.stdout`.
     """
     sys.stdout.flush()
     try:
         kept = os.dup(sys.stdout.fileno())
-    except (io.UnsupportedOperation, AttributeError):  # captured in memory: there is no descriptor
+    except (io.UnsupportedOperation, AttributeError):  # captured in memory, without a descriptor
         captured = cast(BinaryIO, sys.stdout.buffer)
         with redirect_stdout(sys.stderr):
             yield captured

@@ -34,3 +34,13 @@ def open_streams(
         opener(streams.output, settings, source=streams.source, overwrite=streams.overwrite) as out,
     ):
         yield OpenStreams(bad, out, reporter)
+
+
+@contextmanager
+def open_side_output(target: str | None, streams: Streams, settings: Row) -> Iterator[Output | None]:
+    """Open the second, atomic output of a command, or yield None if its flag is not given."""
+    if target is None:
+        yield None
+        return
+    with open_atomic_output(target, settings, source=streams.source, overwrite=streams.overwrite) as out:
+        yield out

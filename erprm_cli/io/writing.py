@@ -1,11 +1,8 @@
-"""Rows in and rows out: the only place that knows files, pipes and resuming.
+"""Opens outputs for rows: continued, atomic, or a journal.
 
-Reading: `read_rows` streams; a bad line names its place and stops the command, or goes to --errors.
-.gz and .zst are packed and unpacked by their suffix; parquet files and hf:// datasets are read as lines.
-Writing: `open_output` appends to what an unbroken run of the same command would have written;
-`open_whole_output` replaces a file by one that a whole run made. The settings that made a file lie beside it
-in FILE.meta.json, and a run with other settings is refused. `open_journal` keeps, beside an output, what is
-finished of rows that are not.
+`open_output` appends to what an earlier run of the same command left; `open_atomic_output` replaces a file
+when everything went well. The settings that made FILE are beside it in FILE.meta.json, and a run with other
+settings is refused. `open_journal` keeps, beside an output, finished parts of rows that are not complete.
 """
 
 import os
@@ -14,11 +11,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.io.compression import codec, whole_end
+from erprm_cli.io.compression import codec, complete_end
 from erprm_cli.io.files import closing, empty, is_same_file, open_locked
 from erprm_cli.io.hub import PARQUET
 from erprm_cli.io.output import Output
-from erprm_cli.io.provenance import AFRESH, check_meta, meta_path, write_meta
+from erprm_cli.io.provenance import START_AGAIN, check_meta, meta_path, write_meta
 from erprm_cli.io.stdout import rows_on_stdout
 from erprm_cli.rows.row import Row
 
@@ -27,42 +24,42 @@ from erprm_cli.rows.row import Row
 def open_output(
     target: str, settings: Row, *, source: str = "-", overwrite: bool = False
 ) -> Iterator[Output]:
-    """Open `target` for rows ("-" is standard output) and keep everything else off that stream.
+    """Open `target` for rows ("-" is standard output) and send other text on stdout to stderr.
 
-    A file is continued: a torn last line is cut, and `settings` must equal those that made it, or UserError
-    names the one that differs. The file is locked, so that two runs never write it together.
+    A file is continued: an incomplete last line is cut off, and UserError names the setting that differs from
+    those that made the file. With `overwrite` it is emptied. The file is locked against a second run.
     """
     _check_target(target, source)
     if target == "-":
-        with rows_on_stdout() as file, _flushed(Output(file, None, "stdout")) as output:
+        with rows_on_stdout() as file, _finished(Output(file, None, "stdout")) as output:
             yield output
         return
-    path, form = Path(target), codec(target)
+    path = Path(target)
     with closing(open_locked(target)) as file:
         if not path.is_file():  # a named pipe or a device keeps nothing
-            with _flushed(Output(file, None, target, form=form)) as output:
+            with _finished(Output(file, None, target, codec=codec(target))) as output:
                 yield output
             return
         if path.stat().st_size and not overwrite:
             check_meta(path, settings)
-            _cut_torn_line(path)
+            _cut_incomplete_row(path)
             continued = True
         else:
             continued = False
-            empty(file)  # before the new settings are written: these rows are not made with them
+            empty(file)  # before the new settings are written: the old rows are not made with them
             write_meta(path, settings)
-        kept = "; the rows so far are kept, and the same command continues"
-        with _flushed(Output(file, path, target, kept, form)) as output:
+        after_error = "; the rows so far are kept, and the same command continues"
+        with _finished(Output(file, path, target, after_error, codec(target))) as output:
             output.continued = continued
             yield output
 
 
 @contextmanager
 def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iterator[Output | None]:
-    """Open a file beside `out` for what is finished though no row is: a kill does not lose it.
+    """Open a file beside `out` for finished parts of incomplete rows, which a killed run would lose.
 
-    Its rows count only with `settings`; made with others, or with `overwrite`, it starts empty. It is
-    deleted when all went well. None where `out` keeps nothing.
+    A journal made with other `settings` is discarded, as is any with `overwrite`. It is deleted when
+    everything went well. Yields None if `out` is not a file.
     """
     if out.path is None:
         yield None
@@ -74,7 +71,7 @@ def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iter
         stale = False
     with open_output(str(path), settings, overwrite=overwrite or stale) as journal:
         yield journal
-        out.finish(sync=True)  # before the journal goes
+        out.finish(sync=True)  # before the journal is deleted
         path.unlink(missing_ok=True)
         meta_path(path).unlink(missing_ok=True)
 
@@ -83,13 +80,12 @@ def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iter
 def open_atomic_output(
     target: str, settings: Row, *, source: str = "-", overwrite: bool = False
 ) -> Iterator[Output]:
-    """Open `target` for rows that one run writes from first to last: for what is cheap to make again.
+    """Open `target` for the rows of one whole run: for what is cheap to compute again.
 
-    A file appears, or changes, only when all went well, and is then replaced at one stroke. A file that was
-    made with other settings, or by something else, is refused as in `open_output`; standard output, named
-    pipes and devices are written as they come.
+    A file appears, or changes, only when everything went well, and then in one step. A file with other
+    settings is refused as in `open_output`. Standard output, named pipes and devices are written directly.
     """
-    path = Path(os.path.realpath(target))  # replace what a link points to, not the link
+    path = Path(os.path.realpath(target))  # replace the file that a link points to, not the link
     if target == "-" or (path.exists() and not path.is_file()):
         with open_output(target, settings, source=source) as output:
             yield output
@@ -97,17 +93,18 @@ def open_atomic_output(
     _check_target(target, source)
     if path.exists() and path.stat().st_size and not overwrite:
         check_meta(path, settings)
-    draft = path.with_name(f".{path.name}.tmp")  # one name: its lock keeps a second run away
-    with ExitStack() as locked:
-        if path.exists():  # nor may a run that appends, or --errors, write it meanwhile
-            locked.enter_context(closing(open_locked(target)))
-        file = locked.enter_context(closing(open_locked(str(draft), named=target)))
+    draft = path.with_name(f".{path.name}.tmp")  # the same name in every run, so its lock excludes others
+    with ExitStack() as locks:
+        if path.exists():  # no other run may append to it meanwhile, nor this one write bad rows to it
+            locks.enter_context(closing(open_locked(target)))
+        file = locks.enter_context(closing(open_locked(str(draft), named=target)))
         try:
             empty(file)
-            with _flushed(Output(file, None, target, "; nothing in it has changed", codec(target))) as output:
+            after_error = "; nothing in it has changed"
+            with _finished(Output(file, None, target, after_error, codec(target))) as output:
                 yield output
             output.finish(sync=True)
-            write_meta(path, settings)  # first: without it, the file would be refused for ever
+            write_meta(path, settings)  # first: a file without settings is refused for ever
             os.replace(draft, path)
         except BaseException:
             draft.unlink(missing_ok=True)
@@ -115,20 +112,21 @@ def open_atomic_output(
 
 
 def _check_target(target: str, source: str) -> None:
-    """Raise UsageError if `target` cannot be written, whatever is on the disk: no work is lost later."""
+    """Raise UsageError if `target` is a parquet file or the input, before any work is done."""
     if target.endswith(PARQUET):
         raise UsageError(f"{target}: rows are written as JSON Lines, plain, .gz or .zst")
     if is_same_file(target, source):
         name = "stdout" if target == "-" else target
-        raise UsageError(f"{name} is the input too; give -o another name")
+        raise UsageError(f"{name} is also the input; give -o another name")
 
 
 @contextmanager
-def _flushed(output: Output) -> Iterator[Output]:
+def _finished(output: Output) -> Iterator[Output]:
+    """Write everything out at the end, also after an error."""
     try:
         yield output
     except BaseException:
-        with suppress(OSError, UserError):  # the first error is the one to tell
+        with suppress(OSError, UserError):  # the first error is the one to report
             output.finish()
         raise
     else:
@@ -137,15 +135,15 @@ def _flushed(output: Output) -> Iterator[Output]:
         output.close()
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Cut what a killed run did not finish: what follows the last newline, or the last whole member."""
-    form = codec(str(path))
+def _cut_incomplete_row(path: Path) -> None:
+    """Cut off what a killed run did not finish: all after the last newline, or the last complete member."""
+    packed = codec(str(path))
     with path.open("r+b") as file:
-        if form is not None:
+        if packed is not None:
             try:
-                file.truncate(whole_end(file, form))
+                file.truncate(complete_end(file, packed))
             except EOFError as error:
-                raise UserError(f"{path}: {error}; {AFRESH}") from None
+                raise UserError(f"{path}: {error}; {START_AGAIN}") from None
             return
         end = file.seek(0, os.SEEK_END)
         block = 1 << 16

@@ -87,7 +87,7 @@ class Labeller:
                 self._count(own["labels"])
                 yield to_line(own)
             return
-        rollouts = schema.rollouts(row)["rollouts"]
+        rollouts = schema.check_rollouts(row)["rollouts"]
         labels = [self._step_labels.of(rewards) for rewards in rollouts]
         yield self._with_labels(_without_labels(line), labels)
 
@@ -97,9 +97,9 @@ class Labeller:
         RowError if the format has no success rates; an empty list if the format is unknown.
         """
         from erprm_cli.data_formats.foreign_rows import ForeignRows
-        from erprm_cli.data_formats.registry import format_of  # our own rows never need it
+        from erprm_cli.data_formats.registry import detect_format  # our own rows never need it
 
-        data_format = format_of(row)
+        data_format = detect_format(row)
         if data_format is None or ("sample" in row and "steps" in row):
             return []
         self.foreign = self.foreign or ForeignRows()

@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import orjson
 from safetensors import safe_open
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
 from erprm_cli import shipped
 from erprm_cli.errors import UserError
+from erprm_cli.io.files import read_json
 from erprm_cli.models import loading
 
 
@@ -20,8 +20,7 @@ def adapter_settings(path: str, revision: str | None) -> dict[str, Any] | None:
     file = cached_file(path, "adapter_config.json", **load_options)
     if file is None or not os.path.exists(file):
         return None
-    with open(file, "rb") as opened:
-        return dict(orjson.loads(opened.read()))
+    return dict(read_json(file))
 
 
 def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, set[str]]:
@@ -53,8 +52,7 @@ def weight_names(path: str, revision: str | None, file_name: str = "model.safete
     load_options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
     index = cached_file(path, f"{file_name}.index.json", **load_options)
     if index is not None:
-        with open(index, "rb") as file:
-            return set(orjson.loads(file.read())["weight_map"])
+        return set(read_json(index)["weight_map"])
     file_path = cached_file(path, file_name, **load_options)
     if file_path is None or not os.path.exists(file_path):
         return set()

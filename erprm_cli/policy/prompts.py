@@ -1,4 +1,4 @@
-"""What a policy reads: the text of a prompt, its token ids, and how an answer to it ends."""
+"""The input of a policy: the text of a prompt, its token ids, and the text that ends a solution."""
 
 from typing import Any
 
@@ -6,13 +6,14 @@ from erprm_cli.engines.base import Chat, Prompt
 from erprm_cli.errors import UserError
 from erprm_cli.policy.templates import PolicyTemplate
 
-ANSWER = "<<answer>>"  # stands for what the assistant says while a chat template is looked at
+ANSWER = "<<answer>>"  # the assistant's turn when a chat template is rendered to see how turns end
 
 
 def make_prompt(template: PolicyTemplate, tokenizer: Any, problem: str, begun: str = "") -> Prompt:
-    """Return what an engine with this tokenizer completes: the prompt, and after it `begun`.
+    """Return the prompt for an engine with this tokenizer, followed by `begun`, the start of a solution.
 
-    Without a tokenizer it is text, or for a chat template the turns, which the server then writes out.
+    It is token ids. Without a tokenizer (a server), it is text, or the turns of a chat, which the server
+    renders.
     """
     if tokenizer is None and template.chat:
         turns = tuple((turn["role"], turn["content"]) for turn in _turns(template, problem))
@@ -21,10 +22,10 @@ def make_prompt(template: PolicyTemplate, tokenizer: Any, problem: str, begun: s
 
 
 def render_prompt(template: PolicyTemplate, tokenizer: Any, problem: str) -> str:
-    """Return the text after which the policy writes its solution.
+    """Return the text that the policy continues with its solution.
 
-    With `template.chat` it is the model's own chat template up to where the assistant begins, for which the
-    tokenizer must be there.
+    With `template.chat`, it is the model's own chat template up to the start of the assistant's turn, which
+    needs the tokenizer.
     """
     if not template.chat:
         return template.fill(problem)
@@ -35,10 +36,10 @@ def render_prompt(template: PolicyTemplate, tokenizer: Any, problem: str) -> str
 
 
 def encode_prompt(template: PolicyTemplate, tokenizer: Any, text: str) -> str | tuple[int, ...]:
-    """Return the token ids of a rendered prompt, with or without a prefix of a solution after it.
+    """Return the token ids of a rendered prompt, with or without the start of a solution after it.
 
-    A chat template writes its special tokens itself; a plain prompt gets the tokenizer's, but never an end
-    of sequence. Without a tokenizer the text stays text.
+    A chat template writes its own special tokens. A plain prompt gets those of the tokenizer, but not an end
+    of sequence. Without a tokenizer, the text is returned.
     """
     if tokenizer is None:
         return text
@@ -49,7 +50,7 @@ def encode_prompt(template: PolicyTemplate, tokenizer: Any, text: str) -> str | 
 
 
 def render_end(template: PolicyTemplate, tokenizer: Any) -> str:
-    """Return what ends a solution: the end of the assistant's turn in a chat, else the end of sequence."""
+    """Return the text that ends a solution: the end of the assistant's turn, or the end of sequence."""
     end = ""
     if template.chat:
         turns = [*_turns(template, "?"), {"role": "assistant", "content": ANSWER}]
@@ -57,7 +58,7 @@ def render_end(template: PolicyTemplate, tokenizer: Any) -> str:
         end = text.partition(ANSWER)[2].rstrip()
     end = end or tokenizer.eos_token
     if not end:
-        raise UserError(f"{tokenizer.name_or_path} has no end-of-sequence token, so no solution would end")
+        raise UserError(f"{tokenizer.name_or_path} has no end-of-sequence token, so a solution cannot end")
     return end
 
 
@@ -70,22 +71,22 @@ def _chat(tokenizer: Any, template: PolicyTemplate) -> Any:
     if getattr(tokenizer, "chat_template", None) is None:
         name = getattr(tokenizer, "name_or_path", "the server's model")
         raise UserError(
-            f"the template {template.name} is a chat, but {name} has no chat template; "
-            f"take a plain template, as {template.name.removesuffix('-chat')}"
+            f"the template {template.name} is for chat models, but {name} has no chat template; "
+            f"use a plain template such as {template.name.removesuffix('-chat')}"
         )
-    return _within_the_sandbox(tokenizer)
+    return _render_in_sandbox(tokenizer)
 
 
-def _within_the_sandbox(tokenizer: Any) -> Any:
-    """Return what fills in the chat template: transformers renders it in Jinja's sandbox."""
+def _render_in_sandbox(tokenizer: Any) -> Any:
+    """Return a function that renders the chat template, which transformers does in Jinja's sandbox."""
 
-    def fill(*args: Any, **kwargs: Any) -> str:
+    def render(*args: Any, **kwargs: Any) -> str:
         from jinja2 import TemplateError
 
         try:
             text: str = tokenizer.apply_chat_template(*args, **kwargs)
-        except TemplateError as error:  # a broken one, or one that reaches out of the sandbox
-            raise UserError(f"the chat template of {tokenizer.name_or_path} fails: {error}") from None
+        except TemplateError as error:  # the template is broken, or tries to leave the sandbox
+            raise UserError(f"the chat template of {tokenizer.name_or_path} failed: {error}") from None
         return text
 
-    return fill
+    return render

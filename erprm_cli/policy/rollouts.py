@@ -1,7 +1,7 @@
-"""Rollouts: K graded completions after every step of a solution, the estimator's raw material.
+"""Rollouts: K graded completions after every step of a solution, from which step labels are estimated.
 
-A completion continues the exact text of the prefix, within the assistant's own turn. The last step needs
-none: its reward is the outcome.
+A completion continues the exact text of the prefix, within the assistant's turn. The last step needs no
+completion: its reward is that of the solution.
 """
 
 from collections import deque
@@ -20,25 +20,25 @@ from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import prefixes
 
-MAX_REMEMBERED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
+MAX_CACHED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
 
 PrefixKey = tuple[str, str]  # a problem's id and the hash of a prefix's text
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the summary tells."""
+    """Counts for the summary."""
 
     completions: int = 0
     unfinished: int = 0
-    shared_prefixes: int = 0  # prefixes that an earlier solution, or run, already had
+    shared_prefixes: int = 0  # prefixes of an earlier solution or an earlier run
 
 
 @dataclass(slots=True)
 class _Prefix:
     """One prefix: its completions so far, and the solutions that wait for the missing ones.
 
-    Completions are graded from when they come, side by side; the rewards are waited for when all have come.
+    Each completion is submitted for grading as it arrives; the rewards are collected when all have arrived.
     """
 
     text: str
@@ -46,7 +46,7 @@ class _Prefix:
     verdicts: list[Verdict]
     texts: list[str]
     missing: int
-    rewards: list[float] = field(default_factory=list)  # of all, when none is missing
+    rewards: list[float] = field(default_factory=list)  # of all completions, once none is missing
     waiting: list["_Solution"] = field(default_factory=list)
 
 
@@ -54,17 +54,17 @@ class _Prefix:
 class _Solution:
     row: Row
     prefixes: list[_Prefix]
-    missing: int  # prefixes that are not finished
+    missing: int  # unfinished prefixes
 
 
 class FinishedPrefixes:
-    """The rewards and texts of prefixes that need no completions: of rows and a journal, and of this run.
+    """Cached rewards and texts of finished prefixes: from existing rows, from a journal and from this run.
 
-    The oldest are forgotten beyond MAX_REMEMBERED; to complete one again costs time and changes nothing.
+    Beyond MAX_CACHED, the oldest are dropped; completing one again takes time and gives the same result.
     """
 
     def __init__(self, k: int, keep_text: bool = False) -> None:
-        """Take only prefixes with `k` rewards and, with `keep_text`, as many texts."""
+        """Accept only prefixes with `k` rewards and, with `keep_text`, `k` texts."""
         self.k, self.keep_text = k, keep_text
         self._found: dict[PrefixKey, tuple[list[float], list[str]]] = {}
 
@@ -73,31 +73,31 @@ class FinishedPrefixes:
 
     def add(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
         self._found[key] = rewards, texts
-        if len(self._found) > MAX_REMEMBERED:
+        if len(self._found) > MAX_CACHED:
             del self._found[next(iter(self._found))]
 
     def add_row(self, row: Row) -> Row:
-        """Add the prefixes of a rollouts row that is there; return the row."""
+        """Add the prefixes of an existing rollouts row; return the row."""
         completions = row.get("completions") or [[]] * len(row["steps"])
         for text, rewards, texts in zip(
             prefixes(row["solution"], row["steps"]), row["rollouts"], completions, strict=False
         ):
-            self._add_if_whole((row["id"], content_hash(text)), rewards, texts)
+            self._add_if_complete((row["id"], content_hash(text)), rewards, texts)
         return row
 
     def add_journal(self, journal: Output | None) -> None:
-        """Add the prefixes that a stopped run finished while their solutions were not."""
+        """Add the prefixes that an interrupted run finished before their solutions were finished."""
         for row in journal.existing() if journal is not None else ():
-            self._add_if_whole((row["id"], row["prefix"]), row["rewards"], row["completions"])
+            self._add_if_complete((row["id"], row["prefix"]), row["rewards"], row["completions"])
 
-    def _add_if_whole(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
+    def _add_if_complete(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
         if len(rewards) == self.k and (len(texts) == self.k or not self.keep_text):
             self.add(key, rewards, texts)
 
 
-def gradable(row: Row) -> Row:
-    """Check a solution row whose completions can be graded: it has a gold answer and a reward."""
-    schema.solution(row)
+def check_gradable(row: Row) -> Row:
+    """Check that a solution row has a gold answer and a reward, which rollouts need. Raises RowError."""
+    schema.check_solution(row)
     schema.need(row, "answer", str, "sample")
     reward = schema.need(row, "reward", object, "sample")
     schema.check_numbers([reward], "'reward'")
@@ -105,64 +105,66 @@ def gradable(row: Row) -> Row:
 
 
 class Roller:
-    """Turns solutions into rollouts rows; each distinct prefix of a problem is completed once."""
+    """Turns solution rows into rollouts rows; each distinct prefix of a problem is completed once."""
 
     def __init__(
         self,
         engine: Engine,
         template: PolicyTemplate,
-        drawn: SamplingSettings,
+        settings: SamplingSettings,
         k: int,
         grader: Grader,
         keep_text: bool = False,
         finished: FinishedPrefixes | None = None,
         journal: Output | None = None,
     ) -> None:
-        """Complete each prefix `k` times; `keep_text` also keeps the texts, as `completions`.
+        """Complete each prefix `k` times; with `keep_text`, also keep the texts as `completions`.
 
-        What is `finished` is taken from there. A prefix that is finished before its solution is goes to
-        `journal`, so that a stopped run loses only the prefixes in flight.
+        Prefixes in `finished` are not completed again. A prefix that is finished before its solution is
+        written to `journal`, so an interrupted run loses only the prefixes in progress.
         """
-        self.engine, self.template, self.drawn = engine, template, drawn
+        self.engine, self.template, self.settings = engine, template, settings
         self.k, self.grader, self.keep_text = k, grader, keep_text
         self.tally = Tally()
-        self._under_way: dict[PrefixKey, _Prefix] = {}
+        self._in_progress: dict[PrefixKey, _Prefix] = {}
         self.finished = finished or FinishedPrefixes(k, keep_text)
         self.journal = journal
         self._ready: deque[Row] = deque()
 
     def roll(self, solutions: Iterable[Row]) -> Iterator[Row]:
-        """Yield each solution row with `rollouts` added, as they finish.
+        """Yield the solution rows with `rollouts` added, as they finish.
 
-        Completions depend on the seed, the problem's id and the prefix's text alone.
+        Completions depend only on the seed, the problem's id and the text of the prefix. Raises EngineError
+        if the engine leaves out completions.
         """
         requests = (request for row in solutions for request in self._enter(row))
-        for completion in generate(self.engine, requests, self.drawn.params(self.template)):
+        for completion in generate(self.engine, requests, self.settings.params(self.template)):
             self._take(completion)
             while self._ready:
                 yield self._ready.popleft()
         yield from self._ready
         self._ready.clear()
-        if self._under_way:
-            missing = sum(prefix.missing for prefix in self._under_way.values())
+        if self._in_progress:
+            missing = sum(prefix.missing for prefix in self._in_progress.values())
             raise EngineError(
-                f"the engine ended with {missing:,} completions missing; the same command asks again"
+                f"the engine stopped with {missing:,} completions missing; run the same command again to get "
+                "them"
             )
 
     def _enter(self, row: Row) -> Iterator[Request]:
-        """Yield a request for every prefix of `row` that no solution asked for before."""
+        """Yield a request for every prefix of `row` that is neither finished nor in progress."""
         texts = prefixes(row["solution"], row["steps"])
         solution = _Solution(row, [], 0)
         new: list[tuple[PrefixKey, int]] = []
         for index, text in enumerate(texts):
             key = (row["id"], content_hash(text))
-            prefix = self._under_way.get(key)
+            prefix = self._in_progress.get(key)
             if prefix is None and (found := self.finished.get(key)):
                 rewards, kept = found
                 prefix = _Prefix("", row["answer"], [], kept, 0, rewards)
             if prefix is None:
                 prefix = _Prefix(text, row["answer"], [Verdict(False)] * self.k, [""] * self.k, self.k)
-                self._under_way[key] = prefix
+                self._in_progress[key] = prefix
                 new.append((key, index))
             else:
                 self.tally.shared_prefixes += 1
@@ -174,11 +176,11 @@ class Roller:
             self._ready.append(self._row(solution))
         prompts = self._prompts(row, texts) if new else []
         for key, index in new:
-            seed = derive_seed(self.drawn.seed, row["id"], texts[index])
+            seed = derive_seed(self.settings.seed, row["id"], texts[index])
             yield Request(key, prompts[index], tuple(range(self.k)), seed)
 
     def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[Prompt]:
-        """Return the prompt of each prefix: as ids cut from one tokenisation wherever that is exact."""
+        """Return the prompt of each prefix: ids cut from those of the whole solution where that is exact."""
         tokenizer = self.engine.tokenizer
         if tokenizer is None:
             return [make_prompt(self.template, None, row["problem"], text) for text in texts]
@@ -193,16 +195,16 @@ class Roller:
         cut: list[Prompt] = []
         for text in texts:
             length = token_after.get(len(prompt) + len(text))
-            if length is None:  # a token reaches over the prefix's end
+            if length is None:  # a token crosses the end of the prefix
                 cut.append(encode_prompt(self.template, tokenizer, prompt + text))
             else:
                 cut.append(tuple(ids[:length]))
         return cut
 
     def _take(self, completion: Completion) -> None:
-        """Take one completion, and finish the prefix and the solutions for which it was the last."""
-        key: PrefixKey = completion.key  # type: ignore[assignment]  # as _enter made it
-        prefix = self._under_way[key]
+        """Add one completion; finish the prefix and the solutions that waited only for it."""
+        key: PrefixKey = completion.key  # type: ignore[assignment]  # made in _enter
+        prefix = self._in_progress[key]
         text = prefix.text + completion.text
         _, verdict = grade(text, completion, prefix.gold, self.template, self.grader)
         prefix.verdicts[completion.index] = verdict
@@ -213,7 +215,7 @@ class Roller:
             prefix.texts[completion.index] = completion.text
         if prefix.missing:
             return
-        del self._under_way[key]
+        del self._in_progress[key]
         prefix.rewards = [verdict.reward() for verdict in prefix.verdicts]
         self.finished.add(key, prefix.rewards, prefix.texts)
         if self.journal is not None and any(solution.missing > 1 for solution in prefix.waiting):

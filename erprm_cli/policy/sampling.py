@@ -1,25 +1,32 @@
-"""Solutions of problems: N completions each, split into steps, answered and graded."""
+"""Solutions of problems: N completions each, split into steps, with answers extracted and graded."""
 
 from collections import deque
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 
 from erprm_cli.answers.extraction import extract
 from erprm_cli.answers.grader import Grader, Verdict
+from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Engine, Request, SamplingParams, generate
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import EngineError, UserError
 from erprm_cli.hashing import derive_seed
+from erprm_cli.io.output import Output
 from erprm_cli.policy.prompts import make_prompt
 from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import split_steps
+from erprm_cli.rows.streams import peek
+from erprm_cli.terminal.reporter import Reporter
 
-MAX_UNGRADED = 64  # solutions that wait for a verdict while the engine goes on: what a kill costs at most
+MAX_UNGRADED = 64  # solutions that wait for a verdict while the engine goes on; a kill loses at most these
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How solutions are drawn: what the field `sampling` says of them."""
+    """How solutions are sampled; the field `sampling` of a solution row."""
 
     model: str
     revision: str | None
@@ -30,24 +37,65 @@ class SamplingSettings:
     template: str
 
     def params(self, template: PolicyTemplate) -> SamplingParams:
-        """Return what the engine needs of it."""
+        """Return the part that the engine needs."""
         return SamplingParams(self.temperature, self.top_p, self.max_tokens, template.stop)
+
+
+def sample_to(
+    out: Output,
+    problems: Iterable[Row],
+    engine: EngineConfig,
+    template: PolicyTemplate,
+    settings: SamplingSettings,
+    n: int,
+    reporter: Reporter,
+    note: Callable[[str, str, str], object] | None = None,
+) -> None:
+    """Write to `out` those of the samples 0 .. n-1 of each problem that are not in it yet, and a summary.
+
+    The engine is loaded only if samples are missing. `note` is called for answers without a verdict (see
+    Grader). The caller opens `out`, with the settings by which a later run may continue it.
+    """
+    done = schema.solution_keys(out.existing())
+    missing = peek(problem for problem in problems if missing_samples(problem, n, done))
+    if missing is None:
+        if done:
+            reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
+        return
+    with (
+        closing(opening.open_engine(engine, reporter)) as running,
+        Grader(note) as grader,
+        Reporter(
+            reporter.command, reporter.quiet
+        ) as progress,  # its clock starts now: loading does not count
+    ):
+        out.add_provenance(opening.provenance(running, type(running).__name__))
+        correct = unfinished = 0
+        for row in sample_solutions(missing, running, template, settings, n, grader, done):
+            out.write(row)
+            correct += schema.is_correct(row["reward"])
+            unfinished += row["finish_reason"] != "stop"
+            progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
+        progress.info(
+            f"{out.count:,} solutions, {correct / out.count:.1%} correct, {unfinished:,} unfinished, "
+            f"{running.usage.summary(progress.seconds)}{grader.summary()}"
+        )
 
 
 def sample_solutions(
     problems: Iterable[Row],
     engine: Engine,
     template: PolicyTemplate,
-    drawn: SamplingSettings,
+    settings: SamplingSettings,
     n: int,
     grader: Grader,
     done: Container[tuple[str, int]] = frozenset(),
 ) -> Iterator[Row]:
     """Yield one solution row per problem and sample in 0 .. n-1 that is not in `done`, as they finish.
 
-    Problems are read when the engine has room. A solution depends on the seed, the problem's id and the
-    sample's number alone, so neither a kill in between nor the other problems change it. Their order is that
-    in which the engine finishes them: behind a verdict that takes long, at most MAX_UNGRADED wait.
+    Problems are read when the engine has room. A solution depends only on the seed, the id of the problem and
+    the number of the sample, so neither a kill nor the other problems change it. Solutions come in the order
+    in which the engine finishes them; at most MAX_UNGRADED wait behind a verdict that takes long.
     """
     waiting: dict[str, Row] = {}
     open_samples: dict[str, int] = {}
@@ -61,26 +109,26 @@ def sample_solutions(
             waiting[identity] = problem
             open_samples[identity] = len(missing)
             prompt = make_prompt(template, engine.tokenizer, problem["problem"])
-            yield Request(identity, prompt, missing, derive_seed(drawn.seed, identity))
+            yield Request(identity, prompt, missing, derive_seed(settings.seed, identity))
 
     ungraded: deque[tuple[Row, Verdict]] = deque()
     try:
-        for completion in generate(engine, requests(), drawn.params(template)):
+        for completion in generate(engine, requests(), settings.params(template)):
             identity = str(completion.key)
-            ungraded.append(solution_row(waiting[identity], completion, template, drawn, grader))
+            ungraded.append(solution_row(waiting[identity], completion, template, settings, grader))
             open_samples[identity] -= 1
             if not open_samples[identity]:
                 del waiting[identity], open_samples[identity]
             while ungraded and (ungraded[0][1].is_known() or len(ungraded) > MAX_UNGRADED):
                 yield _graded(*ungraded.popleft())
-    except UserError:  # of the engine or of a bad row: what was made before is kept
+    except UserError:  # from the engine or a bad row: the solutions so far are kept
         yield from (_graded(*one) for one in ungraded)
         raise
     yield from (_graded(*one) for one in ungraded)
     if waiting:
         missing = sum(open_samples.values())
         raise EngineError(
-            f"the engine ended with {missing:,} completions missing; the same command asks again"
+            f"the engine ended with {missing:,} completions missing; the same command requests them again"
         )
 
 
@@ -90,11 +138,15 @@ def missing_samples(problem: Row, n: int, done: Container[tuple[str, int]]) -> t
 
 
 def solution_row(
-    problem: Row, completion: Completion, template: PolicyTemplate, drawn: SamplingSettings, grader: Grader
+    problem: Row,
+    completion: Completion,
+    template: PolicyTemplate,
+    settings: SamplingSettings,
+    grader: Grader,
 ) -> tuple[Row, Verdict]:
-    """Return the solution row of one completion, and the verdict that its reward awaits.
+    """Return the solution row of one completion, and the verdict that will become its reward.
 
-    Unfinished counts as wrong; no gold answer, null.
+    The reward of an unfinished solution is 0; without a gold answer it is null.
     """
     prediction, verdict = grade(completion.text, completion, problem["answer"], template, grader)
     row = problem | {
@@ -105,7 +157,7 @@ def solution_row(
         "reward": None,
         "finish_reason": completion.finish_reason,
         "num_tokens": completion.num_tokens,
-        "sampling": asdict(drawn),
+        "sampling": asdict(settings),
     }
     return row, verdict
 
@@ -117,9 +169,9 @@ def _graded(row: Row, verdict: Verdict) -> Row:
 def grade(
     text: str, completion: Completion, gold: str | None, template: PolicyTemplate, grader: Grader
 ) -> tuple[str | None, Verdict]:
-    """Return the final answer of a whole solution, and the verdict on it: wrong without a gold answer.
+    """Return the final answer of a whole solution and the verdict on it: wrong without a gold answer.
 
-    A completion that did not finish counts as wrong, as in the paper's protocol (section 4.1).
+    An unfinished completion is wrong, as in the paper's protocol (section 4.1).
     """
     prediction = extract(text, template.answers)
     if gold is None or completion.finish_reason != "stop":

@@ -1,21 +1,27 @@
-"""What templates/ says: how a policy is prompted and its solutions are read."""
+"""Policy templates: how a policy is prompted and how its solutions are read.
+
+A template is a file in templates/policy. To add one, add a file there, or give a .toml file to --template.
+"""
 
 import re
-import tomllib
 from dataclasses import dataclass
 
 from erprm_cli import shipped
+from erprm_cli.answers.extraction import RULES
 from erprm_cli.errors import UsageError
+from erprm_cli.io.files import read_toml
+from erprm_cli.io.typed_fields import from_table
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyTemplate:
-    """How a policy is asked and how its answer is read.
+    """How a policy is prompted and how its solutions are read.
 
-    `prompt` is the text of the prompt, or with `chat` of the user's turn, in which `{problem}` stands for
-    the problem. A chat prompt goes through the model's own chat template, after the `system` turn if there
-    is one. `step_break` is a regular expression; what it matches parts two steps. `answers` names the rules
-    of `answers.extraction` in the order in which they are tried. Generation ends before any text of `stop`.
+    `prompt` is the prompt, or with `chat` the user's turn; `{problem}` in it is replaced by the problem. A
+    chat prompt goes through the model's own chat template, after the `system` turn if there is one.
+    `step_break` is a regular expression that matches what separates two steps. `answers` names the rules of
+    `answers.extraction` that are tried in turn to find the final answer. Generation ends before any text in
+    `stop`.
     """
 
     name: str
@@ -27,24 +33,22 @@ class PolicyTemplate:
     stop: tuple[str, ...] = ()
 
     def fill(self, problem: str) -> str:
-        """Return the prompt (or the user's turn) for one problem, whose braces mean nothing."""
+        """Return the prompt (or the user's turn) for one problem; braces in the problem have no meaning."""
         return self.prompt.replace("{problem}", problem)
 
 
-def policy_template(name: str) -> PolicyTemplate:
-    """Return a shipped template by name, or one from a .toml file. UsageError says what is wrong."""
+def load_template(name: str) -> PolicyTemplate:
+    """Return the shipped template `name`, or the one in a .toml file. Raises UsageError if it is invalid."""
     path = shipped.template_path("policy", name, "template")
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-        for field in ("answers", "stop"):
-            if field in fields:
-                fields[field] = tuple(fields[field])
-        template = PolicyTemplate(name=path.stem, **fields)
-        re.compile(template.step_break)
-    except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, TypeError, re.error) as error:
-        raise UsageError(f"{name}: {error}") from None
+    table = read_toml(path)
+    template = from_table(PolicyTemplate, table, str(path), name=path.stem)
     if "{problem}" not in template.prompt:
-        raise UsageError(f"{name}: 'prompt' has no {{problem}} in it")
+        raise UsageError(f"{path}: 'prompt' must contain {{problem}}")
+    try:
+        re.compile(template.step_break)
+    except re.error as error:
+        raise UsageError(f"{path}: 'step_break' is not a regular expression: {error}") from None
+    for rule in template.answers:
+        if rule not in RULES:
+            raise UsageError(f"{path}: unknown rule {rule!r} in 'answers'; known rules: {', '.join(RULES)}")
     return template

@@ -1,6 +1,8 @@
-"""What templates/prm says: how a process reward model is asked and how its answer is read."""
+"""PRM formats: how the input of a process reward model is built and how its output is read.
 
-import tomllib
+A format is a file in templates/prm. To add one, add a file there, or give a .toml file to --prm-format.
+"""
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -8,6 +10,8 @@ from pathlib import PurePosixPath
 
 from erprm_cli import shipped
 from erprm_cli.errors import UsageError
+from erprm_cli.io.files import read_toml
+from erprm_cli.io.typed_fields import from_table, typed
 
 ER_PRM = "er-prm"
 
@@ -17,20 +21,21 @@ BUILDS = ("text", "chat", "turns", "pieces")
 
 @dataclass(frozen=True, slots=True)
 class PrmFormat:
-    """How token ids are made of a problem and its steps, and how a score is made of what a model says.
+    """How a problem and its steps become token ids, and how the output of the model becomes scores.
 
-    `build` names how the ids are made; `{problem}` in `prompt` stands for the problem:
+    `build` names how the ids are made; `{problem}` in `prompt` is replaced by the problem:
 
         text     prompt + step 1 + tag + between + step 2 + tag + ..., tokenised as one text
         chat     the model's chat template: user: prompt, assistant: step 1 + tag + between + step 2 + tag ...
         turns    the same with user: prompt + step 1 + tag, assistant: good, user: step 2 + tag, ...
         pieces   prompt, steps and tags tokenised one by one, after the tokenizer's bos if it has one
 
-    The model judges a step at the tag after it (with an empty tag at the step's last token); in turns at the
-    answer `good`; `offset` counts tokens from there. `kind` names what it says there and how that is read:
+    A step is scored at the tag after it (if the tag is empty, at the step's last token), in turns at the
+    answer `good`; `offset` moves that place by a number of tokens. `kind` names the output there and how it
+    becomes a score in [0, 1]:
 
-        token    logits of a language model: softmax over the words `good` and `bad`, that of `good`
-        head     logits of `num_labels` classes: softmax, the sum over the classes `labels`
+        token    logits of a language model: softmax over the words `good` and `bad`, probability of `good`
+        head     logits of `num_labels` classes: softmax, summed over the classes `labels`
         value    one number: its sigmoid
     """
 
@@ -42,23 +47,22 @@ class PrmFormat:
     between: str = ""
     kind: str = "token"
     build: str = "text"
-    system: str = ""  # what the system turn of a chat says; none if empty
+    system: str = ""  # system turn of a chat; empty: none
     num_labels: int = 2
     labels: tuple[int, ...] = (1,)
     offset: int = 0
 
     def __post_init__(self) -> None:
-        """UsageError for fields that do not go together."""
+        """Raise UsageError if fields contradict each other."""
         object.__setattr__(self, "labels", tuple(self.labels))  # a list in TOML and JSON
         if self.kind not in KINDS or self.build not in BUILDS:
-            wrong, known = ("kind", KINDS) if self.kind not in KINDS else ("build", BUILDS)
-            raise UsageError(
-                f"PRM format {self.name}: {wrong} is {getattr(self, wrong)!r}, not one of {', '.join(known)}"
-            )
+            key, known = ("kind", KINDS) if self.kind not in KINDS else ("build", BUILDS)
+            value = getattr(self, key)
+            raise UsageError(f"PRM format {self.name}: {key!r} is {value!r}, not one of {', '.join(known)}")
         if "{problem}" not in self.prompt:
-            raise UsageError(f"PRM format {self.name}: 'prompt' has no {{problem}} in it")
+            raise UsageError(f"PRM format {self.name}: 'prompt' must contain {{problem}}")
         if self.kind == "token" and not (self.good and self.bad):
-            raise UsageError(f"PRM format {self.name}: kind token needs the words 'good' and 'bad'")
+            raise UsageError(f"PRM format {self.name}: kind token needs 'good' and 'bad'")
         if self.kind == "head" and not set(self.labels) < set(range(self.num_labels)):
             raise UsageError(
                 f"PRM format {self.name}: 'labels' must be some of the {self.num_labels} classes"
@@ -69,13 +73,13 @@ class PrmFormat:
             raise UsageError(f"PRM format {self.name}: build {self.build} needs a 'tag'")
 
     def fill(self, problem: str) -> str:
-        """Return the prompt for one problem, whose braces mean nothing."""
+        """Return the prompt for one problem; braces in the problem have no meaning."""
         return self.prompt.replace("{problem}", problem)
 
     def render(self, problem: str, steps: Sequence[str]) -> tuple[str, list[int]]:
-        """Return the text, and for each step the character at which its tag ends (the tag's last one).
+        """Return the text, and for each step the index of the last character of its tag.
 
-        The ends are counted, never searched: a problem or step that holds the tag's text changes nothing.
+        The ends are counted, never searched for, so a problem or step may contain the text of the tag.
 
         >>> PrmFormat("er-prm", "{problem} ", " ки", " +", " -").render("Why?", ["So.", "Thus."])
         ('Why? So. киThus. ки', [10, 18])
@@ -83,7 +87,7 @@ class PrmFormat:
         return self.join(steps, self.fill(problem))
 
     def join(self, steps: Sequence[str], before: str = "") -> tuple[str, list[int]]:
-        """As `render`, of the steps alone, after the text `before`."""
+        """Return the same as `render` for the steps alone, after the text `before`."""
         text, tag_ends = before, []
         for number, step in enumerate(steps):
             text += (self.between if number else "") + step + self.tag
@@ -91,13 +95,13 @@ class PrmFormat:
         return text, tag_ends
 
 
-def prm_format(name: str) -> PrmFormat:
-    """Return a shipped format by its name, or one from a .toml file. UsageError says what is wrong."""
+def load_prm_format(name: str) -> PrmFormat:
+    """Return the shipped format `name`, or the one in a .toml file. Raises UsageError if it is invalid."""
     return _read(name)[0]
 
 
 def known_format(model: str) -> str | None:
-    """Return the format of a public PRM by its name on the Hub, or by that of a folder it was copied to.
+    """Return the name of the format of a public PRM, known by its name on the Hub or of a copied folder.
 
     >>> known_format("peiyi9979/math-shepherd-mistral-7b-prm")
     'math-shepherd'
@@ -109,14 +113,9 @@ def known_format(model: str) -> str | None:
     return None
 
 
-def _read(name: str) -> tuple[PrmFormat, list[str]]:
-    """Return a format and the Hub names of the models that are read by it (with * and ?)."""
+def _read(name: str) -> tuple[PrmFormat, tuple[str, ...]]:
+    """Return a format and the Hub names (with * and ?) of the models that use it."""
     path = shipped.template_path("prm", name, "PRM format")
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-        models = fields.pop("models", [])
-        return PrmFormat(name=path.stem, **fields), models
-    except OSError as error:
-        raise UsageError(f"{name}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError) as error:
-        raise UsageError(f"{name}: {error}") from None
+    table = read_toml(path)
+    models = typed(table.pop("models", []), tuple[str, ...], str(path), "models")
+    return from_table(PrmFormat, table, str(path), name=path.stem), models

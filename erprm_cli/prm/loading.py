@@ -1,17 +1,17 @@
-"""Loading a process reward model from a folder or the Hub, whoever made it, without running its code.
+"""Loading a process reward model of any project, from a folder or the Hub, without running its code.
 
-What a reward model is read by may stand under one of these names in a checkpoint:
+The output layer of a reward model has one of these names in a checkpoint:
 
     lm_head.*                        a causal language model (kind "token")
     score.*                          a token classification model of transformers, as TRL saves it
     score.0.*, score.2.*             Qwen2.5-Math-PRM: Linear, ReLU, Linear
     v_head.summary.*                 Skywork-o1-Open-PRM: one number
     score_head.*                     ReasonEval: three classes
-    adapter_model.safetensors        adapters of peft, and the `score` trained beside them; the base they were
-                                     trained on is loaded too and they are added to its weights
+    adapter_model.safetensors        adapters of peft, and the `score` trained with them; their base model is
+                                     loaded too and the adapters are added to its weights
 
-All but the first become `score` of the architecture's own token classification model. No published weights
-were at hand: the layouts are those of the owners' model code, tried on small random models.
+All but the first become `score` of the architecture's own token classification model. The layouts are taken
+from the owners' model code and tested on small random models, not on the published weights.
 """
 
 from collections.abc import Iterator
@@ -34,18 +34,18 @@ RENAMED = {r"^v_head\.summary\.": "score.", r"^score_head\.": "score."}
 
 def load_prm(
     name: str,
-    form: PrmFormat,
+    prm_format: PrmFormat,
     *,
     dtype: torch.dtype | str,
     revision: str | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> Any:
-    """Load the model that `form` reads, in `dtype` ("auto": as it is saved) but for a head, which is float32.
+    """Return the model of `prm_format` on the CPU, in `dtype` ("auto": as saved) with a head in float32.
 
-    It is on the CPU. Adapters are merged. `trust_remote_code` concerns language models alone: heads are
-    loaded into transformers' own classes.
-    UserError if a weight that is read is not in the checkpoint: it would be a random one.
+    Adapters are merged. `trust_remote_code` applies to language models only: heads are loaded into
+    transformers' own classes. Raises UserError if a weight that scores depend on is missing from the
+    checkpoint, because transformers would fill it with random numbers.
     """
     path = shipped.resolve(name)
     with loading.explained(name):
@@ -53,43 +53,43 @@ def load_prm(
     base, base_revision = path, revision
     if adapters is not None:
         base, base_revision = adapters["base_model_name_or_path"], adapters.get("revision")
-    where: dict[str, Any] = {
+    load_options: dict[str, Any] = {
         "revision": base_revision,
         "use_safetensors": loading.only_safetensors(allow_pickle),
         "dtype": dtype,
         "output_loading_info": True,
-        "ignore_mismatched_sizes": True,  # told below
+        "ignore_mismatched_sizes": True,  # reported below
     }
     with loading.explained(base if adapters else name), _quiet():
-        if form.kind == "token":
+        if prm_format.kind == "token":
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                base, trust_remote_code=trust_remote_code, **where
+                base, trust_remote_code=trust_remote_code, **load_options
             )
         else:
-            loaded = _head_class(name, base, form, base_revision).from_pretrained(
+            loaded = _head_class(name, base, prm_format, base_revision).from_pretrained(
                 base,
-                num_labels=1 if form.kind == "value" else form.num_labels,
+                num_labels=1 if prm_format.kind == "value" else prm_format.num_labels,
                 key_mapping=RENAMED,
-                **where,
+                **load_options,
             )
     model, info = loaded
-    lacking = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
+    missing = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
     if adapters is not None:
-        if form.kind != "token":
-            model.score.float()  # it was not in the base and so made in `dtype`
+        if prm_format.kind != "token":
+            model.score.float()  # the base has no `score`, so it was created in `dtype`
         model, own = merge_adapters(model, name, revision)
-        lacking = [key for key in lacking if f"base_model.model.{key}" not in own]
-    if lacking:
+        missing = [key for key in missing if f"base_model.model.{key}" not in own]
+    if missing:
         raise UserError(
-            f"{name} has no {lacking[0]} of the right size, which the format {form.name} (kind {form.kind}) "
-            "reads; take another --prm-format"
+            f"{name} has no {missing[0]} of the right size, which the format {prm_format.name} "
+            f"(kind {prm_format.kind}) needs; choose another --prm-format"
         )
     return model
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep transformers from printing a table of the weights that are not needed, as a lm_head."""
+    """Keep transformers from printing a table of weights that are not needed, such as lm_head."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -98,7 +98,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _head_class(name: str, path: str, form: PrmFormat, revision: str | None) -> Any:
+def _head_class(name: str, path: str, prm_format: PrmFormat, revision: str | None) -> Any:
     """Return the class of token classification models to load the checkpoint into."""
     config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     try:
@@ -107,13 +107,13 @@ def _head_class(name: str, path: str, form: PrmFormat, revision: str | None) -> 
         native = None
     if native is None or not hasattr(native, "forward"):
         raise UserError(
-            f"{name} is a {config.model_type}, of which transformers has no token classification model, as "
-            f"the format {form.name} (kind {form.kind}) needs"
+            f"transformers has no token classification model for {config.model_type}, the architecture of "
+            f"{name}, but the format {prm_format.name} (kind {prm_format.kind}) needs one"
         )
     two_layers = "score.0.weight" in weight_names(path, revision)
 
     class WithHead(native):  # type: ignore[misc, valid-type]
-        """The architecture's own, its head in float32, and of two layers where the checkpoint has two."""
+        """The architecture's own class, with a float32 head of one or two layers as in the checkpoint."""
 
         _keep_in_fp32_modules_strict = {"score"}
 

@@ -1,8 +1,8 @@
-"""A process reward model at work: text to tagged tokens, tags to probabilities.
+"""Scoring with a process reward model: text to tagged tokens, tags to probabilities.
 
 P(step l is good) = softmax over the logits of `good` and `bad` at the tag after step l (arXiv 2412.11006,
-section 4.1), or what else the model's format says (prm/formats.py). Only the tags pass the output layer, and
-only the rows of it that are read.
+section 4.1), or as the model's format says (prm/formats.py). The output layer runs at the tags only, and only
+for the rows that the format reads.
 
 B solutions, T tokens (padded), D width of the model, N tags of all B solutions, L steps of one solution,
 R rows of the output layer that are read
@@ -21,24 +21,24 @@ from erprm_cli.labels.estimator import relabel
 from erprm_cli.models import loading
 from erprm_cli.models.folder import CARD
 from erprm_cli.models.outputs import flat_positions, max_positions, output_at, pad
-from erprm_cli.prm.card import eta_learned, format_of, read_card
+from erprm_cli.prm.card import eta_learned, prm_format_of, read_card
 from erprm_cli.prm.formats import PrmFormat
 from erprm_cli.prm.loading import load_prm
 from erprm_cli.prm.tagger import Tagged, Tagger
 from erprm_cli.rows.row import Row
 
-WINDOW_BATCHES = 16  # full batches sorted together: enough that few tokens are padding
+WINDOW_BATCHES = 16  # batches that are sorted by length together; enough that little is padding
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 
 
 class Scorer:
-    """A loaded PRM."""
+    """A loaded process reward model."""
 
     def __init__(
         self,
         name: str,
         *,
-        form: str | None = None,
+        prm_format: str | None = None,
         eta: float | None = None,
         dtype: str = "auto",
         batch_tokens: int = 0,
@@ -46,63 +46,68 @@ class Scorer:
         trust_remote_code: bool = False,
         allow_pickle: bool = False,
     ) -> None:
-        """Load a folder or Hub name, read by the format `form`, or by the one that is known to be its own.
+        """Load the PRM `name`, a folder or a Hub name.
 
-        With `eta`, scores become labels at that eta, exactly: P(good) is taken for a rate of success, or for
-        a label at the eta that the model's card says it has learned.
-        At most `batch_tokens` tokens, padding included, are in one forward pass; 0 suits the device.
+        `prm_format` names its format; default: its own, from its card or its name. With `eta`, scores are
+        turned into labels at that eta, taking P(good) as a success rate, or as a label at the eta that the
+        model's card says it was trained at. One forward pass takes at most `batch_tokens` tokens, padding
+        included; 0 chooses by device. Raises UserError if the model or its tokenizer is unsuitable.
         """
         self.name = name
-        self.card = read_card(name)  # None: not made by erprm
-        # A model of outcomes learned the last tag alone, and what it says at the others means nothing.
+        self.card = read_card(name)  # None: not trained by erprm
+        # An outcome reward model was trained at the last tag only; its outputs at other tags are meaningless.
         self.outcome_only = bool(self.card and self.card.get("settings", {}).get("outcome_only"))
         self.eta, self.eta_learned = eta, None if eta is None else eta_learned(name, self.card)
         tokenizer = loading.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        self.tagger = Tagger(format_of(name, self.card, form), tokenizer)
-        self.form = self.tagger.form
+        self.tagger = Tagger(prm_format_of(name, self.card, prm_format), tokenizer)
+        self.prm_format = self.tagger.prm_format
         token_ids = asdict(self.tagger.token_ids)
-        if self.card is not None and form is None and self.card["token_ids"] != token_ids:
+        if self.card is not None and prm_format is None and self.card["token_ids"] != token_ids:
             raise UserError(
-                f"{name}: {CARD} says {self.card['token_ids']}, but the tokenizer beside it gives "
-                f"{token_ids}; the folder mixes the files of two models"
+                f"{name}: {CARD} says {self.card['token_ids']}, but the tokenizer in the same folder gives "
+                f"{token_ids}; the folder mixes files of two models"
             )
-        self.num_tokens = 0  # read so far
-        self.num_padded = 0  # read so far, padding included
-        where = {"revision": revision, "trust_remote_code": trust_remote_code, "allow_pickle": allow_pickle}
-        self.load(dtype, batch_tokens, where)
+        self.num_tokens = 0  # scored so far
+        self.num_padded = 0  # scored so far, padding included
+        load_options = {
+            "revision": revision,
+            "trust_remote_code": trust_remote_code,
+            "allow_pickle": allow_pickle,
+        }
+        self.load(dtype, batch_tokens, load_options)
 
-    def load(self, dtype: str, batch_tokens: int, where: dict[str, Any]) -> None:
-        """Load the model; `where` is what else load_prm takes."""
+    def load(self, dtype: str, batch_tokens: int, load_options: dict[str, Any]) -> None:
+        """Load the model; `load_options` are the remaining arguments of `load_prm`."""
         device = loading.pick_device()
         self.model = load_prm(
             self.name,
-            self.form,
+            self.prm_format,
             dtype=loading.pick_dtype(dtype, device),
-            **where,
+            **load_options,
         )
         self.model.to(device).eval()
         self.tagger.max_tokens = max_positions(self.model.config)
         self.batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
 
     def close(self) -> None:
-        """End what runs for the model."""
+        """Free the model and whatever runs it."""
 
     def encode(self, row: Row) -> Tagged:
-        """Tokenise a solution row; RowError if it cannot be scored."""
+        """Tokenise a solution row. Raises RowError if it cannot be scored."""
         return self.tagger.encode(row["problem"], row["steps"])
 
     def score(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield each solution row with `scores` (L floats in [0, 1]) and `prm`, in the order given.
+        """Yield each solution row with `scores` (L floats in [0, 1]) and `prm`, in order.
 
-        A model trained with --outcome-only judges a whole solution: every step carries that one score, so
-        that all aggregators but "prod" agree on it.
+        A model trained with --outcome-only scores whole solutions: every step gets that one score, so all
+        aggregates but "prod" are equal.
         """
         return self.score_encoded((row, self.encode(row)) for row in rows)
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
-        """As `score`, from rows that `encode` has read already.
+        """Do the same as `score` for rows with what `encode` returned for them.
 
-        One forward pass reads a whole solution. Solutions are drawn a window at a time and batched by length.
+        Each solution takes part in one forward pass. Solutions are read in windows and batched by length.
         """
         stream = iter(solutions)
         while window := list(islice_tokens(stream, WINDOW_BATCHES * self.batch_tokens)):
@@ -132,23 +137,23 @@ class Scorer:
         device = self.model.device
         with output_at(self.model, position_N.to(device), self.tagger.rows):
             logits_NR = self.model(input_ids=ids_BT.to(device), use_cache=False).logits
-        good_N = good_probability(self.form, logits_NR).cpu()
+        good_N = good_probability(self.prm_format, logits_NR).cpu()
         if not bool(good_N.isfinite().all()):
-            raise UserError(f"{self.name} gives scores that are no numbers; its weights are broken")
+            raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
         return [part.tolist() for part in good_N.split([len(tagged.tags) for tagged in batch])]
 
 
-def good_probability(form: PrmFormat, logits_NR: Tensor) -> Tensor:
-    """Return P(good) [N] from the logits of the rows that `form` reads (`Tagger.rows`), in float32."""
+def good_probability(prm_format: PrmFormat, logits_NR: Tensor) -> Tensor:
+    """Return P(good) [N], in float32, from the logits of the rows that `prm_format` reads (`Tagger.rows`)."""
     logits_NR = logits_NR.float()
-    if form.kind == "value":
+    if prm_format.kind == "value":
         return logits_NR[:, 0].sigmoid()
-    good = [0] if form.kind == "token" else list(form.labels)
-    return logits_NR.softmax(-1)[:, good].sum(-1).clamp(max=1.0)  # a sum may round to more than 1
+    good = [0] if prm_format.kind == "token" else list(prm_format.labels)
+    return logits_NR.softmax(-1)[:, good].sum(-1).clamp(max=1.0)  # rounding may make a sum exceed 1
 
 
 def islice_tokens(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> Iterator[tuple[Row, Tagged]]:
-    """Yield solutions until they hold `num_tokens` tokens."""
+    """Yield solutions until they have `num_tokens` tokens together."""
     for row, tagged in solutions:
         yield row, tagged
         num_tokens -= len(tagged.ids)
@@ -157,7 +162,9 @@ def islice_tokens(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> I
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Yield the indices of `lengths`, longest first, in batches that fit `batch_tokens`, padding included.
+    """Yield the indices of `lengths`, longest first, in batches of at most `batch_tokens` padded tokens.
+
+    A longer sequence gets a batch of its own.
 
     >>> list(batches_by_length([2, 9, 3, 3], 9))
     [[1], [2, 3, 0]]

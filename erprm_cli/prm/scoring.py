@@ -1,28 +1,138 @@
-"""Rows with scores, whether they came with them or a PRM gives them on the way."""
+"""Rows with scores: read with the rows, or from a PRM that is loaded when the first row needs it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from contextlib import closing
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.open import provenance
 from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
 from erprm_cli.options import EngineName
+from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.sharding import Shard
 from erprm_cli.rows.streams import peek, unique
+from erprm_cli.terminal.reporter import Reporter
 
 if TYPE_CHECKING:
-    from erprm_cli.prm.scorer import Scorer
+    from erprm_cli.prm.scorer import Scorer  # loads torch
     from erprm_cli.prm.tagger import Tagged
 
-NO_SCORES = "no 'scores'; `erprm score` writes them, or --prm MODEL makes them here"
+NO_SCORES = "no 'scores'; `erprm score` writes them, or --prm MODEL adds them here"
 
 Check = Callable[[Row], Row]
+Expand = Callable[[Row], Iterable[Row]]
+
+
+class LazyScorer:
+    """A PRM that is loaded by the first row that it is to score, so an empty input needs no model."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        *,
+        batch_tokens: int = 0,
+        prm_format: str | None = None,
+        eta: float | None = None,
+        on_load: "Callable[[Scorer], object] | None" = None,
+    ) -> None:
+        """Take the arguments of `open_scorer`; `on_load` is called with the loaded scorer."""
+        self._arguments = config, batch_tokens, prm_format, eta
+        self._on_load = on_load
+
+    @cached_property
+    def scorer(self) -> "Scorer":
+        """The PRM, loaded at the first access."""
+        scorer = open_scorer(*self._arguments)
+        if self._on_load is not None:
+            self._on_load(scorer)
+        return scorer
+
+    def read(
+        self,
+        source: str,
+        check: Callable[[Row], Row | None],
+        bad: BadRows | None = None,
+        limit: int | None = None,
+        expand: Expand | None = None,
+    ) -> Iterator[Row]:
+        """Yield the rows of `source` (see read_rows) with `scores`.
+
+        A row for which `check` returns None is left out. One that cannot be scored, such as a solution longer
+        than the context of the PRM, is a bad row.
+        """
+
+        def encode(row: Row) -> "tuple[Row, Tagged] | None":
+            checked = check(row)
+            return None if checked is None else (checked, self.scorer.encode(checked))
+
+        encoded = peek(filter(None, read_rows(source, encode, bad, limit, expand)))
+        if encoded is not None:
+            yield from self.scorer.score_encoded(encoded)
+
+    def close(self) -> None:
+        """Free the model if one was loaded."""
+        if "scorer" in self.__dict__:
+            self.scorer.close()
+
+
+def score_to(
+    out: Output,
+    source: str,
+    config: EngineConfig,
+    reporter: Reporter,
+    *,
+    batch_tokens: int = 0,
+    prm_format: str | None = None,
+    eta: float | None = None,
+    bad: BadRows | None = None,
+    limit: int | None = None,
+    shard: Shard | None = None,
+) -> None:
+    """Write to `out` the solutions of `source` that are not in it yet, with scores, and a summary.
+
+    `config.model` is the PRM; `batch_tokens`, `prm_format` and `eta` are those of Scorer. With `shard`, only
+    rows whose id is in it are scored. The caller opens `out`, with the settings by which a later run may
+    continue it.
+    """
+    done = schema.solution_keys(out.existing())
+    skipped = 0
+    # A duplicate would seem to be done already when a stopped run is continued.
+    check = unique(schema.check_solution, "id", "sample")
+
+    def missing(row: Row) -> Row | None:
+        nonlocal skipped
+        check(row)
+        if shard is not None and row["id"] not in shard:
+            return None
+        if (row["id"], row["sample"]) in done:
+            skipped += 1
+            return None
+        return row
+
+    def loaded(scorer: "Scorer") -> None:
+        out.add_provenance(provenance(scorer, type(scorer).__name__))
+        reporter.info(f"{config.model} is read with the format {scorer.prm_format.name}")
+
+    foreign = ForeignRows()
+    prm = LazyScorer(config, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta, on_load=loaded)
+    with closing(prm), Reporter(reporter.command, reporter.quiet) as progress:  # its clock starts now
+        for row in prm.read(source, missing, bad, limit, foreign):
+            out.write(row)
+            rate = prm.scorer.num_tokens / progress.seconds
+            progress.progress(out.count, "solutions", note=f"{rate:,.0f} tokens/s")
+        foreign.report(progress)
+        before = f", {skipped:,} were scored before" if skipped else ""
+        progress.info(f"{out.count:,} solutions scored{before}, {progress.seconds:.1f} s")
 
 
 class ScoredRows:
-    """Reads the rows of one file or of several; the PRM is loaded once there is a row for it."""
+    """Reads rows with scores, of one file or of several; a PRM is loaded once there is a row for it."""
 
     def __init__(
         self,
@@ -31,65 +141,46 @@ class ScoredRows:
         check_scored: Check,
         *key: str,
         engine: EngineName = EngineName.auto,
-        form: str | None = None,
+        prm_format: str | None = None,
     ) -> None:
-        """Take scores from the rows, which `check_scored` checks, or from the model that `prm` names,
-        which `engine` runs and which is read by the format `form` or its own.
+        """Take scores from the rows, which `check_scored` checks, or from the PRM named `prm`.
 
-        With `prm`, scores that are there are replaced, and `check` checks the rows. No two rows may have the
-        same fields `key`, if any are named.
+        A PRM is run by `engine` and read with `prm_format` (default: its own); it replaces scores that are in
+        the rows, which `check` checks. Rows with equal fields `key`, if any are named, are bad.
         """
-        self.prm, self.engine, self.form = prm, engine, form
+        self.prm = None if prm is None else LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
         self.check = unique(check, *key) if key else check
         self.check_scored = unique(check_scored, *key) if key else check_scored
-        self._scorer = cache(self._load)
 
     def read(
-        self,
-        source: str,
-        bad: BadRows,
-        limit: int | None = None,
-        expand: Callable[[Row], Iterable[Row]] | None = None,
+        self, source: str, bad: BadRows, limit: int | None = None, expand: Expand | None = None
     ) -> Iterator[Row]:
-        """Yield the rows of `source`, which `expand` makes of what is there, with `scores`."""
+        """Yield the rows of `source` (see read_rows) with `scores`."""
         if self.prm is None:
-            yield from read_rows(source, self.check_scored, bad, limit, expand)
-            return
-        encoded = peek(read_rows(source, self._encoded, bad, limit, expand))
-        if encoded is not None:
-            yield from self._scorer().score_encoded(encoded)
+            return read_rows(source, self.check_scored, bad, limit, expand)
+        return self.prm.read(source, self.check, bad, limit, expand)
 
     def close(self) -> None:
-        """Free the model, if one was loaded."""
-        if self._scorer.cache_info().currsize:
-            self._scorer().close()
-
-    def _encoded(self, row: Row) -> "tuple[Row, Tagged]":
-        row = self.check(row)
-        return row, self._scorer().encode(row)
-
-    def _load(self) -> "Scorer":
-        from erprm_cli.prm.scoring import open_scorer  # torch
-
-        assert self.prm is not None
-        return open_scorer(EngineConfig(self.prm, self.engine), form=self.form)
+        """Free the model if one was loaded."""
+        if self.prm is not None:
+            self.prm.close()
 
 
 def open_scorer(
-    config: EngineConfig, batch_tokens: int = 0, form: str | None = None, eta: float | None = None
+    config: EngineConfig, batch_tokens: int = 0, prm_format: str | None = None, eta: float | None = None
 ) -> "Scorer":
-    """Load the PRM behind the engine that `config` names; auto is transformers. `form`, `eta`: see Scorer."""
+    """Load the PRM with the engine that `config` names (auto: transformers). Other arguments: see Scorer."""
     if config.engine == "server":
-        raise UsageError("a server does not score; --engine takes transformers or vllm here")
+        raise UsageError("a server cannot score; give --engine transformers or vllm")
     if config.engine == "vllm":
         from erprm_cli.prm.vllm_scorer import VllmScorer
 
-        return VllmScorer(config, form, eta)
-    from erprm_cli.prm.scorer import Scorer  # torch
+        return VllmScorer(config, prm_format, eta)
+    from erprm_cli.prm.scorer import Scorer
 
     return Scorer(
         config.model,
-        form=form,
+        prm_format=prm_format,
         eta=eta,
         dtype=config.dtype,
         batch_tokens=batch_tokens,

@@ -1,4 +1,4 @@
-"""Text to token ids with one tag per step: where a PRM is read."""
+"""Text to token ids with one tag per step, the token at which a PRM scores that step."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,18 +14,18 @@ from erprm_cli.prm.formats import PrmFormat
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """One solution as token ids [T], which end with the last tag, and the index of each step's tag [L].
+    """One solution as token ids, with the place of each step's tag.
 
-    A tag here is the token at which a step is judged, wherever the format places it.
+    The tag of a step is the token at which it is scored, wherever the format puts it.
     """
 
-    ids: NDArray[np.int32]
-    tags: NDArray[np.int32]
+    ids: NDArray[np.int32]  # [T], ends with the last tag
+    tags: NDArray[np.int32]  # [L], indices into ids
 
 
 @dataclass(frozen=True, slots=True)
 class TokenIds:
-    """The token ids of a format's tag and of its two verdicts; None for what the format does not have."""
+    """The token ids of a format's tag, `good` and `bad`; None if the format does not have one."""
 
     tag: int | None
     good: int | None
@@ -33,49 +33,55 @@ class TokenIds:
 
 
 class Tagger:
-    """Turns a problem and its steps into token ids with one known tag per step, or says why it cannot."""
+    """Turns a problem and its steps into token ids with a known tag for every step."""
 
-    def __init__(self, form: PrmFormat, tokenizer: Any, max_tokens: int | None = None) -> None:
-        """Resolve the tokens of `form`; UserError if one of them is not a token of its own."""
+    def __init__(self, prm_format: PrmFormat, tokenizer: Any, max_tokens: int | None = None) -> None:
+        """Find the ids of the tag, `good` and `bad`; UserError if one of them is not a single token.
+
+        A solution of more than `max_tokens` tokens is refused by `encode`.
+        """
         if not tokenizer.is_fast:
             raise UserError(
-                f"the tokenizer {tokenizer.name_or_path} does not tell where its tokens stand in a text; "
-                "a PRM needs a fast one (with a tokenizer.json)"
+                f"the tokenizer {tokenizer.name_or_path} does not give character offsets of tokens; a PRM "
+                "needs a fast tokenizer (one with a tokenizer.json)"
             )
-        self.form = form
+        self.prm_format = prm_format
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
-        self.separator = self._ids(form.tag) if form.build == "pieces" else []
-        tag = self._single(form.tag, after="a") if form.build in ("text", "chat") else None
+        self.separator = self._ids(prm_format.tag) if prm_format.build == "pieces" else []
+        tag = self._single(prm_format.tag, after="a") if prm_format.build in ("text", "chat") else None
         self.token_ids = TokenIds(
             self.separator[-1] if self.separator else tag,
-            self._single(form.good) if form.kind == "token" or form.build == "turns" else None,
-            self._single(form.bad) if form.kind == "token" else None,
+            self._single(prm_format.good)
+            if prm_format.kind == "token" or prm_format.build == "turns"
+            else None,
+            self._single(prm_format.bad) if prm_format.kind == "token" else None,
         )
         found = [token for token in asdict(self.token_ids).values() if token is not None]
         if len({*found}) < len(found):
             raise UserError(
-                f"tag, good and bad of {form.name} must be three different tokens, but are {self.token_ids}"
+                f"tag, good and bad of {prm_format.name} must be three different tokens, not {self.token_ids}"
             )
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """The R rows of the output layer that the format reads: of a language model, or of a head."""
-        if self.form.kind == "token":
+        """The rows of the output layer that the format reads: tokens, or classes of a head."""
+        if self.prm_format.kind == "token":
             assert self.token_ids.good is not None and self.token_ids.bad is not None
             return self.token_ids.good, self.token_ids.bad
-        return tuple(range(self.form.num_labels if self.form.kind == "head" else 1))
+        return tuple(range(self.prm_format.num_labels if self.prm_format.kind == "head" else 1))
 
     def _ids(self, text: str) -> list[int]:
-        """Return the token ids of a piece of text, without special tokens around it."""
+        """Return the token ids of a text, without special tokens around it."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return ids
 
     def _single(self, word: str, after: str = "") -> int:
-        """Return the one token that is all of `word`, `after` a text; only blanks may stand in tokens before.
+        """Return the single token of `word` after the text `after`; spaces may be tokens of their own.
 
-        Equals encode(word)[-1] of the released code wherever that is sound. A tag is looked for after a
-        letter, as it will stand: Mistral's tokenizer has another " ки" at the beginning of a text.
+        This equals encode(word)[-1] of the released code where that code is right. The tag is looked up after
+        a letter because it follows one in a solution: at the beginning of a text, Mistral's tokenizer has
+        another token for " ки".
         """
         text = after + word
         encoding = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -89,22 +95,24 @@ class Tagger:
             ):
                 return token_id
         raise UserError(
-            f"{word!r} is not one token of {self.tokenizer.name_or_path}; add it to the vocabulary with "
-            "tokenizer.add_tokens and model.resize_token_embeddings, or take another base model"
+            f"{word!r} is not a single token of {self.tokenizer.name_or_path}; add it to the vocabulary with "
+            "tokenizer.add_tokens and model.resize_token_embeddings, or use another base model"
         )
 
     def encode(self, problem: str, steps: Sequence[str]) -> Tagged:
-        """Tokenise one solution; what follows the last tag is dropped, as no tag can see it.
+        """Tokenise one solution. Tokens after the last tag are dropped, since a causal model ignores them.
 
-        Raises RowError if the token at a tag is not the tag's, or if the solution is too long. A tag that
-        cannot be found is never passed over.
+        Raises RowError if the token at a tag's place is not the tag, so that no step goes without a score,
+        and TooLong if the solution has more than `max_tokens` tokens.
         """
         ids, tags = (
-            self._pieces(problem, steps) if self.form.build == "pieces" else self._text(problem, steps)
+            self._pieces(problem, steps) if self.prm_format.build == "pieces" else self._text(problem, steps)
         )
-        tags = [tag + self.form.offset for tag in tags]
+        tags = [tag + self.prm_format.offset for tag in tags]
         if not all(before < tag for before, tag in pairwise([-1, *tags])):
-            raise RowError(f"a step has no token of its own, and the format {self.form.name} judges it there")
+            raise RowError(
+                f"a step has no token of its own, at which the format {self.prm_format.name} would score it"
+            )
         ids = ids[: tags[-1] + 1]
         assert len(tags) == len(steps)
         if self.max_tokens is not None and len(ids) > self.max_tokens:
@@ -112,9 +120,9 @@ class Tagger:
         return Tagged(np.array(ids, np.int32), np.array(tags, np.int32))
 
     def _pieces(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Tokenise prompt, steps and tags one by one; return the ids and where each tag ends."""
+        """Tokenise prompt, steps and tags one by one; return the ids and the end of each tag."""
         begin = self.tokenizer.bos_token_id
-        ids = [*([] if begin is None else [begin]), *self._ids(self.form.fill(problem))]
+        ids = [*([] if begin is None else [begin]), *self._ids(self.prm_format.fill(problem))]
         tags = []
         for step in steps:
             ids += self._ids(step) + self.separator
@@ -124,59 +132,60 @@ class Tagger:
     def _text(self, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
         """Tokenise a solution as one text; return the ids and the index of each tag (in turns, answer)."""
         text, ends = self.render(problem, steps)
-        encoding = self.tokenizer(text, add_special_tokens=self.form.build == "text", verbose=False)
+        encoding = self.tokenizer(text, add_special_tokens=self.prm_format.build == "text", verbose=False)
         ids = encoding.input_ids
-        word = self.form.good if self.form.build == "turns" else self.form.tag
-        token_id = self.token_ids.good if self.form.build == "turns" else self.token_ids.tag
+        word = self.prm_format.good if self.prm_format.build == "turns" else self.prm_format.tag
+        token_id = self.token_ids.good if self.prm_format.build == "turns" else self.token_ids.tag
         tags = [encoding.char_to_token(end) for end in ends]
         width = len(word.strip()) or 1
         for number, (tag, end) in enumerate(zip(tags, ends, strict=True), start=1):
             if tag is None or ids[tag] != token_id or encoding.char_to_token(end - width + 1) != tag:
-                there = "no token" if tag is None else repr(self.tokenizer.convert_ids_to_tokens(ids[tag]))
+                found = "no token" if tag is None else repr(self.tokenizer.convert_ids_to_tokens(ids[tag]))
                 raise RowError(
                     f"step {number}: the tag {word!r} is not one token in "
-                    f"...{text[max(0, end - 12) : end + 8]!r}...: there is {there} instead of token "
-                    f"{token_id}; this tokenizer does not suit the format {self.form.name}, take a base "
-                    "model whose tokenizer keeps the tag apart"
+                    f"...{text[max(0, end - 12) : end + 8]!r}...: found {found} instead of token {token_id}; "
+                    f"this tokenizer does not suit the format {self.prm_format.name}, use a base model whose "
+                    "tokenizer keeps the tag separate"
                 )
         return ids, tags
 
     def render(self, problem: str, steps: Sequence[str]) -> tuple[str, list[int]]:
-        """Return the text that is tokenised, and for each step the character at which its tag ends.
+        """Return the text that is tokenised, and for each step the index of the last character of its tag.
 
-        In turns it is the answer's character; pieces have no text of their own and are shown joined.
+        In turns, it is the last character of the answer. Pieces are tokenised one by one, so their text is
+        only for people.
         """
-        form = self.form
-        if form.build in ("text", "pieces"):
-            return form.render(problem, steps)
-        system = [{"role": "system", "content": form.system}] if form.system else []
-        if form.build == "chat":
-            turns = [*system, {"role": "user", "content": form.fill(problem)}]
+        prm_format = self.prm_format
+        if prm_format.build in ("text", "pieces"):
+            return prm_format.render(problem, steps)
+        system = [{"role": "system", "content": prm_format.system}] if prm_format.system else []
+        if prm_format.build == "chat":
+            turns = [*system, {"role": "user", "content": prm_format.fill(problem)}]
             before = self._chat(turns, add_generation_prompt=True)
-            body, ends = form.join(steps, before)
+            body, ends = prm_format.join(steps, before)
             text = self._chat([*turns, {"role": "assistant", "content": body[len(before) :]}])
             if not text.startswith(body):
                 raise RowError(self._rewritten("the assistant's turn"))
             return text, ends
         turns, ends = system, []
         for number, step in enumerate(steps):
-            said = (form.fill(problem) if not number else "") + step + form.tag
-            turns = [*turns, {"role": "user", "content": said}]
+            content = (prm_format.fill(problem) if not number else "") + step + prm_format.tag
+            turns = [*turns, {"role": "user", "content": content}]
             ends.append(len(self._chat(turns, add_generation_prompt=True)))
-            turns.append({"role": "assistant", "content": form.good})
+            turns.append({"role": "assistant", "content": prm_format.good})
         text = self._chat(turns)
         for number, end in enumerate(ends):
-            begin = text.find(form.good, end)
+            begin = text.find(prm_format.good, end)
             if begin < 0 or text[end:begin].strip():
                 raise RowError(self._rewritten(f"the answer to step {number + 1}"))
-            ends[number] = begin + len(form.good) - 1
+            ends[number] = begin + len(prm_format.good) - 1
         return text, ends
 
     def _chat(self, turns: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
         if getattr(self.tokenizer, "chat_template", None) is None:
             raise UserError(
-                f"the PRM format {self.form.name} is a chat, but {self.tokenizer.name_or_path} has no chat "
-                "template"
+                f"the PRM format {self.prm_format.name} needs a chat template, but "
+                f"{self.tokenizer.name_or_path} has no chat template"
             )
         text: str = self.tokenizer.apply_chat_template(
             turns, tokenize=False, add_generation_prompt=add_generation_prompt
@@ -185,13 +194,15 @@ class Tagger:
 
     def _rewritten(self, what: str) -> str:
         return (
-            f"the chat template of {self.tokenizer.name_or_path} rewrites {what}, so no tag can be found in "
-            f"it; the format {self.form.name} does not suit this solution or this model"
+            f"the chat template of {self.tokenizer.name_or_path} changes {what}, so the tags cannot be "
+            f"found; the format {self.prm_format.name} does not suit this solution or this model"
         )
 
 
 class TooLong(RowError):
-    """A solution of more tokens than can be read."""
+    """The solution has more tokens than the model can read."""
 
     def __init__(self, num_tokens: int, max_tokens: int) -> None:
-        super().__init__(f"{num_tokens} tokens, but at most {max_tokens} can be read; shorten the solution")
+        super().__init__(
+            f"{num_tokens} tokens, but the model reads at most {max_tokens}; shorten the solution"
+        )

@@ -28,12 +28,12 @@ NumberedSolution = tuple[int, Row, Tagged]
 class VllmScorer(Scorer):
     """A Scorer whose model runs in vLLM: with continuous batching, and on several GPUs."""
 
-    def __init__(self, config: EngineConfig, form: str | None = None, eta: float | None = None) -> None:
+    def __init__(self, config: EngineConfig, prm_format: str | None = None, eta: float | None = None) -> None:
         """Start vLLM; UsageError for a model that vLLM would not score correctly."""
         self.config = config
         super().__init__(
             config.model,
-            form=form,
+            prm_format=prm_format,
             eta=eta,
             dtype=config.dtype,
             revision=config.revision,
@@ -45,9 +45,9 @@ class VllmScorer(Scorer):
         from transformers import AutoConfig
         from vllm.config import PoolerConfig
 
-        if self.form.kind != "token":
+        if self.prm_format.kind != "token":
             raise UsageError(
-                f"--engine vllm supports token PRMs only; use --engine transformers for {self.form.name}"
+                f"--engine vllm supports token PRMs only; {self.prm_format.name} needs --engine transformers"
             )
         if adapter_settings(shipped.resolve(self.name), self.config.revision) is not None:
             raise UsageError(

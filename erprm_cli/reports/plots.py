@@ -1,4 +1,4 @@
-"""Figures drawn: images by matplotlib, and curves of letters for a terminal."""
+"""Results as plots: image files by matplotlib, and text plots for a terminal."""
 
 import math
 from collections.abc import Sequence
@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.evaluation import calibration
-from erprm_cli.evaluation.best_of_n import BEST, PASS_1, Figure
+from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
+from erprm_cli.evaluation.calibration import CalibrationResult
 from erprm_cli.io.files import replacing
 from erprm_cli.reports.tables import calibration_title, names_of
 
-WIDTH, HEIGHT = 64, 16  # of a plot of letters, in characters
+WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def load_pyplot() -> Any:
-    """Return matplotlib's module for plots without a display; UsageError if it is not installed."""
+def load_figure_module() -> Any:
+    """Return matplotlib.figure, which needs no display. Raises UsageError if it is not installed."""
     try:
         return import_module("matplotlib.figure")
     except ModuleNotFoundError:
         raise UsageError("--plot needs matplotlib: pip install 'erprm[plot]'") from None
 
 
-def plot_accuracy(figures: Sequence[Figure], path: str) -> None:
-    """Draw % correct against n, with 95 % intervals, to a .png, .svg or .pdf file."""
-    drawing = load_pyplot().Figure(figsize=(7, 4.5), layout="constrained")
-    axes = drawing.subplots()
-    for name, points in _curves(figures).items():
+def plot_accuracy(results: Sequence[BestOfNResult], path: str) -> None:
+    """Plot % correct against n with 95 % intervals, to a .png, .svg or .pdf file."""
+    figure = load_figure_module().Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for name, points in _curves(results).items():
         style = "-" if points[0].method == BEST else "--"
         n = [point.n for point in points]
         (line,) = axes.plot(
@@ -42,23 +42,23 @@ def plot_accuracy(figures: Sequence[Figure], path: str) -> None:
         low = [100 * point.estimate.low for point in points]
         high = [100 * point.estimate.high for point in points]
         axes.fill_between(n, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    budgets = sorted({figure.n for figure in figures})
+    budgets = sorted({result.n for result in results})
     axes.set_xscale("log", base=2)
     axes.set_xticks(budgets, [str(n) for n in budgets])
     axes.set_xlabel("candidates n")
     axes.set_ylabel("% correct")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    _save(drawing, path)
+    _save(figure, path)
 
 
-def text_accuracy(figures: Sequence[Figure]) -> str:
-    """Return % correct against n (on a logarithmic axis) as curves of letters; * is where letters meet."""
-    curves = dict(zip(LETTERS, _curves(figures).items(), strict=False))
+def text_accuracy(results: Sequence[BestOfNResult]) -> str:
+    """Return a text plot of % correct against n (log axis), one letter per curve; * where letters meet."""
+    curves = dict(zip(LETTERS, _curves(results).items(), strict=False))
     budgets = sorted({point.n for _, points in curves.values() for point in points})
     values = [100 * point.estimate.value for _, points in curves.values() for point in points]
     if len(budgets) < 2:
-        return "one n makes no curve"
+        return "a plot needs at least two values of n"
     low, high = 5 * math.floor(min(values) / 5), 5 * math.ceil(max(values) / 5)
     high = max(high, low + 5)
     scale = (WIDTH - 1) / math.log(budgets[-1] / budgets[0])
@@ -90,43 +90,43 @@ def text_accuracy(figures: Sequence[Figure]) -> str:
     return "\n".join([*lines, *(f"  {letter}  {name}" for letter, (name, _) in curves.items())])
 
 
-def plot_calibration(figures: Sequence[calibration.Figure], path: str) -> None:
-    """Draw the reliability diagram: the mean target of each bin against its mean score, to an image file."""
-    drawing = load_pyplot().Figure(figsize=(5.5, 5.5), layout="constrained")
-    axes = drawing.subplots()
+def plot_calibration(results: Sequence[CalibrationResult], path: str) -> None:
+    """Plot the reliability diagram, the mean target of each bin against its mean score, to an image file."""
+    figure = load_figure_module().Figure(figsize=(5.5, 5.5), layout="constrained")
+    axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="perfect")
-    for figure in figures:
+    for result in results:
         axes.plot(
-            [part.score for part in figure.bins],
-            [part.target for part in figure.bins],
-            "-" if figure.of == "steps" else "--",
+            [part.score for part in result.bins],
+            [part.target for part in result.bins],
+            "-" if result.of == "steps" else "--",
             marker="o",
             markersize=4,
-            label=f"{calibration_title(figure)} (error {figure.error:.3f})",
+            label=f"{calibration_title(result)} (error {result.error:.3f})",
         )
     axes.set_xlabel("mean score")
     axes.set_ylabel("mean target")
     axes.set_aspect("equal")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    _save(drawing, path)
+    _save(figure, path)
 
 
-def _curves(figures: Sequence[Figure]) -> dict[str, list[Figure]]:
-    """Return the figures of each way of choosing, by what it is called."""
-    curves: dict[str, list[Figure]] = {}
-    for figure in figures:
-        if figure.minus is None and figure.method != PASS_1:
-            curves.setdefault(", ".join(filter(None, names_of(figure))), []).append(figure)
+def _curves(results: Sequence[BestOfNResult]) -> dict[str, list[BestOfNResult]]:
+    """Return the results of each method by the name of its curve."""
+    curves: dict[str, list[BestOfNResult]] = {}
+    for result in results:
+        if result.minus is None and result.method != PASS_1:
+            curves.setdefault(", ".join(filter(None, names_of(result))), []).append(result)
     return curves
 
 
-def _save(drawing: Any, path: str) -> None:
+def _save(figure: Any, path: str) -> None:
     target = Path(path)
     try:
         with replacing(target) as draft:
-            drawing.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=150)
+            figure.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=150)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # a format that matplotlib does not know
+    except ValueError as error:  # matplotlib does not know the format
         raise UsageError(f"{path}: {error}") from None

@@ -1,7 +1,4 @@
-"""What a process reward model is given and where it is read, for people to look at.
-
-B, T, ... as in prm.py
-"""
+"""The input of a process reward model, token by token, with the score of each step: for `erprm inspect`."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -12,17 +9,19 @@ from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import visible
 
 
-def described(scorer: Scorer) -> str:
-    """Return one line about the format that a model is read by and the ids of its words."""
-    form, ids = scorer.form, asdict(scorer.tagger.token_ids)
-    words = [f"{name} {getattr(form, name)!r} is token {ids[name]}" for name in ids if ids[name] is not None]
-    if form.kind == "head":
-        words.append(f"score is the sum of classes {list(form.labels)} of {form.num_labels}")
-    return ", ".join([f"format {form.name}, kind {form.kind}, built as {form.build}", *words])
+def description(scorer: Scorer) -> str:
+    """Return one line about the format of a PRM and the ids of its special tokens."""
+    prm_format, ids = scorer.prm_format, asdict(scorer.tagger.token_ids)
+    values = {name: getattr(prm_format, name) for name, id_ in ids.items() if id_ is not None}
+    parts = [f"{name} {value!r} is token {ids[name]}" for name, value in values.items()]
+    if prm_format.kind == "head":
+        parts.append(f"score is the sum of classes {list(prm_format.labels)} of {prm_format.num_labels}")
+    heading = f"format {prm_format.name}, kind {prm_format.kind}, build {prm_format.build}"
+    return ", ".join([heading, *parts])
 
 
 def scored_tokens(scorer: Scorer, row: Row, tagged: Tagged) -> Iterator[Row]:
-    """Yield a row for each step: which token it is scored at, and the score. One forward pass."""
+    """Yield a row for each step: the token at which it is scored, and the score. One forward pass."""
     scores = next(scorer.score_encoded([(row, tagged)]))["scores"]
     assert len(scores) == len(tagged.tags) == len(row["steps"])
     for number, (position, score) in enumerate(zip(tagged.tags.tolist(), scores, strict=True), start=1):
@@ -39,10 +38,10 @@ def scored_tokens(scorer: Scorer, row: Row, tagged: Tagged) -> Iterator[Row]:
         }
 
 
-def marked(scorer: Scorer, tagged: Tagged, tokens: Sequence[Row]) -> str:
-    """Return what the model reads, decoded, with every scored token in ⟦ ⟧ and its step and score after it.
+def marked_text(scorer: Scorer, tagged: Tagged, tokens: Sequence[Row]) -> str:
+    """Return the decoded input of the model, with every scored token in ⟦ ⟧ and its step and score after it.
 
-    Safe to print: no escape sequence, control or bidirectional character of a row or tokenizer is in it.
+    It is safe to print: escape sequences, control and bidirectional characters are removed.
     """
     decode, ids = scorer.tagger.tokenizer.decode, tagged.ids.tolist()
     parts, done = [], ""
@@ -51,7 +50,7 @@ def marked(scorer: Scorer, tagged: Tagged, tokens: Sequence[Row]) -> str:
         up_to = decode(ids[: token["position"] + 1])
         text = up_to[len(before) :]
         if not text.strip():
-            text = repr(text)[1:-1]  # a newline as a mark, not as a line
+            text = repr(text)[1:-1]  # show a newline as \n
         mark = f"⟦{visible(text)}⟧({token['step']}: {token['score']:.4f})"
         parts.append(visible(before[len(done) :]) + mark)
         done = up_to

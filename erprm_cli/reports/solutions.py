@@ -1,9 +1,9 @@
-"""Rows as text for people: a solution step by step, with what each stage said of each step.
+"""Rows as text for people: a solution step by step, with its labels, rollouts and scores.
 
-A step has a line of columns, those that its row has: its number, the label, k/K (right rollouts of all), the
-score; then its text. Colours run from red (0) to green (1): each number has its own, the text that of the
-first of them. The first error is marked with ✗: in ProcessBench the step that `label` names, else the first
-with a label or k/K of 0. The first step with a score below 0.5 is marked with ?, as that is a model's word.
+Each step has a line: its number, then the values that its row has (label, k/K right rollouts, score), then
+its text. Colours go from red (0) to green (1); the text has the colour of the first value. ✗ marks the first
+error: in ProcessBench the step in `label`, else the first step with a label or k/K of 0. ? marks the first
+step with a score below 0.5, because a score is only a model's estimate.
 """
 
 import os
@@ -27,21 +27,20 @@ from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import one_line, rendered, visible
 
-SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # of a value in five equal parts of [0, 1]
-PLAUSIBLE = 0.5
+SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # for five equal parts of [0, 1]
+LOW_SCORE = 0.5
 
 
 def check(row: Row) -> Row:
-    """Check a row of any stage, and each list that it has, one element per step; RowError if it is none."""
+    """Check a row of any stage; its lists must have one element per step. Raises RowError."""
     if row.get("steps") is None or "sample" in row:
         row = as_problem(row)
     if (steps := row.get("steps")) is None:
         return row
     schema.need(row, "problem", str, "sample")
-    if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
-        raise RowError("'steps' is no list of texts with at least one in it")
+    schema.check_strings(steps, "'steps'")
     if row.get("rollouts") is not None:
-        schema.rollouts(row)
+        schema.check_rollouts(row)
     for name in ("labels", "scores"):
         if (values := row.get(name)) is not None:
             schema.check_numbers(values, f"'{name}'")
@@ -51,7 +50,7 @@ def check(row: Row) -> Row:
 
 
 class Column(NamedTuple):
-    """What one stage said of every step: text [L], and where that lies in [0, 1]."""
+    """The values of every step from one stage: as text [L], and as numbers [L] in [0, 1] for the colour."""
 
     name: str
     cells: list[str]
@@ -59,7 +58,7 @@ class Column(NamedTuple):
 
 
 def columns(row: Row) -> list[Column]:
-    """Return the columns that a row with steps has, what is nearest to the truth first."""
+    """Return the columns of a row with steps, the most reliable first."""
     found = []
     if row.get("labels") is not None:
         found.append(Column("label", [f"{value:.2f}" for value in row["labels"]], row["labels"]))
@@ -76,7 +75,7 @@ def columns(row: Row) -> list[Column]:
 
 
 def marks(row: Row) -> dict[int, str]:
-    """Return the marks of steps by index: ✗ of the first error, ? of the first that the scores call one.
+    """Return the marks of steps by index: ✗ for the first error, ? for the first low score.
 
     >>> marks({"steps": ["a", "b"], "rollouts": [[0.0, 1.0], [0.0]], "scores": [0.2, 0.1]})
     {0: '?', 1: '✗'}
@@ -85,7 +84,7 @@ def marks(row: Row) -> dict[int, str]:
     label = row.get("label")
     for column in columns(row):
         if column.name == "score":
-            found |= _first(column.values, lambda value: value < PLAUSIBLE, "?")
+            found |= _first(column.values, lambda value: value < LOW_SCORE, "?")
     if isinstance(label, int) and not isinstance(label, bool):
         return found | ({label: "✗"} if 0 <= label < len(row["steps"]) else {})
     for column in columns(row)[:1]:
@@ -99,13 +98,13 @@ def _first(values: Sequence[float], is_bad: Callable[[float], bool], mark: str) 
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How rows are shown: `width` in columns, and whether in colours."""
+class Renderer:
+    """Renders rows as text of `width` columns, with or without colours."""
 
     width: int = 80
     colour: bool = False
 
-    def show(self, row: Row) -> str:
+    def render(self, row: Row) -> str:
         """Return a checked row as text that ends with an empty line."""
         parts: list[RenderableType] = [self._heading(row), Text(visible(row["problem"])), ""]
         if row.get("steps") is not None:
@@ -125,12 +124,12 @@ class Look:
         return Text(title + "─" * (self.width - cell_len(title)), "bold")
 
     def _verdict(self, row: Row) -> Text:
-        """Return what is known of the whole row: gold, prediction, right or wrong, and what chose it."""
+        """Return a line about the solution: gold answer, prediction, right or wrong, how it was chosen."""
         words = []
         for title, name in (("gold", "answer"), ("prediction", "prediction")):
             if row.get(name) is not None:
                 words.append(Text(f"{title} {one_line(str(row[name]), self.width // 3)}"))
-        right = _is_right(row)
+        right = _is_correct(row)
         if right is not None:
             words.append(Text("right", "bold green") if right else Text("wrong", "bold red"))
         if row.get("finish_reason") == "length":
@@ -144,7 +143,7 @@ class Look:
 
 
 def _steps(row: Row) -> Table:
-    """Return a line for each step: its mark and number, what each stage said of it, its text."""
+    """Return a line for each step: its mark, number, values and text."""
     found, mark_of = columns(row), marks(row)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(found), header_style="dim")
     table.add_column(no_wrap=True)
@@ -170,16 +169,16 @@ def shade(value: float) -> str:
     return SHADES[min(max(int(value * len(SHADES)), 0), len(SHADES) - 1)]
 
 
-def _is_right(row: Row) -> bool | None:
+def _is_correct(row: Row) -> bool | None:
     for name in ("correct", "final_answer_correct"):
         if isinstance(row.get(name), bool):
             return bool(row[name])
     reward = row.get("reward")
-    return None if not isinstance(reward, int | float) else reward > 0.5
+    return None if not isinstance(reward, int | float) else schema.is_correct(reward)
 
 
 def print_all(texts: Iterable[str]) -> None:
-    """Print texts as they come; a letter that the output cannot encode becomes a question mark."""
+    """Print texts as they come; characters that stdout cannot encode become question marks."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     for text in texts:
@@ -188,20 +187,20 @@ def print_all(texts: Iterable[str]) -> None:
 
 
 def page(texts: Iterable[str]) -> None:
-    """Show texts in $PAGER, or less, as they come; without either, print them."""
+    """Show texts in $PAGER, or less, as they come; without a pager, print them."""
     command = os.environ.get("PAGER", "less" if shutil.which("less") else "")
     if not command:
         return print_all(texts)
-    # as git does: leave what fits one screen there, and let colours through
-    settings = os.environ | {"LESS": os.environ.get("LESS", "FRX"), "LESSCHARSET": "utf-8"}
-    pager = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, env=settings)
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the pager's as long as it runs
+    # like git: leave text that fits on the screen there, and keep colours
+    environment = os.environ | {"LESS": os.environ.get("LESS", "FRX"), "LESSCHARSET": "utf-8"}
+    pager = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE, env=environment)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # while it runs, Ctrl-C is for the pager
     try:
         assert pager.stdin is not None
         for text in texts:
             pager.stdin.write(text.encode("utf-8", "replace"))
             pager.stdin.flush()
-    except BrokenPipeError:  # it was left before the end
+    except BrokenPipeError:  # the user left the pager early
         pass
     finally:
         with suppress(BrokenPipeError):

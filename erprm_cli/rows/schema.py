@@ -1,10 +1,13 @@
-"""The kinds of row: what each holds and how it is checked. Plain dicts, so unknown fields pass through.
+"""The kinds of row: what each holds, and how it is checked. Rows are plain dicts; unknown fields are kept.
 
 problem   id, problem, answer
 solution  + sample, solution, steps, prediction, reward, finish_reason, num_tokens, sampling
 rollouts  + rollouts        one list of rewards per step; the last is [reward]
 labels    + labels, eta, estimator
 scores    + scores, prm
+
+A check returns the row, or raises RowError that says what is wrong. Indices in messages count from 0, as in
+Python and jq.
 """
 
 import math
@@ -15,8 +18,8 @@ from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
 
 
-def solution(row: Row) -> Row:
-    """Check a solution row: who it is, and steps that stand in the solution in order."""
+def check_solution(row: Row) -> Row:
+    """Check a solution: its identity, and steps that are substrings of the solution in order."""
     need(row, "id", str, "sample")
     need(row, "problem", str, "sample")
     need(row, "sample", int, "sample")
@@ -25,47 +28,61 @@ def solution(row: Row) -> Row:
     if not steps:
         raise RowError("'steps' is empty; a solution has at least one step")
     position = 0
-    for number, step in enumerate(steps):
+    for index, step in enumerate(steps):
         if not isinstance(step, str) or (not step and text.strip()):
-            raise RowError(f"'steps' {number + 1} is no text")
+            raise RowError(f"{_item('steps', index)} must be a non-empty string")
         position = text.find(step, position)
         if position < 0:
-            raise RowError(f"'steps' {number + 1} is not in 'solution' after the step before it")
+            raise RowError(f"{_item('steps', index)} is not in 'solution' after the step before it")
         position += len(step)
     return row
 
 
-def keys(rows: Iterable[Row]) -> set[tuple[str, int]]:
-    """Return what identifies each solution, (id, sample): of rows that are there, what need not be made."""
+def solution_keys(rows: Iterable[Row]) -> set[tuple[str, int]]:
+    """Return (id, sample), which identifies a solution, of every row."""
     return {(row["id"], row["sample"]) for row in rows}
 
 
-def rollouts(row: Row) -> Row:
-    """Check a rollouts row: one list of finite rewards per step, none of them empty."""
+def is_correct(reward: float | None) -> bool:
+    """Return whether a reward says that the answer is correct: above one half. Null (no verdict) is not.
+
+    Rewards are 0 or 1, or between them where a grader gives part marks.
+
+    >>> [is_correct(reward) for reward in (1.0, 0.75, 0.5, 0.0, None)]
+    [True, True, False, False, False]
+    """
+    return reward is not None and reward > 0.5
+
+
+def check_rollouts(row: Row) -> Row:
+    """Check a row with rollouts: one non-empty list of finite rewards per step."""
     lists = need(row, "rollouts", list, "rollout")
     if not lists:
         raise RowError("'rollouts' is empty; it holds one list of rewards per step")
     if "steps" in row and len(lists) != len(steps := need(row, "steps", list, "sample")):
         raise RowError(f"'rollouts' has {_counted(lists, 'list')} for {_counted(steps, 'step')}")
-    for number, rewards in enumerate(lists, start=1):
-        check_numbers(rewards, f"'rollouts' of step {number}")
+    for index, rewards in enumerate(lists):
+        check_numbers(rewards, _item("rollouts", index))
     return row
 
 
-def labels(row: Row) -> Row:
-    """Check a labelled solution: as many labels as steps, each in [0, 1]."""
-    solution(row)
-    return _per_step(row, "labels", "label")
+def check_labels(row: Row) -> Row:
+    """Check a labelled solution: one label in [0, 1] per step."""
+    check_solution(row)
+    return _check_per_step(row, "labels", "label")
 
 
-def scores(row: Row) -> Row:
-    """Check a scored solution: as many scores as steps, each in [0, 1]."""
-    solution(row)
-    return _per_step(row, "scores", "score")
+def check_scores(row: Row) -> Row:
+    """Check a scored solution: one score in [0, 1] per step."""
+    check_solution(row)
+    return _check_per_step(row, "scores", "score")
 
 
 def need(row: Row, name: str, kind: type, made_by: str | None = None) -> Any:
-    """Return `row[name]`, or raise RowError that names the command which writes it, if one does."""
+    """Return `row[name]`, which must be of type `kind` and not null.
+
+    Raises RowError otherwise; it names the command `made_by` that writes the field.
+    """
     value = row.get(name)
     if value is None:
         raise RowError(f"no '{name}'" + (f"; `erprm {made_by}` writes it" if made_by else ""))
@@ -75,33 +92,44 @@ def need(row: Row, name: str, kind: type, made_by: str | None = None) -> Any:
     return value
 
 
+def check_strings(values: object, name: str) -> None:
+    """Raise RowError unless `values` is a non-empty list of strings."""
+    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
+        raise RowError(f"{name} must be a non-empty list of strings")
+
+
 def check_numbers(values: object, name: str, low: float = -math.inf, high: float = math.inf) -> None:
     """Raise RowError unless `values` is a non-empty list of finite numbers from `low` to `high`."""
     if not isinstance(values, list) or not values:
-        raise RowError(f"{name} must be a list of numbers with at least one in it")
+        raise RowError(f"{name} must be a non-empty list of numbers")
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise RowError(f"{name} holds {kind_name(value)}, not a number")
+            raise RowError(f"{name} contains {kind_name(value)}, not a number")
         if not math.isfinite(value):
-            raise RowError(f"{name} holds {value}, which is not finite")
+            raise RowError(f"{name} contains {value}, which is not finite")
         if not low <= value <= high:
-            raise RowError(f"{name} holds {value}, outside [{low:g}, {high:g}]")
+            raise RowError(f"{name} contains {value}, outside [{low:g}, {high:g}]")
 
 
-_KIND_NAMES = {str: "text", int: "an integer", float: "a number", list: "a list", dict: "an object"}
+_KIND_NAMES = {str: "a string", int: "an integer", float: "a number", list: "a list", dict: "an object"}
 
 
 def kind_name(value: object) -> str:
+    """Return what `value` is in JSON, with its article: "a string", "null", ..."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return _KIND_NAMES.get(type(value), type(value).__name__)
+
+
+def _item(name: str, index: int) -> str:
+    return f"'{name}[{index}]' (counted from 0)"
 
 
 def _counted(values: list[Any], noun: str) -> str:
     return f"{len(values)} {noun}" + ("" if len(values) == 1 else "s")
 
 
-def _per_step(row: Row, name: str, made_by: str) -> Row:
+def _check_per_step(row: Row, name: str, made_by: str) -> Row:
     values = need(row, name, list, made_by)
     if len(values) != len(row["steps"]):
         raise RowError(f"'{name}' has {_counted(values, 'number')} for {_counted(row['steps'], 'step')}")

@@ -1,7 +1,7 @@
-"""Shares of a run for machines that know nothing of each other: which ids are whose.
+"""Shards: parts of a run for machines that do not communicate. The id of a row decides its shard.
 
-The n shards of an input hold each id once, whatever the order of its rows, so the outputs of all shards
-together are the rows of the whole run. All rows of an id are in one shard.
+Each id is in exactly one of the N shards, whatever the order of the rows, so the outputs of all shards
+together are the rows of the whole run.
 """
 
 import os
@@ -16,7 +16,7 @@ from erprm_cli.terminal.reporter import Reporter
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Share `index` of `count`; shards are numbered 0 .. count-1, and count is another name of 0."""
+    """Shard `index` of `count`, with index from 0 to count - 1."""
 
     index: int = 0
     count: int = 1
@@ -28,28 +28,28 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def settings(self) -> Row:
-        """Return what the header of an output says of it: nothing for a whole run."""
+        """Return the setting to record with an output: none for a whole run."""
         return {"shard": str(self)} if self.count > 1 else {}
 
 
 def choose_shard(
     flag: str | None, reporter: Reporter | None = None, environment: Mapping[str, str] = os.environ
 ) -> Shard:
-    """Return the shard that --shard names, else the one of this task of a SLURM array, else the whole.
+    """Return the shard that --shard names, else that of this task in a SLURM array, else the whole run.
 
-    `reporter` tells which. UsageError if the flag is no I/N, or the array's tasks do not lie side by side.
+    `reporter` says which. UsageError if the flag is not I/N, or the array indices are not evenly spaced.
     """
     if flag is not None:
         shard, origin = parse_shard(flag), ""
     else:
-        shard, origin = _array_shard(environment), ", by the SLURM array"
+        shard, origin = _array_shard(environment), " (from the SLURM array)"
     if reporter is not None and shard.count > 1:
-        reporter.info(f"shard {shard}{origin}; the other ids are left to the other shards")
+        reporter.info(f"shard {shard}{origin}; other shards process the other ids")
     return shard
 
 
 def parse_shard(text: str) -> Shard:
-    """Return the shard I/N; I may count from 0 or from 1.
+    """Return the shard I/N; I counts from 0 or from 1, so N/N is 0/N.
 
     >>> [str(parse_shard(text)) for text in ("0/3", "1/3", "3/3")]
     ['0/3', '1/3', '0/3']
@@ -61,18 +61,18 @@ def parse_shard(text: str) -> Shard:
 
 
 def _array_shard(environment: Mapping[str, str]) -> Shard:
-    """Return the shard of a SLURM array's task: of 0-7, 1-8 or 0-14:2 alike, eight different ones."""
+    """Return the shard of this task in a SLURM array; 0-7, 1-8 and 0-14:2 all give the shards of 8."""
     values = []
     for name in ("ID", "COUNT", "MIN", "MAX", "STEP"):
         value = environment.get(f"SLURM_ARRAY_TASK_{name}", "1" if name == "STEP" else "")
         if not value.isdecimal():
-            return Shard()  # no array
+            return Shard()  # not in an array
         values.append(int(value))
     task, count, first, last, step = values
     step = max(step, 1)
-    if (last - first) // step + 1 != count:  # as 1,3,7
+    if (last - first) // step + 1 != count:  # such as 1,3,7
         raise UsageError(
-            f"the SLURM array has {count} tasks that do not lie side by side from {first} to {last}, so none "
-            "can tell its share; give --shard I/N"
+            f"the indices of the SLURM array are not evenly spaced ({count} tasks from {first} to {last}); "
+            "give --shard I/N"
         )
     return Shard(task // step % count, count)

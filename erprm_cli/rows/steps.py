@@ -1,19 +1,19 @@
-"""Solution text and its steps. Steps are substrings of the solution, in order; prefixes are exact text."""
+"""Steps of a solution: substrings of its text, in order. A prefix is exactly the text up to a step."""
 
 import re
 from collections.abc import Sequence
 
 
 def split_steps(solution: str, step_break: str) -> list[str]:
-    """Return what lies between the matches of the regular expression `step_break`, trimmed.
+    """Return the parts between the matches of the regular expression `step_break`, stripped of whitespace.
 
-    No step is empty, except that a solution without any text has one step, the empty one.
+    Empty parts are left out, but a solution without any text has one empty step.
 
     >>> split_steps("Step 1: 2 + 3 = 5.\\nThe answer is: 5\\n", r"\\n+")
     ['Step 1: 2 + 3 = 5.', 'The answer is: 5']
     """
     parts, begin = [], 0
-    for gap in re.finditer(step_break, solution):  # unlike re.split, it does not mind groups
+    for gap in re.finditer(step_break, solution):  # re.split would return the groups of the expression too
         parts.append(solution[begin : gap.start()])
         begin = gap.end()
     parts.append(solution[begin:])
@@ -21,7 +21,7 @@ def split_steps(solution: str, step_break: str) -> list[str]:
 
 
 def step_starts(solution: str, steps: Sequence[str]) -> list[int]:
-    """Return where each step begins in `solution` (characters). ValueError if one is not there in order."""
+    """Return the character offset of each step. ValueError if a step is not in `solution` in order."""
     starts, position = [], 0
     for step in steps:
         start = solution.index(step, position)
@@ -31,7 +31,7 @@ def step_starts(solution: str, steps: Sequence[str]) -> list[int]:
 
 
 def prefixes(solution: str, steps: Sequence[str]) -> list[str]:
-    """Return the proper prefixes: after step l, `solution` up to where step l+1 begins. L-1 for L steps.
+    """Return the L - 1 proper prefixes of L steps: the text of `solution` up to where step l + 1 begins.
 
     >>> prefixes("a\\n\\nb\\nc", ["a", "b", "c"])
     ['a\\n\\n', 'a\\n\\nb\\n']

@@ -1,4 +1,4 @@
-"""Small tools for streams of rows."""
+"""Small tools for iterators of rows."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 def peek(rows: Iterator[T]) -> Iterator[T] | None:
-    """Return `rows` untouched, or None if there are none: no model need be loaded for nothing."""
+    """Return all of `rows`, or None if there are none, so that no model is loaded for nothing."""
     for first in rows:
         return chain([first], rows)
     return None
 
 
 def unique(check: Callable[[Row], Row], *names: str) -> Callable[[Row], Row]:
-    """Return `check`, which then also raises RowError for a row whose `names` an earlier row had."""
+    """Return `check`, extended: a row with the same fields `names` as an earlier row raises RowError."""
     seen: set[int] = set()
 
     def checked(row: Row) -> Row:
@@ -27,7 +27,7 @@ def unique(check: Callable[[Row], Row], *names: str) -> Callable[[Row], Row]:
         key = hash(tuple(row[name] for name in names))
         if key in seen:
             what = ", ".join(f"{name} {one_line(repr(row[name]))}" for name in names)
-            raise RowError(f"{what} is here a second time; rows of one kind need different ones")
+            raise RowError(f"duplicate {what}; every row needs its own {' and '.join(names)}")
         seen.add(key)
         return row
 

@@ -1,22 +1,31 @@
-"""erprm's training settings in the words of transformers' TrainingArguments."""
+"""erprm's training settings as transformers' TrainingArguments."""
 
 import torch
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
 
+from erprm_cli.errors import UsageError
 from erprm_cli.training.config import TrainingConfig
 from erprm_cli.training.distributed import world_size
 from erprm_cli.training.run_folder import run_folder
 
-PASS_TOKENS = {"cpu": 2_048, "cuda": 16_384}  # of one forward pass, if --micro-batch-tokens does not say
+PASS_TOKENS = {"cpu": 2_048, "cuda": 16_384}  # per forward pass, if --micro-batch-tokens is 0
+
+
+def check_optimizer(name: str) -> None:
+    """Raise UsageError unless transformers has an optimizer `name`."""
+    known = [str(optimizer.value) for optimizer in OptimizerNames]
+    if name not in known:
+        raise UsageError(f"no optimizer {name!r}; there are {', '.join(known)}")
 
 
 def trainer_arguments(config: TrainingConfig) -> TrainingArguments:
-    """Return our settings as Trainer calls them; it writes no file but in the run folder."""
+    """Return the settings as Trainer names them. Trainer then writes in the run folder only."""
     on_gpu = torch.cuda.is_available()
     arguments = TrainingArguments(
         output_dir=str(run_folder(config.output) / "draft"),
         num_train_epochs=config.epochs,
-        per_device_train_batch_size=1,  # StepLoader cuts the batches
+        per_device_train_batch_size=1,  # one item of StepLoader is a whole step
         learning_rate=config.lr,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
@@ -30,7 +39,7 @@ def trainer_arguments(config: TrainingConfig) -> TrainingArguments:
         gradient_checkpointing=config.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
         logging_steps=config.log_every,
-        logging_nan_inf_filter=False,  # a loss that is no number must show
+        logging_nan_inf_filter=False,  # StepTrainer.log stops at such a loss
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
         report_to=config.report_to,
@@ -38,7 +47,7 @@ def trainer_arguments(config: TrainingConfig) -> TrainingArguments:
         disable_tqdm=True,
         remove_unused_columns=False,
     )
-    # One process drives one device. For several, Trainer would take nn.DataParallel, which cannot split
-    # our batches.
+    # One process drives one device. With several, Trainer would use nn.DataParallel, which cannot split our
+    # batches.
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments

@@ -1,12 +1,8 @@
-"""The examples of a training: tokenised once, kept on disk, cut into the forward passes of a step.
+"""Batches: which examples make an optimizer step, and how they are divided into forward passes.
 
-Examples lie in an Arrow file that `datasets` maps into memory, so that 250,000 solutions cost the memory of
-those that are looked at, and all processes of a machine share it. What was tokenised from a file is kept in
-the cache of `datasets` under a hash of the file's bytes, the tokenizer and the settings.
-
-A step's batch is a plain random one. Its examples are sorted by length and cut into parts of nearly equal
-tokens that fit `budget`, a multiple of the number of processes: what a process gets is as much as any other
-gets, little is padding, and the gradient is not biased by length.
+The batch of a step is a plain random one. Its examples are sorted by length and divided into micro-batches of
+nearly equal numbers of tokens that fit `budget`; their number is a multiple of the number of processes. So
+all processes have the same work, there is little padding, and the gradient is not biased by length.
 
 B examples, T tokens (padded), N targets of a micro-batch
 """
@@ -26,10 +22,10 @@ from erprm_cli.training.examples import Example, Examples
 
 
 def micro_batches(lengths: Sequence[int], budget: int, multiple: int, packed: bool) -> list[list[int]]:
-    """Return the indices of `lengths`, longest first, cut into parts of nearly equal tokens.
+    """Divide the indices of `lengths`, longest first, into parts of nearly equal numbers of tokens.
 
-    A part of several examples fits `budget` tokens, with its padding unless `packed`. The number of parts
-    is a multiple of `multiple`; where there are fewer examples than parts, parts are empty.
+    A part of several examples fits `budget` tokens, padding included unless `packed`. The number of parts is
+    a multiple of `multiple`; if there are fewer examples than parts, some parts are empty.
 
     >>> micro_batches([2, 9, 3, 3], 9, 1, packed=False)
     [[1], [2, 3, 0]]
@@ -54,10 +50,10 @@ def micro_batches(lengths: Sequence[int], budget: int, multiple: int, packed: bo
 
 
 def collate(examples: Sequence[Example], packed: bool = False) -> dict[str, Tensor]:
-    """Return what one forward pass reads, and the positions [N] in the flattened ids, targets and weights.
+    """Return the input of one forward pass, and the positions [N] (in the flat ids), targets and weights.
 
-    input_ids are [B, T], padded on the right, without a mask (see `prm.pad`); or `packed` [1, T], with
-    position_ids that begin anew with each example, which tells transformers where attention must end.
+    input_ids are [B, T], padded on the right, without a mask (see `models.outputs.pad`). If `packed`, they
+    are [1, T], with position_ids that restart with each example: so transformers knows where attention ends.
     """
     places = [example.positions for example in examples]
     if packed:
@@ -84,7 +80,7 @@ def collate(examples: Sequence[Example], packed: bool = False) -> dict[str, Tens
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """How a batch is cut: tokens of a forward pass, packed or padded; which process this is of how many."""
+    """How a batch is divided: tokens per forward pass, packed or padded; this process among how many."""
 
     budget: int
     packed: bool
@@ -92,16 +88,16 @@ class BatchPlan:
     num_processes: int = 1
 
     def parts(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Return this process's parts of a batch; the number is the same in every process."""
+        """Return the parts of a batch for this process; every process has the same number of them."""
         whole = micro_batches(lengths, self.budget, self.num_processes, self.packed)
         return whole[self.process :: self.num_processes]
 
 
 class Steps(Dataset[Any]):
-    """The examples as a DataLoader of steps reads them: what __getitems__ gives is one optimizer step."""
+    """The examples as a dataset whose items, fetched by __getitems__, are whole optimizer steps."""
 
-    def __init__(self, examples: Examples, cut: BatchPlan) -> None:
-        self.examples, self.cut = examples, cut
+    def __init__(self, examples: Examples, plan: BatchPlan) -> None:
+        self.examples, self.plan = examples, plan
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -111,18 +107,18 @@ class Steps(Dataset[Any]):
         lengths = self.examples.lengths[indices].tolist()
         total = float(self.examples.weights[indices].sum())
         found = []
-        for part in self.cut.parts(lengths):
-            # Every process makes as many forward passes as any other: one with nothing to do reads the
-            # shortest example for nothing.
+        for part in self.plan.parts(lengths):
+            # Every process makes the same number of forward passes: one that has no example left runs the
+            # shortest one with weight 0.
             chosen = [indices[place] for place in part] or [indices[int(np.argmin(lengths))]]
-            batch = collate(self.examples.take(chosen), self.cut.packed)
+            batch = collate(self.examples.take(chosen), self.plan.packed)
             batch["weights"] = batch["weights"] / total if part else torch.zeros_like(batch["weights"])
             found.append(batch)
         return found
 
 
 class RandomBatches(Sampler[list[int]]):
-    """Batches of `size` indices, drawn without replacement and anew each epoch."""
+    """Batches of `size` indices, without replacement; shuffled again in each epoch."""
 
     def __init__(self, count: int, size: int, seed: int) -> None:
         self.count, self.size, self.seed, self.epoch = count, size, seed, 0
@@ -140,16 +136,16 @@ class RandomBatches(Sampler[list[int]]):
 
 
 class StepLoader(DataLoader[Any]):
-    """Yields the micro-batches of one step after the other."""
+    """Yields the micro-batches of one step at a time."""
 
-    def __init__(self, examples: Examples, cut: BatchPlan, batch_size: int, seed: int) -> None:
+    def __init__(self, examples: Examples, plan: BatchPlan, batch_size: int, seed: int) -> None:
         batches = RandomBatches(len(examples), batch_size, seed)
-        super().__init__(Steps(examples, cut), batch_sampler=batches, collate_fn=_as_it_is)
+        super().__init__(Steps(examples, plan), batch_sampler=batches, collate_fn=_unchanged)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch; Trainer calls it before each."""
         self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch

@@ -1,104 +1,258 @@
-"""The settings of every training, with the paper's values as defaults."""
+"""The settings of every training. A field is declared once: it is the flag, its default and its help.
+
+The defaults are the paper's (arXiv 2412.11006): its section 4.1 for a PRM, 4.3 and the released scripts for
+a policy and RAFT. `--help` loads this module, so it imports nothing heavy.
+"""
 
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, ClassVar, Literal, Self
 
+from erprm_cli import options
+from erprm_cli.errors import UsageError
+from erprm_cli.options import Heading, Option
 from erprm_cli.prm.formats import ER_PRM
 from erprm_cli.rows.row import Row
+
+TrainingOption = partial(Option, rich_help_panel=Heading.TRAINING)
+
+# Options whose default differs between the configurations below
+Base = Annotated[
+    str,
+    Option(
+        metavar="MODEL",
+        help="Model to start from: a folder, a Hub name, or tiny.",
+        rich_help_panel=Heading.MODEL,
+    ),
+]
+Output = Annotated[
+    Path,
+    Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder to write the model to.",
+        rich_help_panel=Heading.STREAMS,
+    ),
+]
+Epochs = Annotated[float, TrainingOption(min=0.0, metavar="N", help="Passes over the solutions.")]
+BatchSize = Annotated[
+    int, TrainingOption(min=1, metavar="N", help="Solutions per optimizer step, over all GPUs.")
+]
+MaxLength = Annotated[
+    int, TrainingOption(min=1, metavar="N", help="Tokens; longer solutions are left out and counted.")
+]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
-    """How to train; the defaults are the paper's for a PRM (arXiv 2412.11006, section 4.1)."""
+    """How to train any model. `output` is the only field without a default."""
 
-    # What does not decide the result, but for rounding: a run may be continued with other values.
+    # These fields do not change the result, except by rounding: a run may continue with other values.
     FREE: ClassVar[frozenset[str]] = frozenset(
         "output overwrite log_every save_steps report_to trust_remote_code allow_pickle micro_batch_tokens "
         "packing attn_implementation gradient_checkpointing accelerate_config num_processes".split()
     )
 
-    base: str
-    output: Path
-    epochs: float = 1.0
-    lr: float = 5e-7  # at its peak; cosine decay to 0
-    batch_size: int = 64  # examples per optimizer step, over all devices
-    micro_batch_tokens: int = 0  # of a forward pass of a device, padding included; 0: PASS_TOKENS
-    packing: bool | None = None  # examples one after the other without padding; None: with flash attention
-    max_length: int = 512  # tokens; longer examples are left out, never cut in a step's middle
-    warmup_ratio: float = 0.0  # of the steps
-    weight_decay: float = 0.0
-    optim: str = "adamw_torch_fused"  # as TrainingArguments calls it
-    seed: int = 0
-    bf16: bool | None = None  # compute in bfloat16, weights in float32; None: on a GPU that can
-    gradient_checkpointing: bool = False
-    attn_implementation: str | None = None  # as transformers calls it; None: its choice
-    lora_rank: int = 0  # 0: all weights are trained
-    merge_lora: bool = False
-    save_steps: int = 500  # between checkpoints; 0: none
-    report_to: str = "none"
-    revision: str | None = None
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
-    accelerate_config: str | None = None
-    num_processes: int | None = None
-    overwrite: bool = False
-    log_every: int = 10  # steps
+    output: Output
+    base: Base = "tiny"
+    epochs: Epochs = 1.0
+    lr: Annotated[
+        float, TrainingOption(min=0.0, metavar="RATE", help="Peak learning rate; decays to 0 as a cosine.")
+    ] = 5e-7
+    batch_size: BatchSize = 64
+    micro_batch_tokens: Annotated[
+        int,
+        TrainingOption(
+            min=0,
+            metavar="N",
+            help="Tokens per forward pass of one device, padding included; changes speed and memory only. "
+            "0: 2048 on a CPU, 16384 on a GPU.",
+        ),
+    ] = 0
+    packing: Annotated[
+        bool | None,
+        TrainingOption(
+            help="Pack solutions without padding, instead of grouping them by length. Default: with flash "
+            "attention."
+        ),
+    ] = None
+    max_length: MaxLength = 512
+    warmup_ratio: Annotated[
+        float,
+        TrainingOption(
+            min=0.0, max=0.99, metavar="SHARE", help="Share of the steps in which the learning rate rises."
+        ),
+    ] = 0.0
+    weight_decay: Annotated[float, TrainingOption(min=0.0, metavar="W", help="Weight decay of AdamW.")] = 0.0
+    optim: Annotated[str, TrainingOption(metavar="NAME", help="Optimizer, as transformers names it.")] = (
+        "adamw_torch_fused"
+    )
+    seed: Annotated[
+        int, TrainingOption(metavar="N", help="Seed of the batches and of new weights (heads, adapters).")
+    ] = 0
+    bf16: Annotated[
+        bool | None,
+        TrainingOption(
+            help="Compute in bfloat16; weights stay float32. Default: on GPUs that support it.", is_flag=True
+        ),
+    ] = None
+    gradient_checkpointing: Annotated[
+        bool, TrainingOption("--gradient-checkpointing", help="Use less memory and about a third more time.")
+    ] = False
+    attn_implementation: Annotated[
+        str | None,
+        TrainingOption(
+            metavar="NAME", help="Attention, as transformers names it: sdpa, flash_attention_2, eager."
+        ),
+    ] = None
+    lora_rank: Annotated[
+        int,
+        TrainingOption(
+            min=0, metavar="R", help="Train low-rank adapters of this rank (peft); 0 trains all weights."
+        ),
+    ] = 0
+    merge_lora: Annotated[
+        bool, TrainingOption("--merge-lora", help="Save whole weights with the adapters merged into them.")
+    ] = False
+    save_steps: Annotated[
+        int, TrainingOption(min=0, metavar="N", help="Steps between checkpoints; 0 writes none.")
+    ] = 500
+    report_to: Annotated[
+        Literal["none", "tensorboard", "wandb", "trackio"],
+        TrainingOption(help="Also send the log rows there."),
+    ] = "none"
+    revision: options.Revision = None
+    trust_remote_code: options.TrustRemoteCode = False
+    allow_pickle: options.AllowPickle = False
+    accelerate_config: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Start processes with accelerate: multi-gpu, fsdp2, zero2, zero3, multi-cpu, or a .yaml "
+            "file.",
+            rich_help_panel=Heading.PROCESSES,
+        ),
+    ] = None
+    num_processes: Annotated[
+        int | None,
+        Option(
+            min=1,
+            metavar="N",
+            help="Number of processes. Default: one per GPU.",
+            rich_help_panel=Heading.PROCESSES,
+        ),
+    ] = None
+    overwrite: Annotated[
+        bool, Option("--overwrite", help="Replace what is in DIR.", rich_help_panel=Heading.ROWS)
+    ] = False
+    log_every: Annotated[int, TrainingOption(min=1, metavar="N", help="Steps between log rows.")] = 10
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for options that contradict each other."""
+        if self.merge_lora and not self.lora_rank:
+            raise UsageError("--merge-lora merges what --lora-rank trains; give both")
 
     def settings(self) -> Row:
-        """Return what decides the result, for the folder's card and to tell a repeated run from another."""
+        """Return the fields that decide the result: the model's card keeps them, a repeated run compares."""
         return {
             field.name: getattr(self, field.name) for field in fields(self) if field.name not in self.FREE
         }
 
+    def to_json(self) -> Row:
+        """Return all fields, for `from_json` in another process."""
+        return asdict(self) | {"output": str(self.output)}
 
-def config_to_job(config: Any) -> Row:
-    """Return the fields of a training's configuration as JSON holds them."""
-    return asdict(config) | {"output": str(config.output)}
+    @classmethod
+    def from_json(cls, row: Row) -> Self:
+        """Return the configuration that `to_json` wrote."""
+        return cls(**row | {"output": Path(row["output"])})
 
 
 @dataclass(frozen=True, slots=True)
 class PrmTrainingConfig(TrainingConfig):
-    """How to train a PRM; defaults as in the paper."""
+    """How to train a PRM (section 4.1)."""
 
     FREE: ClassVar[frozenset[str]] = TrainingConfig.FREE | {"eval"}
 
-    kind: str = "token"
-    format: str = ER_PRM
-    target: str = "labels"
-    weighting: str = "step"
-    outcome_only: bool = False  # the ORM baseline: only the last tag, whose label is the outcome, is learned
-    truncate: bool = False  # of a solution that is too long, keep the whole steps that fit
-    eval: str | None = None  # a file of solutions to validate on
-    eval_fraction: float = 0.0  # of the problems, set aside for validation
+    kind: Annotated[
+        Literal["token", "head"],
+        Option(
+            help="What a score is read from: two words of a language model, or a head with two classes.",
+            rich_help_panel=Heading.MODEL,
+        ),
+    ] = "token"
+    format: Annotated[
+        str,
+        Option(
+            "--prm-format",
+            metavar="NAME",
+            help="Input format of the PRM: a shipped name or a .toml file.",
+            rich_help_panel=Heading.MODEL,
+        ),
+    ] = ER_PRM
+    target: Annotated[
+        Literal["labels", "counts"],
+        Option(help="Learn `labels`, or the counts of correct completions in `rollouts`."),
+    ] = "labels"
+    weighting: Annotated[
+        Literal["step", "solution"], Option(help="Weight every step equally, or every solution equally.")
+    ] = "step"
+    outcome_only: Annotated[
+        bool,
+        Option(
+            "--outcome-only", help="Learn only the last label, the outcome: the outcome reward model (ORM)."
+        ),
+    ] = False
+    truncate: Annotated[
+        bool, Option("--truncate", help="Of a solution that is too long, keep the whole steps that fit.")
+    ] = False
+    eval: Annotated[str | None, Option(metavar="FILE", help="Labelled solutions to validate on.")] = None
+    eval_fraction: Annotated[
+        float,
+        Option(min=0.0, max=0.9, metavar="SHARE", help="Share of the problems to hold out for validation."),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        """As TrainingConfig."""
+        TrainingConfig.__post_init__(self)
+        if self.eval is not None and self.eval_fraction:
+            raise UsageError("--eval and --eval-fraction both say what to validate on; give one of them")
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyTrainingConfig(TrainingConfig):
-    """How to fine-tune a policy; defaults as in the paper's section 4.3."""
+    """How to fine-tune a policy (section 4.3). RAFT sets `base` and `output` in each iteration."""
 
-    epochs: float = 2.0
-    batch_size: int = 128
-    max_length: int = 2048
+    output: Output = Path()
+    epochs: Epochs = 2.0
+    batch_size: BatchSize = 128
+    max_length: MaxLength = 2048
 
 
 @dataclass(frozen=True, slots=True)
 class RaftConfig:
-    """The settings of a run; defaults are the paper's (its section 4.3 and released scripts)."""
+    """How RAFT chooses what the policy is fine-tuned on (section 4.3)."""
 
-    policy: str
-    prm: str
-    prm_format: str | None = None  # None: the PRM's own
-    iterations: int = 3
-    slice_size: int = 20_000  # problems an iteration
-    n: int = 16
-    temperature: float = 1.0
-    top_p: float = 1.0
-    max_tokens: int = 512
-    aggregate: str = "min"
-    require_correct: bool = False
-    epochs: float = 2.0
-    lr: float = 5e-7
-    batch_size: int = 128
-    lora_rank: int = 0  # 0: all weights are trained; adapters are merged after each round
-    seed: int = 0
+    prm: options.Prm
+    prm_format: options.PrmFormatName = None
+    iterations: Annotated[int, Option(min=1, metavar="N", help="Rounds of sample, score, select, train.")] = 3
+    slice_size: Annotated[int, Option(min=1, metavar="N", help="Problems per round.")] = 20_000
+    n: Annotated[
+        int,
+        Option(
+            "-n", "--n", min=1, metavar="N", help="Solutions per problem.", rich_help_panel=Heading.SAMPLING
+        ),
+    ] = 16
+    temperature: options.Temperature = 1.0
+    top_p: options.TopP = 1.0
+    max_tokens: options.MaxTokens = 512
+    aggregate: options.AggregateOption = options.Aggregate.min
+    require_correct: Annotated[
+        bool, Option("--require-correct", help="Select only solutions whose answer is correct.")
+    ] = False
+    seed: options.Seed = 0
+    eval: Annotated[
+        str | None, Option(metavar="FILE", help="Problems for a greedy evaluation in each round.")
+    ] = None

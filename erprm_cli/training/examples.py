@@ -1,4 +1,8 @@
-"""Training examples on disk: written as they are tokenised, mapped into memory to be read."""
+"""One training example, and the Arrow files that hold them: written in blocks, read through memory maps.
+
+`datasets` maps a file into memory, so 250,000 solutions cost only the memory of those that are read, and the
+processes of a machine share it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +17,9 @@ ROWS_PER_WRITE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One sequence: token ids [T], the positions [n] whose logits are judged, their targets and weights [n].
+    """One sequence: token ids [T], the positions [n] that are learned, their targets and weights [n].
 
-    `is_right` is the outcome of a solution, None where that means nothing.
+    `is_right` is the outcome of a solution; None if it has none.
     """
 
     ids: NDArray[np.int32]
@@ -26,7 +30,7 @@ class Example:
 
 
 class ExampleWriter:
-    """Writes examples to an Arrow file, a thousand at a time."""
+    """Writes examples to an Arrow file, ROWS_PER_WRITE at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,7 +45,7 @@ class ExampleWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write what is left; no file appears if there was nothing to write."""
+        """Write what is left. Without any example, no file is made."""
         self._flush()
         if self._stream is not None:
             self._stream.close()
@@ -71,7 +75,7 @@ class ExampleWriter:
 
 
 class Examples(Sequence[Example]):
-    """Examples in an Arrow file, mapped into memory; `lengths` [M] in tokens and `weights` [M] are kept."""
+    """The M examples of an Arrow file; `lengths` [M] in tokens and `weights` [M] are in memory."""
 
     def __init__(self, path: Path) -> None:
         from datasets import Dataset as ArrowDataset

@@ -1,49 +1,39 @@
-"""Several processes: who we are among them, and how a training starts itself through accelerate.
-
-`launch` stores the examples, writes the settings as a job, and runs
+"""Starting the processes of a training. `launch` saves the examples, writes the task as a job, and runs
 
     accelerate launch --config_file FILE --num_processes N -m erprm_cli.training.worker JOB
 
-whose first process prints the log rows, which are handed on, or an error that the user can mend. Their stdin
-is a pipe that ends with us: so they end too, even if we are killed, and never write beside a run that
-continues this one.
+The first process prints log rows, which are passed on, or an error of the user. The stdin of all of them is a
+pipe from this process, and they end when it closes: even if this process is killed, none of them goes on
+writing while another run continues the training.
 """
 
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import orjson
+import torch
 
 from erprm_cli.errors import EngineError, UserError
+from erprm_cli.io.files import write_json
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import accelerate_config
+from erprm_cli.training.run_folder import run_folder
+from erprm_cli.training.task import Log, TrainingTask
 
-if TYPE_CHECKING:
-    from erprm_cli.training.task import Log, TrainingTask
-
+WORKER = "erprm_cli.training.worker"
 BY_DEVICE = {"cuda": "multi-gpu", "cpu": "multi-cpu"}  # if only --num-processes is given
 
 
-def launch(data: "TrainingTask", log: "Log", reporter: Reporter) -> Row:
-    """Train on `data` in processes of their own, as data.config asks; return the last log row."""
-    import torch
+def launch(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
+    """Train in processes of their own, as task.config says; return the last log row.
 
-    config = data.config
-    on = "cuda" if torch.cuda.is_available() else "cpu"
-    number = config.num_processes or max(1, torch.cuda.device_count())
-    alone = replace(config, accelerate_config=None, num_processes=None)
-    spec = {"data": str(data.store().absolute()), "quiet": reporter.quiet} | data.job(alone)
-    job = job_file(config.output)
-    job.parent.mkdir(parents=True, exist_ok=True)
-    job.write_bytes(orjson.dumps(spec))
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    command += ["--config_file", str(accelerate_config(config.accelerate_config or BY_DEVICE[on]))]
-    command += ["--num_processes", str(number), "-m", "erprm_cli.training.worker", str(job)]
-    reporter.info(f"{number} processes: {' '.join(command[2:])}")
+    Raises UserError if the first process does, EngineError if the processes end in another way.
+    """
+    command = _command(task, reporter)
+    reporter.info(f"running {' '.join(command[2:])}")
     last: Row | None = None
     failed: UserError | None = None
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -51,9 +41,9 @@ def launch(data: "TrainingTask", log: "Log", reporter: Reporter) -> Row:
         try:
             for line in process.stdout:
                 if line.startswith(b'{"error":'):
-                    told = orjson.loads(line)
-                    failed = UserError(told["error"])
-                    failed.exit_status = told["exit_status"]
+                    error = orjson.loads(line)
+                    failed = UserError(error["error"])
+                    failed.exit_status = error["exit_status"]
                 elif line.startswith(b"{"):
                     last = orjson.loads(line)
                     log(last)
@@ -66,14 +56,26 @@ def launch(data: "TrainingTask", log: "Log", reporter: Reporter) -> Row:
         raise failed
     if process.returncode or last is None or "model" not in last:
         raise EngineError(
-            f"the processes of the training ended with status {process.returncode}, see above; the same "
-            "command continues from the last checkpoint"
+            f"the training processes ended with status {process.returncode}, see above; the same command "
+            "continues from the last checkpoint"
         )
     return last
 
 
-def job_file(output: Path) -> Path:
-    """Return where the job of the model `output` stands: in its run folder."""
-    from erprm_cli.training.run_folder import run_folder
+def _command(task: TrainingTask, reporter: Reporter) -> list[str]:
+    """Write the job; return the command that starts the processes."""
+    config = task.config
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    number = config.num_processes or max(1, torch.cuda.device_count())
+    job = task.job(replace(config, accelerate_config=None, num_processes=None))
+    path = job_file(config.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, job | {"examples": str(task.store.save().absolute()), "quiet": reporter.quiet})
+    accelerate = accelerate_config(config.accelerate_config or BY_DEVICE[device])
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate)]
+    return [*command, "--num_processes", str(number), "-m", WORKER, str(path)]
 
+
+def job_file(output: Path) -> Path:
+    """Return the file of the job for the model `output`, in its run folder."""
     return run_folder(output).absolute() / "job.json"

@@ -1,14 +1,13 @@
-"""Supervised fine-tuning of a policy on chosen solutions: the last phase of a RAFT iteration.
+"""Supervised fine-tuning of a policy on selected solutions: the last phase of a RAFT iteration.
 
-loss = the mean over the tokens of the solutions of - log p(token | problem, tokens before it); the prompt is
-masked, the end of the solution is learned (unless the solution was cut off by its token limit).
+loss = the mean over the tokens of the solutions of - log p(token | problem, tokens before it). The prompt is
+masked. The end of the solution is learned, unless the solution was cut off by its token limit.
 
-The prompt's ids are exactly those that sampling begins with. Prompt and solution are tokenised together;
-where a token would reach over the border between them, the solution is tokenised alone.
+The prompt has exactly the ids that sampling starts from. Prompt and solution are tokenised together; if a
+token would span the border between them, the solution is tokenised separately.
 """
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from erprm_cli.models.cards import policy_model_card
 from erprm_cli.policy.prompts import encode_prompt, render_end, render_prompt
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows.row import Row
-from erprm_cli.training.config import PolicyTrainingConfig, TrainingConfig, config_to_job
+from erprm_cli.training.config import PolicyTrainingConfig, TrainingConfig
 from erprm_cli.training.examples import Example
 from erprm_cli.training.task import TrainingTask
 
@@ -31,10 +30,10 @@ HASHED = ("problem", "solution")
 
 
 class PolicyTask(TrainingTask):
-    """Solutions as examples: the targets are their tokens, each at the position before it."""
+    """Solutions as examples: the targets are their tokens, each predicted at the position before it."""
 
     def __init__(self, template: PolicyTemplate, config: TrainingConfig) -> None:
-        """Load the tokenizer; UserError if the output folder is taken or the template does not suit."""
+        """As TrainingTask. Raises UserError if the tokenizer does not suit the template."""
         self.template = template
         super().__init__(config)
         self.end = render_end(template, self.tokenizer)
@@ -47,15 +46,15 @@ class PolicyTask(TrainingTask):
         """Keep one solution, or count it as too long."""
         ids, begin = self.encode(row["problem"], row["solution"], row.get("finish_reason") != "length")
         if len(ids) > self.max_tokens:
-            self.facts["too_long"] += 1
+            self.stats["too_long"] += 1
             return
         positions = np.arange(begin - 1, len(ids) - 1, dtype=np.int32)
         targets = np.array(ids[begin:], np.int32)
         weights = np.ones(len(targets), np.float32)
-        self.keep(Example(np.array(ids, np.int32), positions, targets, weights), row, HASHED)
+        self.store.keep(Example(np.array(ids, np.int32), positions, targets, weights), row, HASHED)
 
     def encode(self, problem: str, solution: str, ended: bool = True) -> tuple[list[int], int]:
-        """Return the ids of prompt, solution and its end, and how many of them are the prompt's."""
+        """Return the ids of the prompt, the solution and its end, and the number of ids of the prompt."""
         text = render_prompt(self.template, self.tokenizer, problem)
         prompt = self._ids(text)
         end = self.end if ended else ""
@@ -66,8 +65,11 @@ class PolicyTask(TrainingTask):
 
     def _ids(self, text: str) -> list[int]:
         ids = encode_prompt(self.template, self.tokenizer, text)
-        assert not isinstance(ids, str)  # there is a tokenizer
+        assert not isinstance(ids, str)  # text comes back only without a tokenizer
         return list(ids)
+
+    def tokenisation(self) -> Row:
+        return super().tokenisation() | {"template": asdict(self.template)}
 
     def load_model(self, dtype: torch.dtype) -> Any:
         config = self.config
@@ -89,15 +91,13 @@ class PolicyTask(TrainingTask):
         return card, policy_model_card(card)
 
     def job(self, config: TrainingConfig) -> Row:
-        """Return what another process needs to make an object like this."""
-        return {"command": "rlhf", "config": config_to_job(config), "template": asdict(self.template)}
+        return {"command": "rlhf", "config": config.to_json(), "template": asdict(self.template)}
 
     @classmethod
-    def of_job(cls, job: Row) -> "PolicyTask":
+    def from_job(cls, job: Row) -> "PolicyTask":
         template = job["template"]
         lists = {name: tuple(template[name]) for name in ("answers", "stop")}
-        config = PolicyTrainingConfig(**job["config"] | {"output": Path(job["config"]["output"])})
-        return cls(PolicyTemplate(**template | lists), config)
+        return cls(PolicyTemplate(**template | lists), PolicyTrainingConfig.from_json(job["config"]))
 
 
 def token_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:

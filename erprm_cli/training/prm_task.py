@@ -4,26 +4,28 @@ At the tag after step l, with target v_l and g, b the logits of good and bad:
 
     loss = - v_l log softmax(g, b)_good - (1 - v_l) log softmax(g, b)_bad
 
-in float32. What v_l is (`target`):
+in float32. `target` says what v_l is:
 
-    labels   the label of the step, neither rounded nor cast: the paper's
-    counts   k_l / K_l, the share of right completions among the row's K_l rollouts; the loss counts K_l
-             times, which makes it the negative log likelihood of k_l successes in K_l trials. The model then
-             tells the rate, and f_eta of it is the label at any eta (`erprm score --eta`). The last step has
-             one trial, the solution's own outcome, and so 1/K of the weight of another step.
+    labels   the label of the step, neither rounded nor cast, as in the paper
+    counts   k_l / K_l, the share of correct completions among the row's K_l rollouts. The loss has weight
+             K_l, which makes it the negative log likelihood of k_l successes in K_l trials. The model then
+             predicts the success rate, and f_eta of the rate is the label at any eta (`erprm score --eta`).
+             The last step has one trial, the outcome of the solution itself, and so 1/K of the weight of
+             another step.
 
-How the losses of a batch become one (`weighting`):
+`weighting` says how the losses of a batch are averaged:
 
-    step       their mean (counts: per completion): a solution counts by its number of steps. The paper's
-    solution   first the mean over each solution's steps (counts: completions): all solutions count alike
+    step       over all steps (counts: completions), as in the paper: longer solutions weigh more
+    solution   first over the steps (counts: completions) of each solution: all solutions weigh the same
 
-A kind of model: `token` reads the two words' rows of a language model's output layer, `head` the two classes
-of a token classification model, as TRL and Qwen train them, whose class 1 is good.
+`kind` says what g and b are: `token`, the logits of two words of a language model; `head`, the two classes of
+a token classification model, as TRL and Qwen train them. Class 1 is good.
+
+L steps of a solution, N targets of a micro-batch
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,157 +43,160 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.labels.estimator import eta_of_row, rate_of_label
 from erprm_cli.models import loading
 from erprm_cli.models.cards import prm_model_card
-from erprm_cli.prm.formats import prm_format
+from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
-from erprm_cli.training.config import PrmTrainingConfig, TrainingConfig, config_to_job
+from erprm_cli.training.config import PrmTrainingConfig, TrainingConfig
 from erprm_cli.training.examples import Example, Examples
 from erprm_cli.training.task import TrainingTask
 
 
 class PrmTask(TrainingTask):
-    """Labelled solutions as examples: the targets stand at the tags."""
+    """Labelled solutions as examples: the targets are at the tags of the steps."""
 
     config: PrmTrainingConfig
-    SHAPING = ("kind", "format", "target", "weighting", "outcome_only", "truncate", "eval_fraction")
+    SHAPING = ("kind", "target", "weighting", "outcome_only", "truncate", "eval_fraction")
 
     def __init__(self, config: PrmTrainingConfig) -> None:
-        """Load the tokenizer; UserError if it does not suit the format or the output folder is taken."""
-        if config.eval is not None and config.eval_fraction:
-            raise UsageError("--eval and --eval-fraction both say what to validate on; give one of them")
+        """As TrainingTask. Raises UserError if the tokenizer or --kind does not suit the format."""
         super().__init__(config)
-        form = prm_format(config.format)
+        form = load_prm_format(config.format)
         if config.kind == "head" and form.kind == "token":
             form = replace(form, kind="head", good="", bad="")
         if form.kind != config.kind:
-            raise UsageError(f"the format {form.name} is read by a {form.kind}; give --kind {form.kind}")
+            raise UsageError(
+                f"--prm-format {form.name} does not suit --kind {config.kind}; give --kind {form.kind}"
+            )
         if form.kind == "head" and (form.num_labels, form.labels) != (2, (1,)):
             raise UsageError(
-                f"the format {form.name} has other classes than bad and good; no head is trained so"
+                f"--prm-format {form.name} has other classes than bad and good; such a head cannot be trained"
             )
         self.form = form
         self.tagger = Tagger(form, self.tokenizer)
-        self.rows = self.tagger.rows if form.kind == "token" else (1, 0)  # good, bad
-        self.facts |= {"made_by": None, "low": 1.0, "high": 0.0, "shared": 0}
+        self.output_rows = self.tagger.rows if form.kind == "token" else (1, 0)  # good, bad
+        self.stats.update(made_by=None, low=1.0, high=0.0, shared=0)
         self._begins = len(self.tokenizer("").input_ids)  # special tokens before (and after) any text
         special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}  # words may be unknown
         self._is_special = np.zeros(max(special, default=0) + 1, bool)  # by token id
         self._is_special[list(special)] = True
-        self._seen: set[str] = set()  # problems that are trained on
+        self._seen: set[str] = set()  # hashes of the problems to train on
 
     def add(self, row: Row) -> None:
-        """Keep one labelled solution, or count it as too long; RowError if it cannot be used."""
-        part = (
-            int(hashing.content_hash(str(row.get("problem"))), 16) / 2**64
-        )  # the same for all its solutions
-        self._add(row, "eval" if part < self.config.eval_fraction else "train")
+        """Keep one labelled solution, or count it as too long. Raises RowError if it cannot be used."""
+        # The split depends on the problem alone, so all its solutions are on one side.
+        share = int(hashing.content_hash(str(row.get("problem"))), 16) / 2**64
+        self._add(row, "eval" if share < self.config.eval_fraction else "train")
 
     def add_eval(self, row: Row) -> None:
         """Keep one solution to validate on."""
         self._add(row, "eval")
-        self.facts["shared"] += hashing.content_hash(row["problem"]) in self._seen
+        self.stats["shared"] += hashing.content_hash(row["problem"]) in self._seen
 
-    def _read(self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter) -> None:
-        super()._read(source, bad, limit, reporter)
+    def add_rows(self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter) -> None:
+        super().add_rows(source, bad, limit, reporter)
         self.read_eval(bad)
 
     def read_eval(self, bad: BadRows | None = None) -> None:
-        """Keep the solutions of --eval, if there are any, to validate on."""
+        """Keep the solutions of --eval, if it is given, to validate on."""
         if self.config.eval is not None:
             for _ in read_rows(self.config.eval, self.add_eval, bad):
                 pass
 
+    def sources(self, source: str) -> list[str]:
+        return [source] if self.config.eval is None else [source, self.config.eval]
+
+    def tokenisation(self) -> Row:
+        shaping = {name: getattr(self.config, name) for name in self.SHAPING}
+        return super().tokenisation() | shaping | {"format": asdict(self.form)}
+
     def _add(self, row: Row, split: str) -> None:
         values, weights, made_by = self._targets(row)
-        before = self.facts["made_by"] or made_by
+        before = self.stats["made_by"] or made_by
         if made_by != before:
-            raise RowError(f"labelled with {made_by}, but the rows before with {before}; train on one kind")
+            raise RowError(
+                f"labelled with {made_by}, but the rows before with {before}; train on labels of one kind"
+            )
         tagged = self.tagger.encode(row["problem"], row["steps"])
         assert len(tagged.tags) == len(values)  # every step has its tag and its target, the last included
-        ids, tags, is_right = tagged.ids, tagged.tags, bool(values[-1] >= 0.5)
+        ids, tags, is_right = tagged.ids, tagged.tags, schema.is_correct(float(values[-1]))
         if len(ids) > self.max_tokens:
             fitting = int(np.searchsorted(tags, self.max_tokens))
             if not self.config.truncate or self.config.outcome_only or not fitting:
-                self.facts["too_long"] += split == "train"
+                self.stats["too_long"] += split == "train"
                 return
-            self.facts["truncated"] += split == "train"
+            self.stats["truncated"] += split == "train"
             tags, values, weights = tags[:fitting], values[:fitting], weights[:fitting]
             ids = ids[: tags[-1] + 1]
         if self.config.outcome_only:
             tags, values, weights = tags[-1:], values[-1:], weights[-1:]
         if self.config.weighting == "solution":
             weights = weights / weights.sum()
-        self.facts["made_by"] = made_by
+        self.stats["made_by"] = made_by
         if self.form.build == "text":
-            self.facts["special"] += self._holds_special(ids, tagged.ids[tagged.tags])
+            self.stats["special"] += self._holds_special(ids, tagged.ids[tagged.tags])
         if split == "train":
             self._seen.add(hashing.content_hash(row["problem"]))
-            self.facts["low"] = min(self.facts["low"], float(values.min()))
-            self.facts["high"] = max(self.facts["high"], float(values.max()))
-        hashed = (
-            "id",
-            "sample",
-            "problem",
-            "steps",
-            "labels" if self.config.target == "labels" else "rollouts",
-        )
-        self.keep(Example(ids, tags, values, weights, is_right), row, hashed, split)
+            self.stats["low"] = min(self.stats["low"], float(values.min()))
+            self.stats["high"] = max(self.stats["high"], float(values.max()))
+        learned = "labels" if self.config.target == "labels" else "rollouts"
+        hashed = ("id", "sample", "problem", "steps", learned)
+        self.store.keep(Example(ids, tags, values, weights, is_right), row, hashed, split)
 
     def _holds_special(self, ids: NDArray[np.int32], tags: NDArray[np.int32]) -> bool:
-        """Whether a text's own tokens, and not those that begin it or are its tags, are special ones."""
+        """Return whether special tokens are in the text itself, not only at its start or as its tags."""
         text = ids[self._begins :]
         found = text[text < len(self._is_special)]
         found = found[self._is_special[found]]
         return bool(np.setdiff1d(found, tags).size) if found.size else False
 
     def _targets(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.float32], Row]:
-        """Return the targets and weights [L] of the steps, and what made them: eta and estimator."""
+        """Return the targets [L] and weights [L] of the steps, and the eta and estimator of the labels."""
         if self.config.target == "labels":
-            values = np.array(schema.labels(row)["labels"], np.float32)
+            values = np.array(schema.check_labels(row)["labels"], np.float32)
             return values, np.ones_like(values), {name: row.get(name) for name in ("eta", "estimator")}
-        lists = schema.rollouts(schema.solution(row))["rollouts"]
+        lists = schema.check_rollouts(schema.check_solution(row))["rollouts"]
         if any(reward not in (0, 1) for rewards in lists for reward in rewards):
             raise RowError(
-                "'rollouts' holds rewards other than 0 and 1, which cannot be counted; train on labels"
+                "'rollouts' has rewards other than 0 and 1, which cannot be counted; train on labels instead"
             )
         trials = np.array([len(rewards) for rewards in lists], np.float32)
         wins = np.array([sum(rewards) for rewards in lists], np.float32)
-        return wins / trials, trials, {"eta": 0.0, "estimator": "soft"}  # a rate is the label at eta 0
+        return wins / trials, trials, {"eta": 0.0, "estimator": "soft"}  # the label at eta 0 is the rate
 
-    def check(self, reporter: Reporter) -> None:
-        """As TrainingTask, and warn if there is nothing to tell apart."""
-        super().check(reporter)
-        if self.facts["low"] == self.facts["high"]:
+    def check_examples(self, reporter: Reporter) -> None:
+        """As TrainingTask; also warn if all labels are equal or the validation set is not new."""
+        super().check_examples(reporter)
+        if self.stats["low"] == self.stats["high"]:
             reporter.warn(
-                f"all labels are {self.facts['low']:g}: the model can learn nothing but that number; give it "
-                "right and wrong solutions"
+                f"all labels are {self.stats['low']:g}, so the model can only learn that number; train on "
+                "both correct and wrong solutions"
             )
-        if self.facts["shared"]:
+        if self.stats["shared"]:
             reporter.warn(
-                f"{self.facts['shared']:,} solutions of {self.config.eval} are of problems that are trained "
-                "on, so that what they measure is memory"
+                f"{self.stats['shared']:,} solutions of {self.config.eval} are of problems also in the "
+                "training data, so validation will look too good"
             )
-        if (self.config.eval or self.config.eval_fraction) and self.examples("eval") is None:
-            raise UserError("nothing to validate on: a larger --eval-fraction or another --eval gives some")
+        if (self.config.eval or self.config.eval_fraction) and self.store.examples("eval") is None:
+            raise UserError("nothing to validate on; use a larger --eval-fraction or another --eval")
 
     def load_model(self, dtype: torch.dtype) -> Any:
         config = self.config
         path = shipped.resolve(config.base)
-        where: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-        how: Row = where | {
+        code: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+        load_options = code | {
             "dtype": dtype,
             "use_safetensors": loading.only_safetensors(config.allow_pickle),
             "attn_implementation": config.attn_implementation,
         }
         with loading.explained(config.base):
             if config.kind == "token":
-                return AutoModelForCausalLM.from_pretrained(path, **how)
-            settings = AutoConfig.from_pretrained(path, **where)
+                return AutoModelForCausalLM.from_pretrained(path, **load_options)
+            settings = AutoConfig.from_pretrained(path, **code)
             settings.id2label, settings.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
             settings.classifier_dropout = 0.0
-            model = AutoModelForTokenClassification.from_pretrained(path, config=settings, **how)
+            model = AutoModelForTokenClassification.from_pretrained(path, config=settings, **load_options)
         model.score.float()
         return model
 
@@ -199,13 +204,14 @@ class PrmTask(TrainingTask):
         return two_way_loss(logits_NV, target_N)
 
     def evaluate(self, judge: Callable[[Examples], list[Tensor]]) -> Row:
-        """Return loss, and Brier score, calibration error and AUC of the outcome.
+        """Return the loss, the Brier score, the calibration error and the AUC of the outcome.
 
-        The first two compare rates of success: score and target go through the inverse of f_eta, so that a
-        target is the Monte Carlo rate k/K; at an infinite eta, which does not tell the rate, they are
-        compared as they are. AUC is that of the least score of a solution, by which best-of-n chooses.
+        Brier score and calibration error compare success rates: the inverse of f_eta is applied to scores
+        and targets, so that a target is the Monte Carlo rate k/K. At an infinite eta labels do not determine
+        the rate, and scores and labels are compared directly. The AUC is of the minimum score of a solution,
+        by which best-of-n selects by default.
         """
-        examples = self.examples("eval")
+        examples = self.store.examples("eval")
         assert examples is not None
         judged = examples.take(range(len(examples)))
         logits = judge(examples)
@@ -227,8 +233,8 @@ class PrmTask(TrainingTask):
         }
 
     def _rates(self, labels: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the rates of success that labels at our eta stand for."""
-        made_by = self.facts["made_by"]
+        """Return the success rates of labels (or scores) at the eta of the training labels."""
+        made_by = self.stats["made_by"]
         eta = eta_of_row(made_by["eta"], made_by["estimator"]) if made_by["estimator"] else 0.0
         if not np.isfinite(eta):
             return labels.astype(np.float64)
@@ -239,19 +245,18 @@ class PrmTask(TrainingTask):
             "kind": self.form.kind,
             "format": asdict(self.form),
             "token_ids": asdict(self.tagger.token_ids),
-            **(self.facts["made_by"] or {}),
+            **(self.stats["made_by"] or {}),
             "settings": settings,
             "result": last,
         }
         return card, prm_model_card(card)
 
     def job(self, config: TrainingConfig) -> Row:
-        """Return what another process needs to make an object like this."""
-        return {"command": "train", "config": config_to_job(config)}
+        return {"command": "train", "config": config.to_json()}
 
     @classmethod
-    def of_job(cls, job: Row) -> "PrmTask":
-        return cls(PrmTrainingConfig(**job["config"] | {"output": Path(job["config"]["output"])}))
+    def from_job(cls, job: Row) -> "PrmTask":
+        return cls(PrmTrainingConfig.from_json(job["config"]))
 
 
 def two_way_loss(logits_N2: Tensor, target_N: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""transformers' Trainer with erprm's batches, a loss over chosen positions and complete checkpoints."""
+"""transformers' Trainer with erprm's batches, a loss at chosen positions and checkpoints all or nothing.
+
+N targets of a micro-batch, n of an example; V rows of the output layer that the loss reads
+"""
 
 import math
 import shutil
@@ -13,36 +16,37 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from erprm_cli.errors import UserError
+from erprm_cli.io.files import sync
 from erprm_cli.models.outputs import output_at
 from erprm_cli.rows.row import Row
 from erprm_cli.training.arguments import PASS_TOKENS
-from erprm_cli.training.batches import BatchPlan, StepLoader
+from erprm_cli.training.batches import BatchPlan, StepLoader, collate
 from erprm_cli.training.examples import Examples
-from erprm_cli.training.run_folder import EVENTS, checkpoints, sync
+from erprm_cli.training.run_folder import EVENTS, checkpoints
 from erprm_cli.training.task import Log, TrainingTask
 
 
 class StepTrainer(Trainer):
-    """Trainer with steps as batches.py cuts them, a loss over chosen positions and whole checkpoints."""
+    """Trainer whose steps are divided as batches.py says. `last` is the last log row."""
 
     def __init__(
-        self, model: Any, arguments: TrainingArguments, data: TrainingTask, run: Path, log: Log
+        self, model: Any, arguments: TrainingArguments, task: TrainingTask, run: Path, log: Log
     ) -> None:
-        self.data, self.run_folder, self.log_row = data, run, log
+        self.task, self.run_folder, self.log_row = task, run, log
         self.last: Row = {}
-        self.steps_here = 0  # steps of this process, not of the run before a kill
-        examples = data.examples()
+        self.steps_here = 0  # without those before a restart
+        examples = task.store.examples()
         assert examples is not None
         super().__init__(model, arguments, train_dataset=examples)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Schedule)
         for callback in self.callback_handler.callbacks:
-            # Trainer's own folder is that of the draft, unless TENSORBOARD_LOGGING_DIR says another.
+            # Trainer would write into draft/, unless TENSORBOARD_LOGGING_DIR names a folder.
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = str(run / EVENTS)
-        config = data.config
+        config = task.config
         attention = getattr(model.config, "_attn_implementation", None) or ""
-        self.cut = BatchPlan(
+        self.plan = BatchPlan(
             config.micro_batch_tokens or PASS_TOKENS[arguments.device.type],
             "flash" in attention if config.packing is None else config.packing,
             arguments.process_index,
@@ -50,26 +54,26 @@ class StepTrainer(Trainer):
         )
 
     def get_train_dataloader(self) -> StepLoader:
-        return StepLoader(self.data.examples(), self.cut, self.data.config.batch_size, self.args.seed)  # type: ignore[arg-type]
+        return StepLoader(self.task.store.examples(), self.plan, self.task.config.batch_size, self.args.seed)  # type: ignore[arg-type]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
-        """Return one step: its micro-batches. Their weights are shares of the whole batch already."""
+        """Return the micro-batches of one step. Their weights are already shares of the whole batch."""
         return [next(epoch_iterator) for _ in range(num_batches)], None
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
-        """Add up the gradients of a step's micro-batches; return this process's part of the loss."""
+        """Accumulate the gradients of a step's micro-batches; return the part of the loss of this process."""
         model.train()
         self.steps_here += 1
-        shards = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         more = {"scale_wrt_gas": False} if self.is_deepspeed_enabled else {}
         total = torch.zeros((), device=self.args.device)
         for number, batch in enumerate(inputs, start=1):
             is_last = number == len(inputs)
             self.accelerator.gradient_state._set_sync_gradients(is_last)
-            # Gradients meet in the last pass; but where they are sharded, keeping whole ones that long would
-            # cost the memory that sharding saves.
-            apart = not is_last and not shards
-            with self.accelerator.no_sync(model) if apart else nullcontext():
+            # Processes exchange gradients in the last pass only. With sharded weights they do in every pass:
+            # whole gradients would need the memory that sharding saves.
+            local = not is_last and not sharded
+            with self.accelerator.no_sync(model) if local else nullcontext():
                 with self.compute_loss_context_manager():
                     loss = self.compute_loss(model, self._prepare_inputs(batch))
                 self.accelerator.backward(loss, **more)
@@ -79,14 +83,14 @@ class StepTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        loss_N = self.data.loss(self.logits(model, inputs), inputs["targets"])
-        # DDP and FSDP take the mean of the processes' gradients, the loss is a mean over their sum.
+        loss_N = self.task.loss(self.logits(model, inputs), inputs["targets"])
+        # DDP and FSDP average the gradients of the processes, but the loss is a sum over them.
         return (loss_N * inputs["weights"]).sum() * self.accelerator.num_processes
 
     def logits(self, model: Any, inputs: Any) -> Tensor:
         """Return the logits [N, V] at the positions of a micro-batch."""
         read = {name: inputs[name] for name in ("input_ids", "position_ids") if name in inputs}
-        with output_at(self.accelerator.unwrap_model(model), inputs["positions"], self.data.rows):
+        with output_at(self.accelerator.unwrap_model(model), inputs["positions"], self.task.output_rows):
             logits_NV: Tensor = model(**read, use_cache=False).logits
         return logits_NV
 
@@ -95,13 +99,11 @@ class StepTrainer(Trainer):
         """Return the logits [n, V] of each example, gathered from all processes."""
         from accelerate.utils import gather_object
 
-        from erprm_cli.training.batches import collate
-
         self.model_wrapped.eval()
         found: list[tuple[int, Tensor]] = []
-        for part in self.cut.parts(examples.lengths.tolist()):
+        for part in self.plan.parts(examples.lengths.tolist()):
             chosen = examples.take(part or [0])
-            inputs = self._prepare_inputs(collate(chosen, self.cut.packed))
+            inputs = self._prepare_inputs(collate(chosen, self.plan.packed))
             with self.compute_loss_context_manager():
                 logits_NV = self.logits(self.model_wrapped, inputs).float().cpu()
             split = logits_NV.split([len(example.positions) for example in chosen])
@@ -112,7 +114,7 @@ class StepTrainer(Trainer):
         return [logits for _, logits in sorted(found, key=lambda pair: pair[0])]
 
     def floating_point_ops(self, inputs: Any) -> int:
-        return 0  # counted for nobody, at the price of a walk over all parameters per micro-batch
+        return 0  # nobody reads it, and counting walks over all parameters in each micro-batch
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" not in logs:
@@ -127,28 +129,28 @@ class StepTrainer(Trainer):
             "lr": float(logs["learning_rate"]),
             "grad_norm": float(logs["grad_norm"]),
         }
-        if self.data.examples("eval") is not None:
+        if self.task.store.examples("eval") is not None:
             self.last |= {name: None for name in EVAL_NAMES}
             if self.ends_epoch() or step >= self.state.max_steps:
-                self.last |= self.data.evaluate(self.judge)
-        told = {
+                self.last |= self.task.evaluate(self.judge)
+        more = {
             name: value
             for name, value in self.last.items()
             if value is not None and name not in ("step", "lr")
         }
-        super().log(logs | told)
+        super().log(logs | more)
         self.log_row(self.last)
 
     def ends_epoch(self) -> bool:
-        """Whether this step is the last of an epoch."""
+        """Return whether this step is the last of an epoch."""
         return self.state.global_step % len(self.get_train_dataloader()) == 0
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint in draft/, and give it its name when all processes have written their part."""
+        """Write a checkpoint in draft/; rename it when all processes have written their part."""
         try:
             super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a disk
-            raise UserError(f"{self.run_folder}: no checkpoint can be written: {error}") from error
+        except (OSError, RuntimeError, SafetensorError) as error:  # the last two on a full disk
+            raise UserError(f"{self.run_folder}: cannot write a checkpoint: {error}") from error
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             draft = self.run_folder / "draft" / f"checkpoint-{self.state.global_step}"
@@ -167,7 +169,7 @@ EVAL_NAMES = ("eval_loss", "eval_brier", "eval_ece", "eval_auc")
 
 
 class _Schedule(TrainerCallback):
-    """Log the last step too, and each that saves or evaluates; save none at the end, where the model is."""
+    """Log also the last step and each that saves or evaluates; the last step saves no checkpoint."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         if state.global_step >= state.max_steps:

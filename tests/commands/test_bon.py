@@ -147,7 +147,7 @@ def test_without_rewards_it_chooses_all_the_same_and_says_that_nothing_is_judged
     assert result.exit_code == 0
     assert [row["sample"] for row in rows_of(result.stdout)] == [1, 0]
     assert [row["correct"] for row in rows_of(result.stdout)] == [None, None]
-    assert "2 problems are in no figure, as 'reward' is missing" in result.stderr
+    assert "2 problems are left out because 'reward' is missing" in result.stderr
     assert "best of n" not in result.stderr
 
 
@@ -305,13 +305,13 @@ def test_other_candidates_cannot_be_compared(erprm: Erprm, scored: str, tmp_path
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scores": None}, "no 'scores'; `erprm score` writes them, or --prm MODEL makes them here"),
+        ({"scores": None}, "no 'scores'; `erprm score` writes them, or --prm MODEL adds them here"),
         ({"scores": [0.5]}, "'scores' has 1 number"),
-        ({"scores": [0.5, 2]}, "'scores' holds 2, outside [0, 1]"),
+        ({"scores": [0.5, 2]}, "'scores' contains 2, outside [0, 1]"),
         ({"id": None}, "no 'id'"),
-        ({"prediction": 7}, "'prediction' is no text"),
-        ({"reward": "1"}, "'reward' is no number"),
-        ({"sample": 0}, "here a second time"),
+        ({"prediction": 7}, "'prediction' must be a string or null"),
+        ({"reward": "1"}, "'reward' must be a number or null"),
+        ({"sample": 0}, "duplicate id"),
     ],
 )
 def test_a_bad_row_stops_with_its_place_reason_and_remedy(
@@ -328,8 +328,8 @@ def test_an_error_is_one_line_and_exit_status_1(shell: Shell, scored: str) -> No
     result = shell("bon", stdin=jsonl([ROWS[0], ROWS[1] | {"scores": None}]))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
-        "erprm: stdin:2: no 'scores'; `erprm score` writes them, or --prm MODEL makes them here. "
-        "--errors FILE sets such rows aside and goes on\n"
+        "erprm: stdin:2: no 'scores'; `erprm score` writes them, or --prm MODEL adds them here. "
+        "--errors FILE writes such rows to FILE and goes on\n"
     )
 
 

@@ -69,7 +69,7 @@ def test_a_rate_cannot_be_told_from_a_hard_label(erprm: Erprm) -> None:
 def test_scores_of_a_model_trained_at_another_eta_are_told_apart(erprm: Erprm, tmp_path: Path) -> None:
     (tmp_path / "erprm.json").write_text(json.dumps({"eta": 2.0, "estimator": "er"}))
     text = jsonl([row | {"prm": str(tmp_path)} for row in scored()])
-    told = "was trained at eta 2, so its scores mean other labels than these at 0; --eta 2 compares"
+    told = "was trained on labels at eta 2, but is compared with labels at eta 0; --eta 2 compares"
     assert told in erprm("calibrate", "-q", stdin=text).stderr
     for flags in (["--against", "labels", "--eta", "2"], ["--against", "rates", "--eta", "2"]):
         assert erprm("calibrate", "-q", *flags, stdin=text).stderr == ""

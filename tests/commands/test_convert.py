@@ -43,8 +43,8 @@ def test_the_report_says_what_was_read_and_what_is_lost(erprm: Run) -> None:
     assert {type(label) for row in rows(result) for label in row["labels"]} == {bool}
     assert "7 rows of trl" in result.stderr
     assert "labels in" in result.stderr and "rounded at 0.5" in result.stderr
-    assert "trl cannot carry 'id'" not in result.stderr  # it is the problem's own hash
-    assert "'eta', 'estimator' (7 rows); --keep" in result.stderr
+    assert "has no place for 'id'" not in result.stderr  # it is the problem's own hash
+    assert "'eta', 'estimator': left out of 7 rows (--keep adds them)" in result.stderr
 
 
 def test_soft_labels_need_a_threshold_for_a_format_of_yes_and_no(erprm: Run) -> None:
@@ -56,19 +56,19 @@ def test_soft_labels_need_a_threshold_for_a_format_of_yes_and_no(erprm: Run) -> 
 def test_a_label_inside_the_question_is_a_bad_row(erprm: Run, tmp_path: Path) -> None:
     text = SHEPHERD.read_text() + json.dumps(DIRTY) + "\n" + SHEPHERD.read_text()
     result = erprm("convert", stdin=text)
-    assert "stdin:8: math-shepherd: 'ки' stands in the problem" in str(result.exception)
+    assert "stdin:8: math-shepherd: 'ки' is in the problem" in str(result.exception)
     bad = tmp_path / "bad.jsonl"
     result = erprm("convert", "--errors", bad, stdin=text)
-    assert "1 bad row went to" in str(result.exception)
+    assert "1 bad row was written to" in str(result.exception)
     assert len(result.stdout.splitlines()) == 14
     assert orjson.loads(bad.read_bytes())["place"] == "stdin:8"
 
 
 def test_an_unknown_row_or_format_is_named_with_the_known_ones(erprm: Run) -> None:
     result = erprm("convert", stdin='{"colour": "red"}\n')
-    assert "stdin:1: no known format has just these fields: colour; --from" in str(result.exception)
+    assert "stdin:1: no known format has the fields colour; name the format" in str(result.exception)
     result = erprm("convert", "--to", "prm800k", stdin="")
-    assert "--to prm800k: there are erprm, er-prm, math-shepherd, trl, rlhflow" in str(result.exception)
+    assert "--to prm800k; known formats: erprm, er-prm, math-shepherd, trl, rlhflow" in str(result.exception)
     result = erprm("convert", "--from", "trl", stdin=json.dumps({"prompt": "p", "labels": []}))
     assert "trl: no 'completions'; rows have prompt, completions, labels" in str(result.exception)
 

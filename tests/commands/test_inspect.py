@@ -22,7 +22,7 @@ def test_every_scored_token_is_marked_where_it_stands(erprm: Callable[..., Resul
     rows = solution_rows(3)
     result = erprm("inspect", "prm", prm, "--prm-format", "er-prm", "-L", 3, stdin=lines(*rows))
     assert result.exception is None
-    assert "format er-prm, kind token, built as text, tag ' ки' is token 4" in result.stderr
+    assert "format er-prm, kind token, build text, tag ' ки' is token 4" in result.stderr
     scored = erprm("score", "--prm", prm, "--prm-format", "er-prm", stdin=lines(*rows)).stdout
     scores = [orjson.loads(line)["scores"] for line in scored.splitlines()]
     tokens = [orjson.loads(line) for line in result.stdout.splitlines()]

@@ -50,7 +50,7 @@ def test_a_field_given_twice_is_refused_where_one_would_be_lost() -> None:
     kept, refused = label([line % b""])
     assert kept[0]["labels"] == [1.0] and not refused  # it leaves as it came
     kept, refused = label([line % b',"labels":[0.5]', ROW])
-    assert len(kept) == 1 and refused == ["the field 'id' is there more than once"]
+    assert len(kept) == 1 and refused == ["duplicate field 'id'"]
 
 
 def test_the_example_of_the_paper(erprm: Run) -> None:
@@ -136,19 +136,19 @@ def test_lines_may_end_as_they_like(erprm: Run, tmp_path: Path, text: bytes) -> 
     ("rollouts", "reason"),
     [
         ("[]", "'rollouts' is empty"),
-        ("[[]]", "step 1 must be a list of numbers with at least one"),
-        ("[[1.0],[]]", "step 2 must be a list"),
-        ("[1.0]", "step 1 must be a list"),
+        ("[[]]", "'rollouts[0]' (counted from 0) must be a non-empty list"),
+        ("[[1.0],[]]", "'rollouts[1]' (counted from 0) must be a non-empty list"),
+        ("[1.0]", "'rollouts[0]' (counted from 0) must be a non-empty list"),
         ("null", "no 'rollouts'; `erprm rollout` writes it"),
-        ('"[[1.0]]"', "'rollouts' is text, not a list"),
+        ('"[[1.0]]"', "'rollouts' is a string, not a list"),
         ("{}", "'rollouts' is an object, not a list"),
-        ("[[[1.0]]]", "step 1 holds a list"),
-        ("[[[1.0]],[[0.0]]]", "step 1 holds a list"),
-        ('[["1.0"]]', "step 1 holds text"),
-        ('[["1.0],[0.0"]]', "step 1 holds text"),
-        ("[[true]]", "step 1 holds true"),
-        ("[[null]]", "step 1 holds null"),
-        ("[[1.0,{}]]", "step 1 holds an object"),
+        ("[[[1.0]]]", "'rollouts[0]' (counted from 0) contains a list"),
+        ("[[[1.0]],[[0.0]]]", "'rollouts[0]' (counted from 0) contains a list"),
+        ('[["1.0"]]', "'rollouts[0]' (counted from 0) contains a string"),
+        ('[["1.0],[0.0"]]', "'rollouts[0]' (counted from 0) contains a string"),
+        ("[[true]]", "'rollouts[0]' (counted from 0) contains true"),
+        ("[[null]]", "'rollouts[0]' (counted from 0) contains null"),
+        ("[[1.0,{}]]", "'rollouts[0]' (counted from 0) contains an object"),
         ("[[1.0 0.0]]", "not JSON"),
         ("[[1.0,]]", "not JSON"),
         ("[[1.0],,[0.0]]", "not JSON"),
@@ -218,13 +218,13 @@ def test_a_bad_row_stops_or_is_set_aside(erprm: Run, tmp_path: Path) -> None:
     source.write_bytes(ROW + b"\n\n" + b'{"id":"p2"}\n' + ROW + b"\n")
     done = erprm("label", "--eta", "0", source, "-q")
     told = "no 'rollouts'; `erprm rollout` writes it"
-    assert fails(done) == f"{source}:3: {told}. --errors FILE sets such rows aside and goes on"
+    assert fails(done) == f"{source}:3: {told}. --errors FILE writes such rows to FILE and goes on"
     assert done.stdout_bytes == LABELLED + b"\n"  # what was done before it is there
     done = erprm("label", "--eta", "0", source, "-o", output, "-q")
     assert fails(done)
     assert not output.exists()  # but a file is whole or not there
     done = erprm("label", "--eta", "0", source, "-o", output, "--errors", errors, "-q")
-    assert "1 bad row went to" in fails(done)
+    assert "1 bad row was written to" in fails(done)
     assert output.read_bytes() == (LABELLED + b"\n") * 2
     assert json.loads(errors.read_bytes()) == {
         "place": f"{source}:3",
@@ -244,8 +244,8 @@ def test_a_file_is_made_again_by_the_same_command_and_kept_from_others(erprm: Ru
     assert "made with estimator soft, not er" in fails(erprm("label", source, "-o", output))
     assert erprm("label", source, "-o", output, "--overwrite", "-q").exit_code == 0
     assert json.loads(output.read_bytes())["eta"] == 1.0
-    assert "is the input too" in fails(erprm("label", source, "-o", source, "--overwrite"))
-    assert "is the input too" in fails(erprm("label", source, "--errors", source))
+    assert "is also the input" in fails(erprm("label", source, "-o", source, "--overwrite"))
+    assert "is also the input" in fails(erprm("label", source, "--errors", source))
     both = tmp_path / "both.jsonl"
     assert "another flag of this one" in fails(erprm("label", source, "--errors", both, "-o", both))
     assert source.read_bytes() == ROW + b"\n"
@@ -305,7 +305,7 @@ def test_an_error_is_one_line_and_a_status(shell: Run, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "erprm: stdin:1: no 'rollouts'; `erprm rollout` writes it. "
-        "--errors FILE sets such rows aside and goes on\n"
+        "--errors FILE writes such rows to FILE and goes on\n"
     )
     done = shell("label", "--eta", "2", "--estimator", "soft")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

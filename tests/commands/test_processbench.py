@@ -91,7 +91,7 @@ def test_a_split_without_errors_has_no_f1_and_a_warning(erprm: Erprm) -> None:
     row = {"id": "a", "problem": "p", "steps": ["x"], "label": -1, "scores": [0.7]}
     result = erprm("processbench", "-q", stdin=json.dumps(row))
     assert rows_of(result.stdout)[0]["f1"] is None
-    assert "stdin has no row with a wrong step, so no F1" in result.stderr
+    assert "stdin has no row with a wrong step, so it has no F1" in result.stderr
 
 
 def test_the_limit_is_for_each_file(erprm: Erprm, tmp_path: Path) -> None:

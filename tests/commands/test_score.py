@@ -27,7 +27,7 @@ def test_scores_and_prm_are_added_and_nothing_else_changes(
 ) -> None:
     source = write(tmp_path / "solutions.jsonl", 6)
     result = erprm("score", source, "--prm", prm)
-    assert result.exception is None and "is read by the format er-prm" in result.stderr
+    assert result.exception is None and "is read with the format er-prm" in result.stderr
     for line, row in zip(result.stdout.splitlines(), solution_rows(6), strict=True):
         scored = orjson.loads(line)
         assert all(0.0 <= score <= 1.0 for score in scored["scores"])
@@ -46,7 +46,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_file(
     kept = complete.splitlines(keepends=True)[:4]
     part.write_bytes(b"".join(kept) + b'{"id": "torn')
     result = erprm("score", source, "--prm", prm, "-o", part)
-    assert result.exception is None and "5 solutions scored, 4 were there" in result.stderr
+    assert result.exception is None and "5 solutions scored, 4 were scored before" in result.stderr
     again = [orjson.loads(line) for line in part.read_bytes().splitlines()]
     first = [orjson.loads(line) for line in whole.read_bytes().splitlines()]
     assert [row["id"] for row in again] == [row["id"] for row in first]
@@ -62,7 +62,7 @@ def test_a_solution_that_is_there_twice_is_a_bad_row(
     source.write_bytes(source.read_bytes() * 2)
     result = erprm("score", source, "--prm", prm)
     assert isinstance(result.exception, UserError)
-    assert f"{source}:4: id 'p0', sample 0 is here a second time" in str(result.exception)
+    assert f"{source}:4: duplicate id 'p0', sample 0" in str(result.exception)
 
 
 def test_a_solution_that_is_too_long_is_a_bad_row_and_never_cut(
@@ -74,7 +74,7 @@ def test_a_solution_that_is_too_long_is_a_bad_row_and_never_cut(
     text = b"".join(orjson.dumps(row) + b"\n" for row in rows)
     result = erprm("score", "--prm", prm, stdin=text)
     assert isinstance(result.exception, UserError)
-    assert "stdin:2: " in str(result.exception) and "at most 64 can be read" in str(result.exception)
+    assert "stdin:2: " in str(result.exception) and "the model reads at most 64" in str(result.exception)
     result = erprm("score", "--prm", prm, "--errors", tmp_path / "bad.jsonl", stdin=text)
     assert len(result.stdout.splitlines()) == 2
     assert "at most 64" in orjson.loads((tmp_path / "bad.jsonl").read_bytes())["reason"]

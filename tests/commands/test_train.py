@@ -40,7 +40,7 @@ def test_a_bad_row_names_its_line_or_goes_to_errors(
     assert "stdin:5: no 'problem'" in str(result.exception) and "--errors" in str(result.exception)
     bad = tmp_path / "bad.jsonl"
     result = erprm("train", "--base", base, "-o", tmp_path / "prm", "--errors", bad, stdin=text)
-    assert "1 bad row went to" in str(result.exception)
+    assert "1 bad row was written to" in str(result.exception)
     assert orjson.loads(bad.read_bytes())["place"] == "stdin:5"
     assert orjson.loads(result.stdout.splitlines()[-1])["rows"] == 8
 

@@ -25,7 +25,7 @@ from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.policy.prompts import make_prompt
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
 from tests.torture import rows
 
@@ -393,7 +393,7 @@ def asked_with_tokenizer(monkeypatch: pytest.MonkeyPatch, say: Any) -> tuple[lis
 
     tokenizer = AutoTokenizer.from_pretrained(shipped.resolve("tiny"))
     monkeypatch.setattr(loading, "load_tokenizer", lambda *_, **__: tokenizer)
-    template = policy_template("tiny")
+    template = load_template("tiny")
     prompt = make_prompt(template, tokenizer, "Tom has 2 + 3 coins.")
     with serving(say) as server, closing(open_engine(config(server))) as engine:
         text = prompt if engine.tokenizer else make_prompt(template, None, "Tom has 2 + 3 coins.")
@@ -583,7 +583,7 @@ def chatting(continues: bool, refuses: bool = False, strips: bool = False) -> An
 
 
 def rolled(server: ScriptedServer) -> list[Fields]:
-    template = policy_template("gsm8k-chat")
+    template = load_template("gsm8k-chat")
     settings = SamplingSettings("m", None, 1.0, 1.0, 50, 0, template.name)
     row = PROBLEM | {"sample": 0, "solution": "one\ntwo", "steps": ["one", "two"], "reward": 1.0}
     with closing(open_engine(config(server))) as engine, Grader() as grader:
@@ -591,7 +591,7 @@ def rolled(server: ScriptedServer) -> list[Fields]:
 
 
 def test_a_chat_is_sampled_by_the_chat_endpoint() -> None:
-    template = policy_template("gsm8k-chat")
+    template = load_template("gsm8k-chat")
     settings = SamplingSettings("m", None, 1.0, 1.0, 50, 0, template.name)
     with serving(chatting(continues=False)) as server:
         with closing(open_engine(config(server))) as engine, Grader() as grader:

@@ -26,7 +26,7 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.reading import read_rows
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import prefixes
 
@@ -34,7 +34,7 @@ needs_vllm = [
     pytest.mark.vllm,
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
-TEMPLATE = policy_template("tiny")
+TEMPLATE = load_template("tiny")
 # Little memory, and one thread: with more, OpenMP's threads wait for each other in busy loops when the cores
 # have other work, which made these tests up to twenty times slower.
 SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}

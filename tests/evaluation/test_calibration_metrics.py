@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from erprm_cli.evaluation.calibration_metrics import (
     auc,
+    bootstrap_intervals,
     brier,
     expected_calibration_error,
-    intervals,
     reliability,
 )
 
@@ -76,7 +76,7 @@ def test_the_interval_of_independent_scores_holds_the_truth_in_95_of_100_experim
     for _ in range(trials):
         right = np.arange(160) % 2 == 0
         score = np.where(right, rng.beta(2, 1, 160), rng.beta(1, 2, 160))
-        found = intervals(score, right, np.arange(160), resamples=200)
+        found = bootstrap_intervals(score, right, np.arange(160), resamples=200)
         # E (s - t)^2 of Beta(1, 2) against 0 is 1/6; P(Beta(2, 1) > Beta(1, 2)) is 5/6
         inside += [low <= truth <= high for (low, high), truth in zip(found, (1 / 6, 5 / 6), strict=True)]
     assert (inside / trials >= 0.88).all() and (inside / trials <= 0.99).all()
@@ -86,12 +86,12 @@ def test_steps_of_one_problem_are_not_taken_for_independent() -> None:
     rng = np.random.default_rng(2)
     right = rng.random(40) < 0.5
     score = np.clip(right * 0.5 + rng.random(40) * 0.5, 0, 1)
-    once = intervals(score, right, np.arange(40))
-    tenfold = intervals(np.repeat(score, 10), np.repeat(right, 10), np.repeat(np.arange(40), 10))
+    once = bootstrap_intervals(score, right, np.arange(40))
+    tenfold = bootstrap_intervals(np.repeat(score, 10), np.repeat(right, 10), np.repeat(np.arange(40), 10))
     assert np.array(tenfold) == pytest.approx(np.array(once))
-    falsely = intervals(np.repeat(score, 10), np.repeat(right, 10), np.arange(400))
+    falsely = bootstrap_intervals(np.repeat(score, 10), np.repeat(right, 10), np.arange(400))
     assert falsely[0][1] - falsely[0][0] < 0.5 * (once[0][1] - once[0][0])
 
 
 def test_one_problem_has_no_interval() -> None:
-    assert all(math.isnan(end) for ends in intervals([0.1, 0.9], [0, 1], [0, 0]) for end in ends)
+    assert all(math.isnan(end) for ends in bootstrap_intervals([0.1, 0.9], [0, 1], [0, 0]) for end in ends)

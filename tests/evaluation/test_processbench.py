@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.evaluation.processbench import (
     Split,
+    check_row,
+    check_scored_row,
+    evaluate,
     harmonic_mean,
     hit,
-    judge,
-    scored_solution,
-    solution,
     split_name,
 )
 
@@ -81,54 +81,54 @@ ROWS = [([0.9, 0.2, 0.9], 1), ([0.1, 0.8], 0), ([0.8, 0.7], -1), ([0.9], -1)]
 @pytest.mark.parametrize("oracle", [False, True])
 def test_an_oracle_has_100_whatever_the_rule(oracle: bool) -> None:
     rows = [([float(i != label) for i in range(4)], label) for label in (-1, 0, 1, 2, 3)]
-    (figure,) = judge([split_of(rows)], oracle=oracle)
-    assert figure.f1.value == figure.f1.high == 1.0
-    assert (figure.error_accuracy.problems, figure.correct_accuracy.problems) == (4, 1)
+    (result,) = evaluate([split_of(rows)], oracle=oracle)
+    assert result.f1.value == result.f1.high == 1.0
+    assert (result.error_accuracy.problems, result.correct_accuracy.problems) == (4, 1)
 
 
 @pytest.mark.parametrize("score", [0.0, 0.3, 0.5, 1.0])
 def test_a_constant_that_always_says_right_has_0_and_one_that_says_wrong_has_0(score: float) -> None:
     rows = [([score] * 4, label) for label in (-1, -1, 1, 2, 3)]
-    (figure,) = judge([split_of(rows)])
-    assert figure.f1.value == figure.f1.low == 0.0
-    assert 0 < figure.f1.high < 1
-    assert judge([split_of(rows)], oracle=True)[0].f1.value == 0.0
+    (result,) = evaluate([split_of(rows)])
+    assert result.f1.value == result.f1.low == 0.0
+    assert 0 < result.f1.high < 1
+    assert evaluate([split_of(rows)], oracle=True)[0].f1.value == 0.0
 
 
 def test_a_score_at_the_threshold_is_not_below_it() -> None:
-    (figure,) = judge([split_of([([0.5, 0.4], 1), ([0.5], -1)])], threshold=0.5)
-    assert figure.f1.value == 1.0
+    (result,) = evaluate([split_of([([0.5, 0.4], 1), ([0.5], -1)])], threshold=0.5)
+    assert result.f1.value == 1.0
 
 
 def test_the_threshold_comes_from_the_split_named_and_serves_all() -> None:
     low = split_of([([0.3, 0.1], 1), ([0.3, 0.3], -1)], "low")
     high = split_of([([0.9, 0.6], 1), ([0.9, 0.9], -1)], "high")
-    tuned = judge([low, high], tune_on="high")
-    assert [figure.split for figure in tuned] == ["low", "high", "average"]
-    assert [figure.threshold for figure in tuned] == pytest.approx([0.75] * 3)
-    assert [figure.f1.value for figure in tuned] == [0.0, 1.0, 0.5]
-    assert {figure.rule for figure in tuned} == {"tuned on high"}
-    oracle = judge([low, high], oracle=True)
-    assert [figure.f1.value for figure in oracle] == [1.0, 1.0, 1.0]
-    assert [figure.threshold for figure in oracle] == [pytest.approx(0.2), pytest.approx(0.75), None]
-    with pytest.raises(UsageError, match="no split 'math' to tune on; there are low, high"):
-        judge([low, high], tune_on="math")
+    tuned = evaluate([low, high], tune_on="high")
+    assert [result.split for result in tuned] == ["low", "high", "average"]
+    assert [result.threshold for result in tuned] == pytest.approx([0.75] * 3)
+    assert [result.f1.value for result in tuned] == [0.0, 1.0, 0.5]
+    assert {result.rule for result in tuned} == {"tuned on high"}
+    oracle = evaluate([low, high], oracle=True)
+    assert [result.f1.value for result in oracle] == [1.0, 1.0, 1.0]
+    assert [result.threshold for result in oracle] == [pytest.approx(0.2), pytest.approx(0.75), None]
+    with pytest.raises(UsageError, match="no split 'math' to tune on; splits: low, high"):
+        evaluate([low, high], tune_on="math")
 
 
 def test_the_average_weighs_splits_alike_and_is_surer_than_one() -> None:
     few = split_of([([0.9, 0.1], 1), ([0.9], -1)] * 20, "few")
     many = split_of([([0.9, 0.9], 1), ([0.9], -1)] * 80, "many")
-    figures = judge([few, many])
-    assert figures[-1].f1.value == pytest.approx(0.5)
-    assert (figures[-1].error_accuracy.problems, figures[-1].f1.problems) == (100, 200)
-    assert figures[-1].f1.high - figures[-1].f1.low < figures[0].f1.high - figures[0].f1.low
+    results = evaluate([few, many])
+    assert results[-1].f1.value == pytest.approx(0.5)
+    assert (results[-1].error_accuracy.problems, results[-1].f1.problems) == (100, 200)
+    assert results[-1].f1.high - results[-1].f1.low < results[0].f1.high - results[0].f1.low
 
 
 def test_without_an_error_or_a_correct_row_there_is_no_f1() -> None:
     for rows in (ROWS[:2], ROWS[2:]):
-        (figure,) = judge([split_of(rows)])
-        assert math.isnan(figure.f1.value)
-        assert {figure.error_accuracy.problems, figure.correct_accuracy.problems} == {0, 2}
+        (result,) = evaluate([split_of(rows)])
+        assert math.isnan(result.f1.value)
+        assert {result.error_accuracy.problems, result.correct_accuracy.problems} == {0, 2}
 
 
 @pytest.mark.parametrize(("a", "b", "count"), [(0.5, 0.8, 60), (0.1, 0.95, 60), (0.6, 0.9, 200)])
@@ -138,8 +138,8 @@ def test_intervals_hold_the_truth_in_95_of_100_experiments(a: float, b: float, c
     for _ in range(trials):
         rows = [([0.9, 0.1 if rng.random() < a else 0.9], 1) for _ in range(count)]
         rows += [([0.9 if rng.random() < b else 0.1], -1) for _ in range(count)]
-        (figure,) = judge([split_of(rows)])
-        covered += figure.f1.low <= truth <= figure.f1.high
+        (result,) = evaluate([split_of(rows)])
+        covered += result.f1.low <= truth <= result.f1.high
     assert 0.92 <= covered / trials <= 0.98
 
 
@@ -150,8 +150,8 @@ GOOD: Row = {"problem": "p", "steps": ["a", "b"], "label": 1, "scores": [0.5, 0.
     ("change", "told"),
     [
         ({"steps": None}, "no 'steps'"),
-        ({"steps": []}, "'steps' is no list of texts"),
-        ({"label": 2}, "'label' is 2, outside -1 .. 1"),
+        ({"steps": []}, "'steps' must be a non-empty list of strings"),
+        ({"label": 2}, "'label' is 2; with 2 steps it must be in -1 .. 1"),
         ({"label": True}, "'label' is true"),
         ({"scores": [0.5]}, "'scores' has 1 numbers for 2 steps"),
         ({"scores": [0.5, 1.5]}, "outside"),
@@ -160,8 +160,8 @@ GOOD: Row = {"problem": "p", "steps": ["a", "b"], "label": 1, "scores": [0.5, 0.
 )
 def test_a_row_that_cannot_be_judged_says_why(change: Row, told: str) -> None:
     with pytest.raises(RowError, match=told):
-        scored_solution(GOOD | change)
-    assert solution(GOOD) == GOOD
+        check_scored_row(GOOD | change)
+    assert check_row(GOOD) == GOOD
 
 
 def test_a_split_is_named_by_the_row_or_else_by_the_file() -> None:

@@ -42,7 +42,7 @@ def test_rows_come_back(tmp_path: Path, suffix: str, opener: Any) -> None:
 def test_a_packed_file_is_continued_wherever_it_was_cut(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("erprm_cli.io.output.PACK_BYTES", 1)  # a member for each row
+    monkeypatch.setattr("erprm_cli.io.output.MEMBER_BYTES", 1)  # a member for each row
     path = tmp_path / f"out.jsonl{suffix}"
     write(path, ROWS)
     whole = path.read_bytes()
@@ -73,10 +73,10 @@ def test_a_torn_input_is_an_error_and_not_an_end(tmp_path: Path, suffix: str) ->
     path = tmp_path / f"in.jsonl{suffix}"
     form = codec(str(path))
     assert form
-    whole = form.pack(b"".join(map(to_line, ROWS)))
+    whole = form.compress(b"".join(map(to_line, ROWS)))
     for size in range(1, len(whole)):
         path.write_bytes(whole[:size])
-        with pytest.raises(UserError, match="in.jsonl.*after line .*ends within"):
+        with pytest.raises(UserError, match="in.jsonl.*after line .*ends in the middle"):
             read(path)
     path.write_bytes(b"plain text")
     with pytest.raises(UserError, match="or damaged"):
@@ -91,8 +91,8 @@ def test_a_damaged_output_says_how_to_go_on(tmp_path: Path) -> None:
         write(path, ROWS)
 
 
-def test_bad_rows_are_written_plain() -> None:
-    with pytest.raises(UsageError, match="plain"):
+def test_bad_rows_are_not_compressed() -> None:
+    with pytest.raises(UsageError, match="uncompressed"):
         BadRows("bad.jsonl.gz")
 
 

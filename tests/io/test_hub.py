@@ -75,5 +75,5 @@ def test_what_is_no_parquet_file_or_holds_bytes_is_named(tmp_path: Path) -> None
     with pytest.raises(UserError, match="absent.parquet: No such file"):
         list(read_rows("absent.parquet", dict))
     datasets.Dataset.from_list([{"image": b"x"}]).to_parquet(str(path))
-    with pytest.raises(UserError, match="row 1: cannot be JSON"):
+    with pytest.raises(UserError, match="row 1: cannot be written as JSON"):
         list(read_rows(str(path), dict))

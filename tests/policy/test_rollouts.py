@@ -8,15 +8,15 @@ from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Request
 from erprm_cli.errors import RowError
 from erprm_cli.io.writing import open_journal, open_output
-from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, gradable
+from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable
 from erprm_cli.policy.sampling import SamplingSettings
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from tests.scripted import ScriptedEngine
 
 DRAWN = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
-TINY = policy_template("tiny")
+TINY = load_template("tiny")
 
 
 def solution(sample: int, *steps: str, reward: float = 1.0) -> Row:
@@ -98,7 +98,7 @@ def test_hard_completions_of_a_prefix_are_graded_side_by_side_and_told_of_in_the
 @pytest.mark.parametrize("name", ["answer", "reward"])
 def test_what_cannot_be_graded_is_refused(name: str) -> None:
     with pytest.raises(RowError, match=f"'{name}'"):
-        gradable(solution(0, "one") | {name: None})
+        check_gradable(solution(0, "one") | {name: None})
 
 
 # A stopped run
@@ -123,7 +123,7 @@ def run(path: Path, rows: list[Row], stop_after: int | None = None, **options: A
     settings = {"seed": 0, "keep_text": keep_text}
     with open_output(str(path), settings, **options) as out, Grader() as grader:
         finished = FinishedPrefixes(4, keep_text)
-        done = schema.keys(map(finished.add_row, out.existing()))
+        done = schema.solution_keys(map(finished.add_row, out.existing()))
         missing = [row for row in rows if (row["id"], row["sample"]) not in done]
         with open_journal(out, settings, **options) as journal:
             finished.add_journal(journal)

@@ -6,11 +6,11 @@ from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Completion, Request, SamplingParams
 from erprm_cli.errors import EngineError
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import policy_template
+from erprm_cli.policy.templates import load_template
 from tests.scripted import ScriptedEngine
 
 DRAWN = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
-TINY = policy_template("tiny")
+TINY = load_template("tiny")
 PROBLEM = {"id": "a", "problem": "Tom has 2 + 3 coins.", "answer": "5", "level": 7}
 RIGHT = "Step 1: 2 + 3 = 5.\nThe answer is: 5"
 

@@ -53,7 +53,7 @@ def test_transformers_alone_reads_the_head(prm: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2"])
-def test_an_architecture_that_bends_its_logits_is_refused(kind: str) -> None:
+def test_an_architecture_that_changes_its_logits_is_refused(kind: str) -> None:
     model = make_model(kind, 60)
     if kind == "gemma2":
         with pytest.raises(UserError, match="caps its logits .final_logit_softcapping 3.*--kind token"):
@@ -61,19 +61,19 @@ def test_an_architecture_that_bends_its_logits_is_refused(kind: str) -> None:
         model.config.final_logit_softcapping = None  # and what is not known by name shows in a trial
         forward = model.lm_head.forward
         model.lm_head.forward = lambda hidden: forward(hidden).tanh()
-        with pytest.raises(UserError, match="does more to its logits"):
+        with pytest.raises(UserError, match="changes its logits after"):
             as_head(model, 10, 11)
     else:
         assert as_head(model, 10, 11).config.num_labels == 2
 
 
-def test_a_folder_that_is_there_is_not_touched(prm: Path, tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_touched(prm: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(UserError, match="is there already"):
+    with pytest.raises(UserError, match="already exists"):
         export_prm(str(prm), tmp_path, "head")
 
 
 def test_a_head_is_not_exported_again(prm: Path, tmp_path: Path) -> None:
     export_prm(str(prm), tmp_path / "head", "head")
-    with pytest.raises(UserError, match="only a token PRM"):
+    with pytest.raises(UserError, match="only a PRM of kind token"):
         export_prm(str(tmp_path / "head"), tmp_path / "again", "head")

@@ -31,7 +31,7 @@ def save_head(folder: Path, num_labels: int = 2) -> Any:
 
 def test_a_head_of_two_classes_is_read_at_the_separator(tmp_path: Path) -> None:
     model = save_head(tmp_path)
-    scorer = Scorer(str(tmp_path), form="trl")
+    scorer = Scorer(str(tmp_path), prm_format="trl")
     tokenizer = make_tokenizer()
     for row in scorer.score(solution_rows(6)):
         tagged = scorer.encode(row)
@@ -44,12 +44,12 @@ def test_a_head_of_two_classes_is_read_at_the_separator(tmp_path: Path) -> None:
 def test_a_model_without_what_the_format_reads_is_refused(tmp_path: Path) -> None:
     save_head(tmp_path / "head")
     with pytest.raises(UserError, match="has no lm_head.weight .*format er-prm .*--prm-format"):
-        Scorer(str(tmp_path / "head"), form="er-prm")
+        Scorer(str(tmp_path / "head"), prm_format="er-prm")
     save_model(tmp_path / "causal")
     with pytest.raises(UserError, match="has no score.bias .*format trl"):
-        Scorer(str(tmp_path / "causal"), form="trl")
+        Scorer(str(tmp_path / "causal"), prm_format="trl")
     with pytest.raises(UserError, match="has no score.bias of the right size.*format reasoneval"):
-        Scorer(str(tmp_path / "head"), form="reasoneval")
+        Scorer(str(tmp_path / "head"), prm_format="reasoneval")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -60,7 +60,7 @@ def test_a_head_of_two_layers_in_several_files_is_read_in_float32(tmp_path: Path
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     (tmp_path / "model.safetensors").unlink(missing_ok=True)
     assert "score.0.weight" in weight_names(str(tmp_path), None)
-    scorer = Scorer(str(tmp_path), form="trl", dtype=dtype)
+    scorer = Scorer(str(tmp_path), prm_format="trl", dtype=dtype)
     assert scorer.model.dtype == getattr(torch, dtype)
     assert {weight.dtype for weight in scorer.model.score.parameters()} == {torch.float32}
     tagged = scorer.encode(solution_rows(4)[3])
@@ -73,8 +73,8 @@ def test_a_head_of_two_layers_in_several_files_is_read_in_float32(tmp_path: Path
 
 def test_an_architecture_without_a_head_of_its_own_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path, kind="cohere")
-    with pytest.raises(UserError, match="is a cohere, of which transformers has no token classification"):
-        Scorer(str(tmp_path), form="trl")
+    with pytest.raises(UserError, match="no token classification model for cohere"):
+        Scorer(str(tmp_path), prm_format="trl")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("peft")
     folder = tmp_path_factory.mktemp("adapters")
     base = save_model(folder / "base")
-    config = PrmTrainingConfig(str(base), folder / "prm", kind="head", lora_rank=4, lr=1e-2, batch_size=8)
+    config = PrmTrainingConfig(folder / "prm", str(base), kind="head", lora_rank=4, lr=1e-2, batch_size=8)
     train_prm(solution_rows(32, labels=True), config, lambda row: None)
     return folder / "prm"
 

@@ -1,16 +1,13 @@
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from erprm_cli.errors import RowError, UserError
-from erprm_cli.models.outputs import output_at
-from erprm_cli.prm.formats import ER_PRM, PrmFormat, prm_format
+from erprm_cli.prm.formats import ER_PRM
 from erprm_cli.prm.scorer import Scorer, batches_by_length
-from erprm_cli.prm.tagger import Tagger
 from tests.tiny_models import make_model, make_tokenizer, save_model, solution_rows
 
 
@@ -27,7 +24,7 @@ def naive_scores(model: Any, tokenizer: Any, row: dict[str, Any]) -> list[float]
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2", "gemma3", "cohere"])
 def test_batched_scores_equal_full_logits_one_row_at_a_time(tmp_path: Path, kind: str) -> None:
-    scorer = Scorer(str(save_model(tmp_path)), form=ER_PRM, batch_tokens=200)
+    scorer = Scorer(str(save_model(tmp_path)), prm_format=ER_PRM, batch_tokens=200)
     tokenizer = make_tokenizer()
     scorer.model = make_model(kind, len(tokenizer))
     for row in scorer.score(solution_rows(12)):
@@ -39,7 +36,7 @@ def test_batched_scores_equal_full_logits_one_row_at_a_time(tmp_path: Path, kind
 
 def test_scores_come_in_the_order_of_the_rows_with_their_unknown_fields(tmp_path: Path) -> None:
     rows = [row | {"note": number} for number, row in enumerate(solution_rows(9))]
-    scored = list(Scorer(str(save_model(tmp_path)), form=ER_PRM).score(rows))
+    scored = list(Scorer(str(save_model(tmp_path)), prm_format=ER_PRM).score(rows))
     assert [row["note"] for row in scored] == list(range(9))
     assert all(row["prm"] == str(tmp_path) for row in scored)
     assert [{name: row[name] for name in rows[0]} for row in scored] == rows
@@ -49,52 +46,15 @@ def test_scoring_draws_a_bounded_part_of_an_endless_stream(tmp_path: Path) -> No
     drawn = []
     row = solution_rows(1)[0]
     endless = (drawn.append(number) or row for number in count())  # type: ignore[func-returns-value]
-    scores = Scorer(str(save_model(tmp_path)), form=ER_PRM, batch_tokens=64).score(endless)
+    scores = Scorer(str(save_model(tmp_path)), prm_format=ER_PRM, batch_tokens=64).score(endless)
     assert [len(next(scores)["scores"]) for _ in range(100)] == [1] * 100
     assert len(drawn) < 200
 
 
-def test_every_step_ends_with_the_tag_and_nothing_follows_the_last() -> None:
-    tokenizer = make_tokenizer()
-    tagged = Tagger(prm_format(ER_PRM), tokenizer).encode("Tom has 3?", ["Step 1: 3.", "So 3."])
-    tokens = tokenizer.convert_ids_to_tokens(tagged.ids.tolist())
-    assert "".join(tokens) == "<s>Tom has 3? Step 1: 3. киSo 3. ки"
-    assert [tokens[tag] for tag in tagged.tags] == [" ки", " ки"]
-    assert tagged.tags[-1] == len(tokens) - 1
-
-
-def test_a_tag_in_the_problem_or_in_a_step_is_no_tag() -> None:
-    tokenizer = make_tokenizer()
-    tagged = Tagger(prm_format(ER_PRM), tokenizer).encode("Tom ки has?", ["So ки 3.", "3."])
-    tags = [i for i, token in enumerate(tagged.ids) if token == tokenizer.convert_tokens_to_ids(" ки")]
-    assert tagged.tags.tolist() == [tags[2], tags[3]]
-
-
-def test_a_tag_that_the_tokenizer_joins_to_the_next_word_is_an_error() -> None:
-    tagger = Tagger(prm_format(ER_PRM), make_tokenizer(keep_tag_apart=False))
-    with pytest.raises(RowError, match="step 1: the tag ' ки' is not one token in .*киSo"):
-        tagger.encode("Tom has 3?", ["Tom has 3.", "So 3."])
-
-
-def test_words_that_are_not_one_token_or_the_same_token_are_refused() -> None:
-    with pytest.raises(UserError, match="'good' is not one token .*add_tokens"):
-        Tagger(PrmFormat("x", "{problem} ", " ки", "good", " -"), make_tokenizer())
-    with pytest.raises(UserError, match="' 12' is not one token"):
-        Tagger(PrmFormat("x", "{problem} ", " ки", " 12", " -"), make_tokenizer())
-    with pytest.raises(UserError, match="three different tokens"):
-        Tagger(PrmFormat("x", "{problem} ", " ки", " +", " +"), make_tokenizer())
-
-
-def test_a_tokenizer_that_does_not_tell_places_is_refused() -> None:
-    slow = SimpleNamespace(is_fast=False, name_or_path="slow")
-    with pytest.raises(UserError, match="the tokenizer slow does not tell where its tokens stand"):
-        Tagger(prm_format(ER_PRM), slow)
-
-
 def test_a_solution_longer_than_the_model_reads_is_a_bad_row(tmp_path: Path) -> None:
-    scorer = Scorer(str(save_model(tmp_path, max_positions=20)), form=ER_PRM)
+    scorer = Scorer(str(save_model(tmp_path, max_positions=20)), prm_format=ER_PRM)
     row = solution_rows(1)[0]
-    with pytest.raises(RowError, match="at most 20 can be read"):
+    with pytest.raises(RowError, match="the model reads at most 20"):
         scorer.encode(row | {"steps": row["steps"] * 3})
 
 
@@ -104,24 +64,15 @@ def test_ids_that_the_tokenizer_does_not_confirm_are_refused(tmp_path: Path) -> 
         '{"format": {"name": "er-prm", "prompt": "{problem} ", "tag": " ки", "good": " +", "bad": " -"},'
         ' "token_ids": {"tag": 4, "good": 5, "bad": 6}}'
     )
-    with pytest.raises(UserError, match="mixes the files of two models"):
+    with pytest.raises(UserError, match="mixes files of two models"):
         Scorer(str(tmp_path))
 
 
-def test_scores_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
-    scorer = Scorer(str(save_model(tmp_path)), form=ER_PRM)
+def test_nan_scores_are_an_error(tmp_path: Path) -> None:
+    scorer = Scorer(str(save_model(tmp_path)), prm_format=ER_PRM)
     scorer.model.model.norm.weight.data.fill_(float("nan"))
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="NaN or infinite"):
         next(scorer.score(solution_rows(1)))
-
-
-def test_the_output_layer_is_itself_again_after_an_error() -> None:
-    model = make_model("llama", 50)
-    ids = torch.tensor([[1, 2, 3]])
-    before = model(ids).logits
-    with pytest.raises(IndexError), output_at(model, torch.tensor([7]), (1, 2)):
-        model(ids)
-    assert torch.equal(model(ids).logits, before)
 
 
 def test_batches_hold_each_solution_once_and_fit_the_budget() -> None:

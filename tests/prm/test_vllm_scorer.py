@@ -16,7 +16,7 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.reading import read_rows
 from erprm_cli.models.folder import CARD
 from erprm_cli.options import EngineName
-from erprm_cli.prm.formats import prm_format
+from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.prm.scoring import open_scorer
 from erprm_cli.prm.tagger import Tagger
 
@@ -49,8 +49,8 @@ def save_prm(folder: Path, kind: str | None) -> Path:
             tie_word_embeddings=False,
         )
         AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    form = prm_format("er-prm")
-    card = {"format": asdict(form), "token_ids": asdict(Tagger(form, tokenizer).token_ids)}
+    prm_format = load_prm_format("er-prm")
+    card = {"format": asdict(prm_format), "token_ids": asdict(Tagger(prm_format, tokenizer).token_ids)}
     (folder / CARD).write_bytes(orjson.dumps(card))
     return folder
 
@@ -110,5 +110,5 @@ def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
 
 
 def test_a_server_does_not_score(erprm: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not score"):
+    with pytest.raises(UsageError, match="cannot score"):
         open_scorer(EngineConfig("tiny", EngineName.server))

@@ -1,13 +1,14 @@
-"""Curves of letters stand where the numbers say."""
+"""In a text plot, letters are where the numbers are."""
 
-from erprm_cli.evaluation.best_of_n import BEST, PASS, Figure
+from erprm_cli.evaluation.best_of_n import BEST, PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.reports.plots import HEIGHT, WIDTH, text_accuracy
 
 
-def curve(method: str, values: dict[int, float]) -> list[Figure]:
+def curve(method: str, values: dict[int, float]) -> list[BestOfNResult]:
     return [
-        Figure("er", None, method, None, n, Estimate(value, value, value, 10)) for n, value in values.items()
+        BestOfNResult("er", None, method, None, n, Estimate(value, value, value, 10))
+        for n, value in values.items()
     ]
 
 
@@ -32,6 +33,6 @@ def test_letters_stand_at_their_n_and_their_value() -> None:
 
 
 def test_one_n_and_flat_curves_are_no_error() -> None:
-    assert text_accuracy(curve(BEST, {4: 0.5})) == "one n makes no curve"
+    assert text_accuracy(curve(BEST, {4: 0.5})) == "a plot needs at least two values of n"
     flat = text_accuracy(curve(BEST, {1: 0.0, 2: 0.0}))
     assert flat.splitlines()[HEIGHT - 1].startswith("  0.0 |a")

@@ -7,7 +7,7 @@ import pytest
 from rich.cells import cell_len
 
 from erprm_cli.errors import RowError
-from erprm_cli.reports.solutions import Look, check, marks
+from erprm_cli.reports.solutions import Renderer, check, marks
 
 Row = dict[str, Any]
 
@@ -26,8 +26,8 @@ SCORES = LABELS | {"scores": [0.4, 0.6, 0.05], "prm": "runs/prm"}
 CHOICE = SCORES | {"score": 0.05, "n": 8, "aggregate": "min", "correct": False}
 
 
-def lines(row: Row, **look: Any) -> list[str]:
-    return Look(**look).show(check(row)).splitlines()
+def lines(row: Row, **options: Any) -> list[str]:
+    return Renderer(**options).render(check(row)).splitlines()
 
 
 def test_every_stage_adds_what_it_knows() -> None:
@@ -90,17 +90,17 @@ def test_rows_of_processbench_need_no_sample() -> None:
 
 
 def test_colours_go_from_red_to_green_and_nothing_else_changes() -> None:
-    coloured = Look(colour=True).show(SCORES)
+    coloured = Renderer(colour=True).render(SCORES)
     assert "\x1b[32m" not in coloured.splitlines()[5] and "\x1b[31m" in coloured.splitlines()[5]
-    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == Look().show(SCORES)
-    assert "\x1b" not in Look().show(SCORES)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == Renderer().render(SCORES)
+    assert "\x1b" not in Renderer().render(SCORES)
 
 
 def test_text_of_a_model_cannot_reach_the_terminal() -> None:
     evil = "\x1b[2J\x1b]0;title\x07\u202eabc\x00 [b]x[/b]"
     row = PROBLEM | {"id": evil, "problem": evil, "answer": evil, "prm": evil} | {"scores": [0.1]}
     row |= {"sample": 0, "solution": evil, "steps": [evil], "prediction": evil}
-    shown = Look().show(check(row))
+    shown = Renderer().render(check(row))
     assert not set(shown) & set("\x1b\x07\x00\u202e")
     assert "abc [b]x[/b]" in shown
 
@@ -127,9 +127,9 @@ def test_wide_letters_take_two_columns() -> None:
     ("change", "told"),
     [
         ({"scores": [0.5]}, "'scores' has 1 numbers for 3 steps"),
-        ({"labels": [0.5, None, 1]}, "'labels' holds null"),
+        ({"labels": [0.5, None, 1]}, "'labels' contains null"),
         ({"rollouts": [[1.0]]}, "'rollouts' has 1 list for 3 steps"),
-        ({"steps": ["other"]}, "'steps' 1 is not in 'solution'"),
+        ({"steps": ["other"]}, "is not in 'solution' after the step before it"),
         ({"problem": None}, "no problem text"),
     ],
 )

@@ -117,7 +117,7 @@ def test_an_answer_is_text_or_a_number(answer: object) -> None:
 
 
 def test_a_solution_row_passes_as_it_is() -> None:
-    assert schema.solution(SOLUTION) is SOLUTION
+    assert schema.check_solution(SOLUTION) is SOLUTION
     assert as_problem(SOLUTION) is SOLUTION
 
 
@@ -126,29 +126,34 @@ def test_a_solution_row_passes_as_it_is() -> None:
     [
         ({"id": None}, "no 'id'; `erprm sample` writes it"),
         ({"sample": None}, "no 'sample'"),
-        ({"sample": "0"}, "'sample' is text, not an integer"),
+        ({"sample": "0"}, "'sample' is a string, not an integer"),
         ({"sample": True}, "'sample' is true, not an integer"),
         ({"sample": 0.5}, "'sample' is a number, not an integer"),
-        ({"solution": 3}, "'solution' is an integer, not text"),
-        ({"steps": "2 + 2 = 4."}, "'steps' is text, not a list"),
+        ({"solution": 3}, "'solution' is an integer, not a string"),
+        ({"steps": "2 + 2 = 4."}, "'steps' is a string, not a list"),
         ({"steps": {}}, "'steps' is an object, not a list"),
         ({"steps": []}, "'steps' is empty"),
-        ({"steps": ["2 + 2 = 4.", ""]}, "'steps' 2 is no text"),
-        ({"steps": ["2 + 2 = 4.", None]}, "'steps' 2 is no text"),
-        ({"steps": ["2 + 2 = 5."]}, "'steps' 1 is not in 'solution'"),
-        ({"steps": ["The answer is: 4", "2 + 2 = 4."]}, "'steps' 2 is not in 'solution' after"),
+        ({"steps": ["2 + 2 = 4.", ""]}, "'steps[1]' (counted from 0) must be a non-empty string"),
+        ({"steps": ["2 + 2 = 4.", None]}, "'steps[1]' (counted from 0) must be a non-empty string"),
+        ({"steps": ["2 + 2 = 5."]}, "'steps[0]' (counted from 0) is not in 'solution'"),
+        (
+            {"steps": ["The answer is: 4", "2 + 2 = 4."]},
+            "'steps[1]' (counted from 0) is not in 'solution'",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_solution_is_said(change: dict[str, Any], reason: str) -> None:
-    assert reason in refusal(schema.solution, SOLUTION | change)
-    assert reason in refusal(schema.solution, {k: v for k, v in (SOLUTION | change).items() if v is not None})
+    assert reason in refusal(schema.check_solution, SOLUTION | change)
+    assert reason in refusal(
+        schema.check_solution, {k: v for k, v in (SOLUTION | change).items() if v is not None}
+    )
 
 
 @pytest.mark.parametrize("rollouts", [[[0.0, 1], [1.0]], [[-2.5e300], [7]]])
 def test_rollouts_hold_any_finite_rewards(rollouts: list[list[float]]) -> None:
     row = SOLUTION | {"rollouts": rollouts}
-    assert schema.rollouts(row) is row
-    assert schema.rollouts({"rollouts": rollouts})
+    assert schema.check_rollouts(row) is row
+    assert schema.check_rollouts({"rollouts": rollouts})
 
 
 @pytest.mark.parametrize(
@@ -156,40 +161,42 @@ def test_rollouts_hold_any_finite_rewards(rollouts: list[list[float]]) -> None:
     [
         (None, "no 'rollouts'; `erprm rollout` writes it"),
         ([], "'rollouts' is empty"),
-        ("[[1]]", "'rollouts' is text, not a list"),
-        ([1.0, 0.0], "'rollouts' of step 1 must be a list of numbers"),
-        ([[1.0], []], "'rollouts' of step 2 must be a list of numbers with at least one in it"),
-        ([[1.0], ["1"]], "'rollouts' of step 2 holds text, not a number"),
-        ([[1.0], [True]], "'rollouts' of step 2 holds true, not a number"),
-        ([[1.0], [None]], "'rollouts' of step 2 holds null, not a number"),
-        ([[1.0], [[1.0]]], "'rollouts' of step 2 holds a list, not a number"),
-        ([[math.nan], [1.0]], "'rollouts' of step 1 holds nan, which is not finite"),
-        ([[math.inf], [1.0]], "'rollouts' of step 1 holds inf, which is not finite"),
+        ("[[1]]", "'rollouts' is a string, not a list"),
+        ([1.0, 0.0], "'rollouts[0]' (counted from 0) must be a non-empty list of numbers"),
+        ([[1.0], []], "'rollouts[1]' (counted from 0) must be a non-empty list of numbers"),
+        ([[1.0], ["1"]], "'rollouts[1]' (counted from 0) contains a string, not a number"),
+        ([[1.0], [True]], "'rollouts[1]' (counted from 0) contains true, not a number"),
+        ([[1.0], [None]], "'rollouts[1]' (counted from 0) contains null, not a number"),
+        ([[1.0], [[1.0]]], "'rollouts[1]' (counted from 0) contains a list, not a number"),
+        ([[math.nan], [1.0]], "'rollouts[0]' (counted from 0) contains nan, which is not finite"),
+        ([[math.inf], [1.0]], "'rollouts[0]' (counted from 0) contains inf, which is not finite"),
         ([[1.0]], "'rollouts' has 1 list for 2 steps"),
         ([[1.0]] * 3, "'rollouts' has 3 lists for 2 steps"),
     ],
 )
 def test_what_is_wrong_with_rollouts_is_said(rollouts: object, reason: str) -> None:
-    assert reason in refusal(schema.rollouts, SOLUTION | {"rollouts": rollouts})
+    assert reason in refusal(schema.check_rollouts, SOLUTION | {"rollouts": rollouts})
 
 
 def test_steps_beside_rollouts_are_a_list() -> None:
-    assert "no 'steps'" in refusal(schema.rollouts, {"rollouts": [[1.0]], "steps": None})
-    assert "'steps' is an integer" in refusal(schema.rollouts, {"rollouts": [[1.0]], "steps": 1})
+    assert "no 'steps'" in refusal(schema.check_rollouts, {"rollouts": [[1.0]], "steps": None})
+    assert "'steps' is an integer" in refusal(schema.check_rollouts, {"rollouts": [[1.0]], "steps": 1})
 
 
 @pytest.mark.parametrize(
-    ("check", "name"), [(schema.labels, "labels"), (schema.scores, "scores")], ids=["labels", "scores"]
+    ("check", "name"),
+    [(schema.check_labels, "labels"), (schema.check_scores, "scores")],
+    ids=["labels", "scores"],
 )
 def test_labels_and_scores_are_one_probability_per_step(check: Any, name: str) -> None:
     assert check(SOLUTION | {name: [0.0, 1]})
     for values, reason in [
         (None, f"no '{name}'; `erprm {name[:-1]}` writes it"),
         ([0.5], f"'{name}' has 1 number for 2 steps"),
-        ([0.5, 1.5], f"'{name}' holds 1.5, outside [0, 1]"),
-        ([-1e-9, 0.5], f"'{name}' holds -1e-09, outside [0, 1]"),
-        ([math.nan, 0.5], f"'{name}' holds nan, which is not finite"),
-        (["0.5", 0.5], f"'{name}' holds text, not a number"),
+        ([0.5, 1.5], f"'{name}' contains 1.5, outside [0, 1]"),
+        ([-1e-9, 0.5], f"'{name}' contains -1e-09, outside [0, 1]"),
+        ([math.nan, 0.5], f"'{name}' contains nan, which is not finite"),
+        (["0.5", 0.5], f"'{name}' contains a string, not a number"),
     ]:
         assert reason in refusal(check, SOLUTION | {name: values})
     assert "no 'steps'" in refusal(check, {**SOLUTION, name: [0.5], "steps": None})

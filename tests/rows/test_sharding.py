@@ -65,7 +65,7 @@ def test_a_task_says_its_share_and_finds_the_file_of_another(
     target = tmp_path / "out.jsonl"
     arguments = ["tiny:test", "-L", 4, "-n", 1, "--max-tokens", 4, "-o", target]
     first = erprm("sample", *arguments)
-    assert (first.exit_code, "shard 1/2, by the SLURM array" in first.stderr) == (0, True)
+    assert (first.exit_code, "shard 1/2 (from the SLURM array)" in first.stderr) == (0, True)
     assert json.loads((tmp_path / "out.jsonl.meta.json").read_text())["settings"]["shard"] == "1/2"
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
     second = erprm("sample", *arguments)

@@ -20,7 +20,6 @@ from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.hashing import derive_seed
 from erprm_cli.terminal.reporter import Reporter
-from erprm_cli.training import raft
 
 PAUSE_S = 0.0003  # between two completions
 IN_FLIGHT = 32
@@ -106,8 +105,7 @@ def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = Fals
         faulthandler.dump_traceback_later(LONGEST_S, exit=True)
         sys.argv = ["erprm", *map(str, arguments)]
         if not real_engine:
-            for module in (opening, raft):
-                vars(module)["open_engine"] = scripted
+            opening.open_engine = scripted
         app.main()
         status = 0
     except SystemExit as end:

@@ -1,43 +1,11 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from erprm_cli.training.batches import BatchPlan, RandomBatches, StepLoader, collate, micro_batches
-from erprm_cli.training.examples import Example, Examples, ExampleWriter
-
-
-def example(length: int) -> Example:
-    positions = np.arange(1, length, 3, dtype=np.int32)
-    values = np.linspace(0, 1, len(positions), dtype=np.float32)
-    ids = np.arange(length, dtype=np.int32) + 100 * length
-    return Example(ids, positions, values, np.full(len(positions), 0.5, np.float32), length % 2 == 0)
-
-
-@pytest.fixture
-def examples(tmp_path: Path) -> Examples:
-    writer = ExampleWriter(tmp_path / "train.arrow")
-    for length in (5, 9, 2, 7, 30, 4, 4):
-        writer.write(example(length))
-    writer.close()
-    return Examples(tmp_path / "train.arrow")
-
-
-def test_what_was_written_is_read_again(examples: Examples) -> None:
-    assert examples.lengths.tolist() == [5, 9, 2, 7, 30, 4, 4]
-    for got, length in zip(examples.take([4, 0]), (30, 5), strict=True):
-        made = example(length)
-        for name in ("ids", "positions", "targets", "weights"):
-            assert np.array_equal(getattr(got, name), getattr(made, name))
-        assert got.is_right == made.is_right
-
-
-def test_nothing_written_leaves_no_file(tmp_path: Path) -> None:
-    ExampleWriter(tmp_path / "train.arrow").close()
-    assert not list(tmp_path.iterdir())
+from erprm_cli.training.examples import Examples
+from tests.training.runs import example
 
 
 @given(

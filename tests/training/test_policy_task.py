@@ -14,29 +14,24 @@ from erprm_cli.training.config import PolicyTrainingConfig
 from erprm_cli.training.examples import Examples
 from erprm_cli.training.policy_task import PolicyTask, token_loss
 from erprm_cli.training.train import train_policy
-from tests.tiny_models import make_model, make_tokenizer, save_model, solution_rows
+from tests.tiny_models import make_model, make_tokenizer, solution_rows
 
 PLAIN = PolicyTemplate("plain", "Question: {problem}\nAnswer:\n")
 CHAT = PolicyTemplate("chat", "{problem}", chat=True, system="So")
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_model(tmp_path_factory.mktemp("base")))
-
-
-def data(base: str, template: PolicyTemplate, output: Path) -> PolicyTask:
+def task(base: str, template: PolicyTemplate, output: Path) -> PolicyTask:
     return PolicyTask(template, PolicyTrainingConfig(base=base, output=output))
 
 
 def examples(prepared: PolicyTask) -> Examples:
-    found = prepared.examples()
+    found = prepared.store.examples()
     assert found is not None
     return found
 
 
 def test_a_plain_prompt_is_masked_and_the_end_of_sequence_learned(base: str, tmp_path: Path) -> None:
-    prepared = data(base, PLAIN, tmp_path / "policy")
+    prepared = task(base, PLAIN, tmp_path / "policy")
     prepared.add({"problem": "Tom has 3?", "solution": "So 3."})
     example, tokenizer = examples(prepared)[0], prepared.tokenizer
     text = "".join(tokenizer.convert_ids_to_tokens(example.ids.tolist()))
@@ -46,7 +41,7 @@ def test_a_plain_prompt_is_masked_and_the_end_of_sequence_learned(base: str, tmp
 
 
 def test_a_solution_that_was_cut_off_does_not_teach_to_end(base: str, tmp_path: Path) -> None:
-    prepared = data(base, PLAIN, tmp_path / "policy")
+    prepared = task(base, PLAIN, tmp_path / "policy")
     prepared.add({"problem": "Tom has 3?", "solution": "So 3", "finish_reason": "length"})
     assert prepared.tokenizer.eos_token_id not in examples(prepared)[0].ids
 
@@ -54,7 +49,7 @@ def test_a_solution_that_was_cut_off_does_not_teach_to_end(base: str, tmp_path: 
 def test_a_chat_is_learned_from_where_the_assistant_begins_to_the_end_of_its_turn(
     base: str, tmp_path: Path
 ) -> None:
-    prepared = data(base, CHAT, tmp_path / "policy")
+    prepared = task(base, CHAT, tmp_path / "policy")
     ids, begin = prepared.encode("Tom has 3?", "So 3.")
     text = render_prompt(CHAT, prepared.tokenizer, "Tom has 3?")
     assert text == "<s>system: So</s>\n<s>user: Tom has 3?</s>\n<s>assistant: "
@@ -64,7 +59,7 @@ def test_a_chat_is_learned_from_where_the_assistant_begins_to_the_end_of_its_tur
 
 
 def test_a_token_over_the_border_does_not_change_the_ids_of_the_prompt(base: str, tmp_path: Path) -> None:
-    prepared = data(base, PolicyTemplate("glued", "{problem} So"), tmp_path / "policy")
+    prepared = task(base, PolicyTemplate("glued", "{problem} So"), tmp_path / "policy")
     prompt = encode_prompt(prepared.template, prepared.tokenizer, "Tom So")
     ids, begin = prepared.encode("Tom", "has 3.")  # " Sohas" would be one word
     assert tuple(ids[:begin]) == prompt
@@ -83,7 +78,7 @@ def test_without_a_tokenizer_a_prompt_stays_text_and_a_chat_is_refused() -> None
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3", "cohere"])
 def test_loss_and_gradients_equal_those_of_transformers(base: str, tmp_path: Path, kind: str) -> None:
-    prepared = data(base, PLAIN, tmp_path / "policy")
+    prepared = task(base, PLAIN, tmp_path / "policy")
     for row in solution_rows(5):
         prepared.add(row)
     batch = collate(list(examples(prepared)))

@@ -22,18 +22,13 @@ from erprm_cli.training.train import train_prm
 from tests.tiny_models import make_model, save_model, solution_rows
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_model(tmp_path_factory.mktemp("base")))
-
-
 def config(base: str, output: Path, **changes: Any) -> PrmTrainingConfig:
     settings: dict[str, Any] = {"epochs": 2.0, "lr": 1e-2, "batch_size": 16, "log_every": 1} | changes
     return PrmTrainingConfig(base=base, output=output, **settings)
 
 
-def examples(data: PrmTask, split: str = "train") -> Examples:
-    found = data.examples(split)
+def examples(task: PrmTask, split: str = "train") -> Examples:
+    found = task.store.examples(split)
     assert found is not None
     return found
 
@@ -45,22 +40,37 @@ def trained(base: str, output: Path, count: int = 48, **changes: Any) -> tuple[l
     return log, AutoModelForCausalLM.from_pretrained(output).state_dict()
 
 
+@pytest.fixture(scope="module")
+def default_run(
+    base: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[Any], dict[str, Any]]:
+    """Return the folder, the log rows and the weights of a training as `config` says."""
+    folder = tmp_path_factory.mktemp("default") / "prm"
+    return folder, *trained(base, folder)
+
+
+@pytest.fixture(scope="module")
+def whole_batches(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], dict[str, Any]]:
+    """Return the log rows and the weights of a training whose batches are one forward pass each."""
+    return trained(base, tmp_path_factory.mktemp("whole") / "prm", micro_batch_tokens=10_000)
+
+
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma3", "cohere"])
 def test_loss_and_gradients_equal_a_plain_full_logits_implementation(
     base: str, tmp_path: Path, kind: str, packed: bool
 ) -> None:
-    data = PrmTask(config(base, tmp_path / "prm"))
+    task = PrmTask(config(base, tmp_path / "prm"))
     rows = solution_rows(7, labels=True)
     for row in rows:
-        data.add(row)
-    ids = data.tagger.token_ids
-    kept = list(examples(data))
+        task.add(row)
+    ids = task.tagger.token_ids
+    kept = list(examples(task))
     batch = collate(kept, packed)
-    vocab_size = len(data.tokenizer)
+    vocab_size = len(task.tokenizer)
 
     fast = make_model(kind, vocab_size)
-    with output_at(fast, batch["positions"], data.rows):
+    with output_at(fast, batch["positions"], task.output_rows):
         read = {name: batch[name] for name in ("input_ids", "position_ids") if name in batch}
         logits = fast(**read, use_cache=False).logits
     assert logits.shape == (sum(len(row["steps"]) for row in rows), 2)
@@ -94,10 +104,10 @@ def test_a_trained_model_tells_good_steps_from_bad_ones(base: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize("packing", [False, True])
-def test_the_cut_into_micro_batches_does_not_change_the_result(
-    base: str, tmp_path: Path, packing: bool
+def test_the_division_into_micro_batches_does_not_change_the_result(
+    base: str, tmp_path: Path, whole_batches: tuple[list[Any], dict[str, Any]], packing: bool
 ) -> None:
-    whole, whole_weights = trained(base, tmp_path / "whole", micro_batch_tokens=10_000)
+    whole, whole_weights = whole_batches
     cut, cut_weights = trained(base, tmp_path / "cut", micro_batch_tokens=100, packing=packing)
     assert [row["loss"] for row in cut] == pytest.approx([row["loss"] for row in whole], rel=1e-3)
     assert cut[0]["loss"] == pytest.approx(whole[0]["loss"], rel=1e-6)
@@ -109,23 +119,27 @@ def test_the_cut_into_micro_batches_does_not_change_the_result(
 def test_the_first_loss_is_the_mean_over_all_tags_of_the_batch(base: str, tmp_path: Path) -> None:
     rows = solution_rows(16, labels=True)
     losses = []
-    for row in Scorer(base, form="er-prm").score(rows):
+    for row in Scorer(base, prm_format="er-prm").score(rows):
         for score, label in zip(row["scores"], row["labels"], strict=True):
             losses.append(-label * np.log(score) - (1 - label) * np.log(1 - score))
     log, _ = trained(base, tmp_path / "prm", count=16, micro_batch_tokens=100, epochs=1.0)
     assert log[0]["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
-def test_the_same_seed_gives_the_same_bits_and_another_does_not(base: str, tmp_path: Path) -> None:
-    _, first = trained(base, tmp_path / "1")
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(
+    base: str, tmp_path: Path, default_run: tuple[Path, list[Any], dict[str, Any]]
+) -> None:
+    _, _, first = default_run
     _, second = trained(base, tmp_path / "2")
     _, other = trained(base, tmp_path / "3", seed=1)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(base: str, tmp_path: Path) -> None:
-    exact, _ = trained(base, tmp_path / "exact")
+def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(
+    base: str, tmp_path: Path, default_run: tuple[Path, list[Any], dict[str, Any]]
+) -> None:
+    _, exact, _ = default_run
     rounded, weights = trained(base, tmp_path / "rounded", bf16=True)
     assert rounded[0]["loss"] == pytest.approx(exact[0]["loss"], rel=0.05)
     assert rounded[0]["loss"] != exact[0]["loss"]
@@ -133,25 +147,27 @@ def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(base: str, 
 
 
 def test_outcome_only_learns_the_last_label_alone(base: str, tmp_path: Path) -> None:
-    data = PrmTask(config(base, tmp_path / "prm", outcome_only=True))
+    task = PrmTask(config(base, tmp_path / "prm", outcome_only=True))
     row = solution_rows(4, labels=True)[3]
-    data.add(row)
-    example = examples(data)[0]
+    task.add(row)
+    example = examples(task)[0]
     assert example.positions.tolist() == [len(example.ids) - 1]
     assert example.targets.tolist() == pytest.approx([row["labels"][-1]])
 
 
-def test_the_folder_says_what_made_it_and_loads_without_erprm(base: str, tmp_path: Path) -> None:
-    log, _ = trained(base, tmp_path / "prm")
-    card = orjson.loads((tmp_path / "prm" / "erprm.json").read_bytes())
+def test_the_folder_says_what_made_it_and_loads_without_erprm(
+    default_run: tuple[Path, list[Any], dict[str, Any]],
+) -> None:
+    folder, log, _ = default_run
+    card = orjson.loads((folder / "erprm.json").read_bytes())
     assert card["kind"] == "token" and card["eta"] == 2.0 and card["estimator"] == "er"
     assert card["format"]["tag"] == " ки" and len(set(card["token_ids"].values())) == 3
     assert card["settings"]["lr"] == 1e-2 and len(card["settings"]["data"]) == 64
     assert card["result"] == log[-1]
-    assert log[-1]["model"] == str(tmp_path / "prm") and log[-1]["rows"] == 48
-    assert (tmp_path / "prm" / "model.safetensors").is_file()
-    assert "er-prm" in (tmp_path / "prm" / "README.md").read_text()
-    assert [path.name for path in tmp_path.iterdir()] == ["prm"]  # no drafts and checkpoints stay behind
+    assert log[-1]["model"] == str(folder) and log[-1]["rows"] == 48
+    assert (folder / "model.safetensors").is_file()
+    assert "er-prm" in (folder / "README.md").read_text()
+    assert [path.name for path in folder.parent.iterdir()] == ["prm"]  # no drafts and checkpoints stay behind
 
 
 def test_a_repeated_run_trains_nothing_and_other_settings_or_rows_are_refused(
@@ -191,12 +207,12 @@ def test_a_folder_of_something_else_is_not_touched(base: str, tmp_path: Path) ->
 def test_a_row_that_cannot_be_learned_from_is_refused(
     base: str, tmp_path: Path, change: dict[str, Any], reason: str
 ) -> None:
-    data = PrmTask(config(base, tmp_path / "prm"))
+    task = PrmTask(config(base, tmp_path / "prm"))
     first, second = solution_rows(2, labels=True)
-    data.add(first)
+    task.add(first)
     with pytest.raises(RowError, match=reason):
-        data.add(second | change)
-    assert data.count == 1
+        task.add(second | change)
+    assert task.store.count == 1
 
 
 def test_too_long_solutions_are_counted_left_out_and_told_of(
@@ -219,7 +235,7 @@ def test_empty_data_equal_labels_and_hopeless_rates_are_told(
     train_prm(rows, config(base, tmp_path / "prm", lr=5e-7, epochs=1.0), print, Reporter("train", quiet=True))
     told = capsys.readouterr().err
     assert "all labels are 1" in told
-    assert "--lr 5e-07 suits a base of billions" in told
+    assert "--lr 5e-07 suits a base with billions" in told
 
 
 def test_a_loss_that_is_no_number_stops_the_training(base: str, tmp_path: Path) -> None:
@@ -240,7 +256,7 @@ def with_rollouts(rows: list[dict[str, Any]], k: int = 8) -> list[dict[str, Any]
 def test_counts_are_the_binomial_likelihood_of_all_completions(base: str, tmp_path: Path) -> None:
     rows = with_rollouts(solution_rows(16, labels=True))
     likelihood = trials = 0.0
-    for row in Scorer(base, form="er-prm").score(rows):
+    for row in Scorer(base, prm_format="er-prm").score(rows):
         for score, rewards in zip(row["scores"], row["rollouts"], strict=True):
             likelihood -= sum(np.log(score if reward else 1 - score) for reward in rewards)
             trials += len(rewards)
@@ -253,16 +269,16 @@ def test_counts_are_the_binomial_likelihood_of_all_completions(base: str, tmp_pa
 
 
 def test_rewards_that_cannot_be_counted_are_refused(base: str, tmp_path: Path) -> None:
-    data = PrmTask(config(base, tmp_path / "prm", target="counts"))
+    task = PrmTask(config(base, tmp_path / "prm", target="counts"))
     (row,) = with_rollouts(solution_rows(1, labels=True))
     with pytest.raises(RowError, match="rewards other than 0 and 1"):
-        data.add(row | {"rollouts": [[0.5]]})
+        task.add(row | {"rollouts": [[0.5]]})
 
 
 def test_solutions_count_alike_if_asked_to(base: str, tmp_path: Path) -> None:
     rows = solution_rows(16, labels=True)
     means = []
-    for row in Scorer(base, form="er-prm").score(rows):
+    for row in Scorer(base, prm_format="er-prm").score(rows):
         pairs = zip(row["scores"], row["labels"], strict=True)
         means.append(np.mean([-label * np.log(p) - (1 - label) * np.log(1 - p) for p, label in pairs]))
     log: list[Any] = []
@@ -288,28 +304,28 @@ def test_truncation_keeps_whole_steps_from_the_start(
         like = [one for ids, one in full.items() if ids[: len(example.ids)] == tuple(example.ids.tolist())]
         assert any(np.array_equal(one.targets[: len(example.targets)], example.targets) for one in like)
         shorter += tuple(example.ids.tolist()) not in full
-    assert shorter == cut.facts["truncated"] > 0
-    cut.check(Reporter("train"))
+    assert shorter == cut.stats["truncated"] > 0
+    cut.check_examples(Reporter("train"))
     assert f"{shorter} solutions of more than 40 tokens lost their last steps" in capsys.readouterr().err
 
 
 def test_an_outcome_is_never_taken_from_a_step_in_the_middle(base: str, tmp_path: Path) -> None:
-    data = PrmTask(config(base, tmp_path / "prm", max_length=40, truncate=True, outcome_only=True))
+    task = PrmTask(config(base, tmp_path / "prm", max_length=40, truncate=True, outcome_only=True))
     for row in solution_rows(48, labels=True):
-        data.add(row)
-    assert data.facts["too_long"] > 0 and data.facts["truncated"] == 0
+        task.add(row)
+    assert task.stats["too_long"] > 0 and task.stats["truncated"] == 0
 
 
 def test_validation_is_by_problem_and_stands_in_the_last_row(base: str, tmp_path: Path) -> None:
     rows = solution_rows(96, labels=True)
-    data = PrmTask(config(base, tmp_path / "prm", eval_fraction=0.3))
+    task = PrmTask(config(base, tmp_path / "prm", eval_fraction=0.3))
     sides: dict[str, set[int]] = {}
     for row in rows:
-        before = data.count
-        data.add(row)
-        sides.setdefault(row["problem"], set()).add(data.count - before)
+        before = task.store.count
+        task.add(row)
+        sides.setdefault(row["problem"], set()).add(task.store.count - before)
     assert all(len(side) == 1 for side in sides.values())
-    assert 0 < len(examples(data, "eval")) < 48
+    assert 0 < len(examples(task, "eval")) < 48
     log: list[Any] = []
     last = train_prm(rows, config(base, tmp_path / "prm", eval_fraction=0.3, epochs=4.0), log.append)
     evaluated = [row for row in log[:-1] if row["eval_loss"] is not None]
@@ -361,15 +377,15 @@ def test_a_head_learns_the_same_and_loads_as_a_token_classifier(base: str, tmp_p
 
 
 def test_a_head_has_the_loss_and_gradients_of_plain_token_classification(base: str, tmp_path: Path) -> None:
-    data = PrmTask(config(base, tmp_path / "prm", kind="head"))
+    task = PrmTask(config(base, tmp_path / "prm", kind="head"))
     for row in solution_rows(7, labels=True):
-        data.add(row)
+        task.add(row)
     torch.manual_seed(0)
-    fast = data.load_model(torch.float32)
+    fast = task.load_model(torch.float32)
     plain = copy.deepcopy(fast)
-    batch = collate(list(examples(data)))
-    with output_at(fast, batch["positions"], data.rows):
-        loss = data.loss(fast(input_ids=batch["input_ids"]).logits, batch["targets"]).sum()
+    batch = collate(list(examples(task)))
+    with output_at(fast, batch["positions"], task.output_rows):
+        loss = task.loss(fast(input_ids=batch["input_ids"]).logits, batch["targets"]).sum()
     loss.backward()
     log_p = log_softmax(plain(input_ids=batch["input_ids"]).logits.flatten(0, 1)[batch["positions"]], -1)
     expected = -(batch["targets"] * log_p[:, 1] + (1 - batch["targets"]) * log_p[:, 0]).sum()
@@ -404,10 +420,10 @@ def test_lora_trains_adapters_alone_and_merges_on_request(base: str, tmp_path: P
 
 def test_what_the_tokenizer_cannot_tell_apart_is_not_trained_on(base: str, tmp_path: Path) -> None:
     glued = save_model(tmp_path / "glued", keep_tag_apart=False)
-    data = PrmTask(config(str(glued), tmp_path / "prm"))
+    task = PrmTask(config(str(glued), tmp_path / "prm"))
     with pytest.raises(RowError, match="step 1: the tag ' ки' is not one token in"):
-        data.add(solution_rows(2, labels=True)[1])
-    assert data.count == 0
+        task.add(solution_rows(2, labels=True)[1])
+    assert task.store.count == 0
     (tmp_path / "same.toml").write_text(SAME_WORDS)
     with pytest.raises(UserError, match="must be three different tokens"):
         PrmTask(config(base, tmp_path / "prm", format=str(tmp_path / "same.toml")))
@@ -436,7 +452,7 @@ def test_special_tokens_that_a_tokenizer_adds_by_itself_are_no_text(base: str, t
     for row in solution_rows(4, labels=True):
         plain.add(row)
         ended.add(row)
-    assert ended.facts["special"] == 0
+    assert ended.stats["special"] == 0
     for one, other in zip(examples(plain), examples(ended), strict=True):
         assert one.ids.tolist() == other.ids.tolist()  # nothing follows the last tag
 
@@ -452,7 +468,7 @@ def test_special_tokens_in_a_text_and_a_missing_padding_token_are_told(
     rows[0]["problem"] += "</s>"
     train_prm(rows, config(str(bare), tmp_path / "prm", epochs=1.0), print)
     told = capsys.readouterr().err
-    assert "1 solutions hold special tokens" in told
+    assert "1 solutions contain special tokens" in told
     assert "has no padding token; the saved tokenizer pads with '</s>'" in told
     assert AutoTokenizer.from_pretrained(tmp_path / "prm").pad_token == "</s>"
 

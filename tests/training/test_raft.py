@@ -11,33 +11,34 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training import distributed
-from erprm_cli.training.config import RaftConfig
+from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
 from erprm_cli.training.raft import Raft
-from tests.tiny_models import save_model
-from tests.training.test_training import FSDP2_ON_CPU
 
 CHAT = PolicyTemplate("chat", "{problem}", chat=True, system="So")
 
 
-def test_adapters_trained_by_two_processes_sample_in_the_next_iteration(tmp_path: Path) -> None:
+@pytest.mark.distributed
+def test_adapters_trained_by_two_processes_sample_in_the_next_iteration(
+    base: str, tmp_path: Path, fsdp2_on_cpu: str
+) -> None:
     pytest.importorskip("peft")
-    base = str(save_model(tmp_path / "base"))
-    (tmp_path / "fsdp2.yaml").write_text(FSDP2_ON_CPU)
-    config = RaftConfig(
-        base, base, "er-prm", iterations=1, n=2, max_tokens=24, epochs=1.0, lr=1e-2, batch_size=2, lora_rank=4
-    )
-    how = {"accelerate_config": str(tmp_path / "fsdp2.yaml"), "num_processes": 2}
-    problems = [{"id": f"p{number}", "problem": f"Tom has {number}?", "answer": "1"} for number in range(4)]
     (tmp_path / "eval.jsonl").write_bytes(b'{"id": "e", "problem": "Tom has 3?", "answer": "3"}\n')
     raft = Raft(
-        config,
+        RaftConfig(base, "er-prm", iterations=1, n=2, max_tokens=24, eval=str(tmp_path / "eval.jsonl")),
+        PolicyTrainingConfig(
+            epochs=1.0,
+            lr=1e-2,
+            batch_size=2,
+            lora_rank=4,
+            accelerate_config=fsdp2_on_cpu,
+            num_processes=2,
+        ),
         EngineConfig(base),
         CHAT,
         tmp_path / "raft",
-        str(tmp_path / "eval.jsonl"),
         Reporter("rlhf", quiet=True),
-        how=how,
     )
+    problems = [{"id": f"p{number}", "problem": f"Tom has {number}?", "answer": "1"} for number in range(4)]
     log = list(raft.run(problems))
     policy = tmp_path / "raft" / "iteration-1" / "policy"
     assert [row["policy"] for row in log] == [base, str(policy)] and log[1]["selected"] == 4

@@ -1,0 +1,101 @@
+"""What each reader makes of its rows, and what it refuses."""
+
+import pytest
+
+from erprm_cli.data_formats.foreign_rows import ForeignRows
+from erprm_cli.rows.row import Row
+from tests.data_formats.format_rows import ROWS, SAMPLES, TEXT, read, refusal
+
+
+def test_prm800k_branches_at_every_rated_completion() -> None:
+    foreign = ForeignRows()
+    rows = list(foreign(SAMPLES["prm800k"][0]))
+    # 5 wrong second steps, 4 other last steps, and the path that was chosen, with a step of the labeler in it
+    assert [len(row["steps"]) for row in rows] == [2] * 5 + [6] * 5
+    assert [row["labels"][-1] for row in rows] == [0.0] * 5 + [1.0] * 5
+    assert rows[-1]["steps"][1] == "We have $3p+e=1.24$ and $5p+e=1.82$." and rows[-1]["labels"] == [1.0] * 6
+    assert rows[5]["steps"][-1] == "We could also solve this system by substitution."  # rated 0: good
+    assert foreign.notes() == ["1 steps of prm800k that a labeler wrote count as good"]
+
+
+def test_math_aps_prefixes_become_chains_of_steps() -> None:
+    row, foreign = SAMPLES["math_aps"][0], ForeignRows()
+    rows = list(foreign(row))
+    values: dict[str, list[float]] = {}
+    for state in row["reasoning_steps"]:
+        values.setdefault(state["solution_prefix"], []).append(state["mc_value"])
+    assert len(rows) == 7 and {len(own["steps"]) for own in rows} == {1, 2, 3}
+    for own in rows:
+        whole = next(text for text in values if text.endswith(own["solution"]))
+        assert own["labels"][-1] == sum(values[whole]) / len(values[whole])
+    assert foreign.notes() == ["3 prefixes of math-aps have several values; their mean is used"]
+
+
+@pytest.mark.parametrize(("label", "labels"), [(-1, [1.0, 1.0]), (0, [0.0, 0.0]), (1, [1.0, 0.0])])
+def test_processbench_labels_the_steps_from_the_first_wrong_one(label: int, labels: list[float]) -> None:
+    row = {"id": "x-1", "problem": "p", "steps": ["a", "b"], "label": label, "final_answer_correct": True}
+    (made,) = read(row)
+    assert made["labels"] == labels and made["label"] == label and made["final_answer_correct"] is True
+    assert (made["id"], made["reward"], made["solution"]) == ("x-1", 1.0, "a\n\nb")
+    assert "'label' is 2, which is not in -1 .. 1" in refusal(row | {"label": 2})
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": TEXT, "value": [0.5]}, "er-prm: 'labels' has 1 number for 2 steps"),
+        ({"text": TEXT, "value": [0.5, 1.5]}, "'value' contains 1.5, outside [0, 1]"),
+        ({"text": TEXT + " more", "value": [1, 1]}, "text after the last 'ки'"),
+        ({"text": "Tom has 2. He gets 3. ки", "value": [1]}, "no ' Step 1:' before the first label"),
+        ({"text": "Tom Step 1: has Step 1: x ки", "value": [1]}, "2 ' Step 1:' before the first label"),
+        ({"text": "Tom ки has 2. Step 1: x ки", "value": [1, 1]}, "'ки' is in the problem"),
+        ({"text": " Step 1: x ки", "value": [1]}, "no problem before 'Step 1:'"),
+        ({"text": "T. Step 1: x ки ки", "value": [1, 1]}, "step 2 is empty"),
+        ({"text": TEXT, "value": [1, 1], "problem": "Ann has 2."}, "does not begin with 'problem'"),
+        ({"input": "T. Step 1: x ки", "label": "T. Step 1: x *"}, "'label' has '*' as label 1, not + or -"),
+        (
+            {"input": "T. Step 1: x ки", "label": "T. Step 1: y +"},
+            "'label' differs from 'input' before label 1",
+        ),
+        ({"input": "T. Step 1: x ки", "label": "T. Step 1: x"}, "'label' differs from 'input'"),
+        ({"input": "T. Step 1: x ки", "label": "T. Step 1: x ++"}, "differs from 'input' after the last"),
+        ({"input": TEXT, "value": ["+", 1]}, "'value' has 1 as label 2, not + or -"),
+        ({"prompt": "p", "completions": ["a"], "labels": [None]}, "'labels' contains null"),
+        (
+            {"prompt": "p", "completions": [], "labels": []},
+            "'completions' must be a non-empty list",
+        ),
+        ({"conversations": [{"role": "user", "content": "p"}]}, "'conversations' has 1 turns"),
+        (
+            {"conversations": [{"role": "user", "content": "p"}] * 2},
+            "'conversations[1]' must be a turn of the assistant",
+        ),
+        ({"prompt": "p", "answers": ["a"], "label": []}, "'label' has 0 entries for 1 answers"),
+        ({"question": "q", "process": "Step: 2: x ки", "label": 1}, "'label' is an integer, not a list"),
+        ({"prompt": "p", "responses": ["a"], "rewards": [1, 2]}, "'rewards' must be a list with one number"),
+        ({"instruction": "i", "solutions": [["a +", "b"]]}, "steps with + or - at the end and steps without"),
+        ({"messages": [{"role": "user", "content": "p"}]}, "'messages' must have one turn"),
+    ],
+)
+def test_a_dirty_or_ambiguous_row_is_refused_with_the_reason(row: Row, reason: str) -> None:
+    assert reason in refusal(row)
+
+
+def test_known_problems_tell_where_a_text_goes_over_to_the_solution() -> None:
+    row = {"text": "Tom has 2. He gets 3. ки", "value": [1]}
+    assert "--problems FILE" in refusal(row)
+    (made,) = read(row, problems={"Tom has 2.", "Ann has 2."})
+    assert (made["problem"], made["solution"]) == ("Tom has 2.", "He gets 3.")
+    assert "2 of the problems" in refusal(row, problems={"Tom has 2.", "Tom"})
+
+
+def test_a_tag_that_is_glued_to_its_step_is_told() -> None:
+    foreign = ForeignRows()
+    (made,) = foreign({"text": "T. Step 1: (x)ки", "value": [1]})
+    assert made["steps"] == ["Step 1: (x)"]
+    assert foreign.notes() == ["1 texts have 'ки' without a space before it"]
+
+
+def test_step_scores_of_a_test_set_are_scores() -> None:
+    row = ROWS["rlhflow-test"][0] | {"step_scores": [[0.5, 0.25], [1.0, 0.0]]}
+    assert [own["scores"] for own in read(row)] == [[0.5, 0.25], [1.0, 0.0]]

@@ -1,0 +1,42 @@
+"""The directory of a run of several phases."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from erprm_cli.errors import UserError
+from erprm_cli.io.run_directory import check_run_directory, run_directory
+from tests.io.helpers import SETTINGS
+
+
+def test_a_run_directory_is_continued_by_the_same_settings_only(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "one"
+    check_run_directory(run, SETTINGS)
+    (run / "iteration-1").mkdir()
+    check_run_directory(run, SETTINGS)
+    with pytest.raises(UserError, match="one was made with seed 0, not 1"):
+        check_run_directory(run, SETTINGS | {"seed": 1})
+    check_run_directory(run, SETTINGS | {"seed": 1}, overwrite=True)
+    assert os.listdir(run) == ["run.meta.json"]
+
+
+def test_two_runs_never_work_in_one_directory(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with run_directory(run, SETTINGS):
+        (run / "iteration-1" / ".policy.123.tmp").mkdir(parents=True)
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match="run: another run"):
+                with run_directory(run, SETTINGS, overwrite=overwrite):
+                    pass
+        assert (run / "iteration-1" / ".policy.123.tmp").exists()
+    with run_directory(run, SETTINGS):
+        assert os.listdir(run / "iteration-1") == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_not_a_run_directory_is_left_alone(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="not empty"):
+        check_run_directory(tmp_path, SETTINGS, overwrite=overwrite)
+    assert os.listdir(tmp_path) == ["thesis.txt"]

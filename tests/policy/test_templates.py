@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from erprm_cli import shipped
+from erprm_cli.errors import UsageError
+from erprm_cli.policy.templates import PolicyTemplate, load_template
+
+PROMPT = 'prompt = "{problem}"\n'
+
+
+def load(folder: Path, text: str) -> PolicyTemplate:
+    path = folder / "bad.toml"
+    path.write_text(text)
+    return load_template(str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "missing key 'prompt'"),
+        (
+            PROMPT + "foo = 1",
+            "unknown key 'foo'; known keys: prompt, chat, system, step_break, answers, stop",
+        ),
+        (PROMPT + 'name = "x"', "unknown key 'name'"),
+        ("prompt = 3", "'prompt' must be a string, not 3"),
+        (PROMPT + 'chat = "yes"', "'chat' must be true or false, not 'yes'"),
+        (PROMPT + "chat = 1", "'chat' must be true or false, not 1"),
+        (PROMPT + "system = false", "'system' must be a string, not False"),
+        (PROMPT + "step_break = 2", "'step_break' must be a string, not 2"),
+        (PROMPT + 'step_break = "("', "'step_break' is not a regular expression: "),
+        (PROMPT + 'stop = "\\n\\n"', "'stop' must be a list of strings, not '\\n\\n'"),
+        (PROMPT + "stop = [1]", "'stop' must be a list of strings, not [1]"),
+        (PROMPT + "answers = true", "'answers' must be a list of strings, not True"),
+        (PROMPT + 'answers = ["bracket"]', "unknown rule 'bracket' in 'answers'; known rules: phrase, boxed"),
+        ('prompt = "no place"', "'prompt' must contain {problem}"),
+        ("prompt = ", "Invalid value"),
+    ],
+)
+def test_an_invalid_template_is_refused_with_the_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text)
+    assert str(caught.value).replace("\n", "\\n").startswith(f"{tmp_path}/bad.toml: {message}")
+
+
+def test_a_missing_file_and_an_unknown_name_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"gone.toml: No such file"):
+        load_template(str(tmp_path / "gone.toml"))
+    with pytest.raises(UsageError, match="unknown template 'gone'; known names: gsm8k"):
+        load_template("gone")
+
+
+def test_every_key_is_read(tmp_path: Path) -> None:
+    text = PROMPT + 'chat = true\nsystem = "s"\nstep_break = "x"\nanswers = ["boxed"]\nstop = ["a", "b"]'
+    assert load(tmp_path, text) == PolicyTemplate("bad", "{problem}", True, "s", "x", ("boxed",), ("a", "b"))
+
+
+def test_every_shipped_template_is_valid() -> None:
+    assert [load_template(name).name for name in shipped.names("policy")] == shipped.names("policy")
+
+
+def test_braces_in_a_problem_have_no_meaning() -> None:
+    assert PolicyTemplate("x", "Q: {problem}").fill("{problem} {0}") == "Q: {problem} {0}"

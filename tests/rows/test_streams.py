@@ -1,0 +1,21 @@
+import pytest
+
+from erprm_cli.errors import RowError
+from erprm_cli.rows.row import Row
+from erprm_cli.rows.streams import peek, unique
+
+
+def test_a_duplicate_is_named() -> None:
+    def as_it_is(row: Row) -> Row:
+        return row
+
+    check = unique(as_it_is, "id", "sample")
+    for sample in (0, 1):
+        assert check({"id": "a", "sample": sample})["sample"] == sample
+    with pytest.raises(RowError, match="^duplicate id 'a', sample 1; every row needs its own id and sample$"):
+        check({"id": "a", "sample": 1})
+
+
+def test_peek_loses_nothing() -> None:
+    assert peek(iter(())) is None
+    assert list(peek(iter((1, 2, 3))) or ()) == [1, 2, 3]

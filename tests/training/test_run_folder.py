@@ -1,0 +1,95 @@
+"""Runs that are stopped and continued."""
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from erprm_cli.errors import UserError
+from erprm_cli.training.run_folder import checkpoints, run_folder
+from tests.training.runs import Killed, Log, assert_equal_bits, command, run
+
+
+@pytest.mark.parametrize("kill_at", [1, 7, 8])  # before any checkpoint, in an epoch, at its end
+def test_a_stopped_run_continues_to_the_same_bits(
+    base: str, tmp_path: Path, unbroken: tuple[Path, Log], kill_at: int
+) -> None:
+    with pytest.raises(Killed):
+        run(base, tmp_path / "prm", kill_at=kill_at)
+    assert not (tmp_path / "prm").exists()
+    log = run(base, tmp_path / "prm")
+    last_saved = 0 if kill_at == 1 else 6
+    assert [row["step"] for row in log[:-1]] == list(range(last_saved + 1, 13))
+    names = ("step", "epoch", "loss", "lr", "grad_norm")
+    assert [[row[name] for name in names] for row in log[:-1]] == [
+        [row[name] for name in names] for row in unbroken[1][last_saved:-1]
+    ]
+    assert_equal_bits(tmp_path / "prm", unbroken[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["prm"]
+
+
+def test_an_incomplete_checkpoint_is_reported_and_ignored(
+    base: str,
+    tmp_path: Path,
+    unbroken: tuple[Path, Log],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save, saved = torch.save, []
+
+    def die_within_the_third_checkpoint(value: Any, path: Any, *rest: Any) -> None:
+        if "checkpoint-6" in str(path):
+            Path(path).write_bytes(b"half")
+            raise Killed
+        saved.append(path)
+        save(value, path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", die_within_the_third_checkpoint)
+        with pytest.raises(Killed):
+            run(base, tmp_path / "prm")
+    assert saved
+    assert [path.name for path in checkpoints(run_folder(tmp_path / "prm"))] == ["checkpoint-4"]
+    log = run(base, tmp_path / "prm")
+    assert "the checkpoint of step 6 is incomplete and ignored; continuing from step 4" in (
+        capsys.readouterr().err
+    )
+    assert log[0]["step"] == 5
+    assert_equal_bits(tmp_path / "prm", unbroken[0])
+
+
+def test_a_stopped_run_is_not_continued_with_other_settings(base: str, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(base, tmp_path / "prm", kill_at=5)
+    with pytest.raises(UserError, match="a stopped run with lr 0.01, not 0.02; --overwrite"):
+        run(base, tmp_path / "prm", lr=0.02)
+    log = run(base, tmp_path / "prm", lr=0.02, overwrite=True)
+    assert log[0]["step"] == 1
+
+
+@pytest.mark.slow
+def test_a_killed_process_continues(
+    base: str, rows_file: Path, tmp_path: Path, unbroken: tuple[Path, Log]
+) -> None:
+    words = command(base, rows_file, tmp_path / "prm")
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not checkpoints(run_folder(tmp_path / "prm")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    if not (tmp_path / "prm").exists():  # it was killed in time
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert "continuing from" in done.stderr
+    assert_equal_bits(tmp_path / "prm", unbroken[0])
+
+
+def test_the_files_of_tensorboard_stay_with_the_model(base: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run(base, tmp_path / "prm", report_to="tensorboard")
+    assert [path.name.split(".")[2] for path in (tmp_path / "prm" / "runs").iterdir()] == ["tfevents"]
+    assert [path.name for path in tmp_path.iterdir()] == ["prm"]
