@@ -71,7 +71,7 @@ def read_lists(path: Path) -> Callable[[], int]:
     from erprm_cli.models.loading import load_tokenizer
     from erprm_cli.prm.formats import ER_PRM, load_prm_format
 
-    form, tokenizer = load_prm_format(ER_PRM), load_tokenizer("tiny")
+    prm_format, tokenizer = load_prm_format(ER_PRM), load_tokenizer("tiny")
     tokenizer("")  # torch and what else it loads at first
 
     def read() -> int:
@@ -79,7 +79,7 @@ def read_lists(path: Path) -> Callable[[], int]:
             rows = [json.loads(line) for line in file]
         ids = []
         for begin in range(0, len(rows), 1000):
-            texts = [form.render(row["problem"], row["steps"])[0] for row in rows[begin : begin + 1000]]
+            texts = [prm_format.render(row["problem"], row["steps"])[0] for row in rows[begin : begin + 1000]]
             ids += tokenizer(texts, verbose=False).input_ids
         return sum(len(one) for one in ids if len(one) <= 512)
 

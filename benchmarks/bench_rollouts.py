@@ -131,9 +131,11 @@ class Run:
         )
 
 
-def with_erprm(run: Run, rows: list[Row], template: PolicyTemplate, drawn: SamplingSettings, k: int) -> Run:
+def with_erprm(
+    run: Run, rows: list[Row], template: PolicyTemplate, settings: SamplingSettings, k: int
+) -> Run:
     with Grader() as grader:
-        for count, _ in enumerate(Roller(run.engine, template, drawn, k, grader).roll(rows)):
+        for count, _ in enumerate(Roller(run.engine, template, settings, k, grader).roll(rows)):
             if count == 0:
                 run.first_row = run.engine.step
                 run.delay_s = time.perf_counter() - run.engine.finished_s
@@ -141,17 +143,19 @@ def with_erprm(run: Run, rows: list[Row], template: PolicyTemplate, drawn: Sampl
 
 
 def sampled(
-    engine: CountingEngine, problems: list[Row], template: PolicyTemplate, drawn: SamplingSettings, n: int
+    engine: CountingEngine, problems: list[Row], template: PolicyTemplate, settings: SamplingSettings, n: int
 ) -> Run:
     """Sample until the first row."""
     run = Run("erprm sample", engine)
     with Grader() as grader:
-        next(iter(sample_solutions(problems, engine, template, drawn, n, grader)))
+        next(iter(sample_solutions(problems, engine, template, settings, n, grader)))
         run.delay_s = time.perf_counter() - engine.finished_s
     return run
 
 
-def as_released(run: Run, rows: list[Row], template: PolicyTemplate, drawn: SamplingSettings, k: int) -> Run:
+def as_released(
+    run: Run, rows: list[Row], template: PolicyTemplate, settings: SamplingSettings, k: int
+) -> Run:
     """Every prefix of every solution, the whole solution too, in calls of 3,000."""
     engine = run.engine
     requests = []
@@ -163,7 +167,7 @@ def as_released(run: Run, rows: list[Row], template: PolicyTemplate, drawn: Samp
             requests.append(Request(key, ids, tuple(range(k)), derive_seed(*key)))
     for begin in range(0, len(requests), CALL):
         engine.calls_follow = begin + CALL < len(requests)
-        for _ in engine.generate(requests[begin : begin + CALL], drawn.params(template)):
+        for _ in engine.generate(requests[begin : begin + CALL], settings.params(template)):
             pass
         run.first_row = run.first_row or engine.step
     return run
@@ -197,22 +201,22 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.7)
     options = parser.parse_args()
     template = load_template("tiny")
-    drawn = SamplingSettings("tiny", None, options.temperature, 1.0, 160, 0, template.name)
+    settings = SamplingSettings("tiny", None, options.temperature, 1.0, 160, 0, template.name)
     problems = list(read_rows("tiny:train", as_problem, limit=options.problems))
     with closing(open_engine(EngineConfig())) as tiny, Grader() as grader:
         tokenizer = tiny.tokenizer
-        rows = list(sample_solutions(problems, tiny, template, drawn, options.n, grader))
+        rows = list(sample_solutions(problems, tiny, template, settings, options.n, grader))
     rows.sort(key=lambda row: (row["id"], row["sample"]))
-    drawn = replace(drawn, temperature=1.0, max_tokens=MAX_TOKENS)
+    settings = replace(settings, temperature=1.0, max_tokens=MAX_TOKENS)
 
     def engine() -> CountingEngine:
         return CountingEngine(tokenizer, options.slots, options.mean_length)
 
     begin = time.perf_counter()
-    run = with_erprm(Run("erprm rollout", engine()), rows, template, drawn, options.k)
+    run = with_erprm(Run("erprm rollout", engine()), rows, template, settings, options.k)
     seconds = time.perf_counter() - begin
-    old = as_released(Run("calls of 3,000, each step", engine()), rows, template, drawn, options.k)
-    sample = sampled(engine(), problems, template, drawn, options.n)
+    old = as_released(Run("calls of 3,000, each step", engine()), rows, template, settings, options.k)
+    sample = sampled(engine(), problems, template, settings, options.n)
     trie = least_tokens(rows, tokenizer, template)
     # By what the model reads, not by the keys that the requests carry.
     asked = [tokenizer.decode(request.prompt, skip_special_tokens=True) for request in run.engine.asked]

@@ -180,11 +180,11 @@ def train(
 def evaluate(folder: Path, n: int = 16) -> None:
     """Print how often the policy is right on the test problems: n solutions of each at temperature 1."""
     template = load_template("tiny")
-    drawn = SamplingSettings(str(folder), None, 1.0, 1.0, 160, 0, template.name)
+    settings = SamplingSettings(str(folder), None, 1.0, 1.0, 160, 0, template.name)
     problems = list(read_rows(str(folder / "test.jsonl"), as_problem))
     solutions: dict[str, list[Row]] = {problem["id"]: [] for problem in problems}
     with closing(open_engine(EngineConfig(str(folder)))) as engine, Grader() as grader:
-        for row in sample_solutions(problems, engine, template, drawn, n, grader):
+        for row in sample_solutions(problems, engine, template, settings, n, grader):
             solutions[row["id"]].append(row)
     correct = np.array([[row["reward"] > 0.5 for row in rows] for rows in solutions.values()])
     draws = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 from erprm_cli import hashing
 from erprm_cli.data_formats import writers
-from erprm_cli.data_formats.foreign_rows import FIRST, LAST, LATER, ForeignRows
+from erprm_cli.data_formats.foreign_rows import FIELDS, ForeignRows
 from erprm_cli.data_formats.problems import PROBLEM_NAMES, as_problem
 from erprm_cli.data_formats.registry import BY_NAME, ERPRM, PROBLEM, detect_format
 from erprm_cli.errors import RowError, UsageError
@@ -102,7 +102,6 @@ class Converter:
         target = self.target
         assert target is not None
         stored = {"steps", "labels"} | ({"problem"} if target.marks_problem_end else set())
-        ours = {*FIRST, *LATER, *LAST}
         if not target.marks_problem_end and not self.keep and not writers.marks_problem_end(row):
             self.unmarked_rows += 1
         rest: Row = {}
@@ -112,7 +111,7 @@ class Converter:
             if name in made:
                 if (name not in target.fields or value is not None) and value != made[name]:
                     self.lost[name] += 1
-            elif name not in ours or self.keep:
+            elif name not in FIELDS or self.keep:
                 rest[name] = value
             elif name not in ("problem", "sample"):
                 derived = {"id": hashing.content_hash(row["problem"]), "solution": "\n".join(row["steps"])}

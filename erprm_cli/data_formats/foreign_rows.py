@@ -17,6 +17,7 @@ LABELS = ("labels", "eta", "estimator")
 FIRST = ("id", "problem", "answer")
 LATER = ("sample", "solution", "steps", *UNKNOWN, "rollouts", "completions", *LABELS)
 LAST = ("scores", "prm", "model_reward")
+FIELDS = frozenset((*FIRST, *LATER, *LAST))
 KEPT = {"processbench": ("label",)}  # fields that are read and kept as well
 
 
@@ -73,7 +74,7 @@ class ForeignRows:
     def _completed(self, found: Row, rest: Row) -> Row:
         """Return the complete row; `rest`, the other fields, adds those that `erprm convert --keep` wrote."""
         if "sample" in rest:  # written with --keep, so more exact than what the format stores
-            names = {*FIRST, *LATER, *LAST} - {"problem", "steps", "labels"}
+            names = FIELDS - {"problem", "steps", "labels"}
             found = found | {name: rest[name] for name in names if name in rest}
         answer = found.get("answer", rest.get("answer"))
         id_ = found.get("id", rest.get("id"))
@@ -82,13 +83,12 @@ class ForeignRows:
             "problem": found["problem"],
             "answer": answer if isinstance(answer, str | None) else str(answer),
         }
-        ours = {*FIRST, *LATER, *LAST}
-        replaced = [name for name in rest if name in ours - {"id", "answer", "problem", "steps"}]
         if "sample" not in rest:
-            for name in replaced:
-                self.context.notes[f"rows had another field called '{name}', which was left out"] += 1
-        row |= {name: value for name, value in rest.items() if name not in ours}
-        row |= {name: value for name, value in found.items() if name not in ours}
+            for name in rest:
+                if name in FIELDS - {"id", "answer", "problem", "steps"}:
+                    self.context.notes[f"rows had another field called '{name}', which was left out"] += 1
+        row |= {name: value for name, value in rest.items() if name not in FIELDS}
+        row |= {name: value for name, value in found.items() if name not in FIELDS}
         sample = found.get("sample")
         if sample is None:
             sample = self._samples.get(row["id"], 0)

@@ -10,11 +10,12 @@ def settings_table(settings: Row) -> str:
 
 def prm_model_card(card: Row) -> str:
     """Return README.md of a trained PRM."""
-    settings, result, form, ids = (card[name] for name in ("settings", "result", "format", "token_ids"))
+    settings, result, prm_format, ids = (card[name] for name in ("settings", "result", "format", "token_ids"))
     what = "Outcome reward model" if settings["outcome_only"] else "Process reward model"
-    text = form["prompt"] + form["between"].join(f"{{step {number}}}{form['tag']}" for number in (1, 2))
+    tag, good, bad = (prm_format[name] for name in ("tag", "good", "bad"))
+    text = prm_format["prompt"] + prm_format["between"].join(f"{{step {number}}}{tag}" for number in (1, 2))
     if card["kind"] == "token":
-        over = f"logits of {form['good']!r} (token {ids['good']}) and {form['bad']!r} (token {ids['bad']})"
+        over = f"logits of {good!r} (token {ids['good']}) and {bad!r} (token {ids['bad']})"
     else:
         over = "two classes of the head, of which class 1 is good"
     return f"""---
@@ -27,7 +28,7 @@ Trained by `erprm train` from `{settings["base"]}` on {result["rows"]:,} labelle
 (estimator {card.get("estimator")}, eta {card.get("eta")}; {result["left_out"]:,} too long and left out).
 
 It reads `{text}` and so on.
-The probability that the steps so far are good is the softmax, at each {form["tag"]!r} (token {ids["tag"]}),
+The probability that the steps so far are good is the softmax, at each {tag!r} (token {ids["tag"]}),
 over the {over}.
 
     erprm score --prm FOLDER solutions.jsonl

@@ -62,20 +62,22 @@ class PrmTask(TrainingTask):
     def __init__(self, config: PrmTrainingConfig) -> None:
         """As TrainingTask. Raises UserError if the tokenizer or --kind does not suit the format."""
         super().__init__(config)
-        form = load_prm_format(config.format)
-        if config.kind == "head" and form.kind == "token":
-            form = replace(form, kind="head", good="", bad="")
-        if form.kind != config.kind:
+        prm_format = load_prm_format(config.format)
+        if config.kind == "head" and prm_format.kind == "token":
+            prm_format = replace(prm_format, kind="head", good="", bad="")
+        if prm_format.kind != config.kind:
             raise UsageError(
-                f"--prm-format {form.name} does not suit --kind {config.kind}; give --kind {form.kind}"
+                f"--prm-format {prm_format.name} does not suit --kind {config.kind}; "
+                f"give --kind {prm_format.kind}"
             )
-        if form.kind == "head" and (form.num_labels, form.labels) != (2, (1,)):
+        if prm_format.kind == "head" and (prm_format.num_labels, prm_format.labels) != (2, (1,)):
             raise UsageError(
-                f"--prm-format {form.name} has other classes than bad and good; such a head cannot be trained"
+                f"--prm-format {prm_format.name} has other classes than bad and good; such a head cannot be "
+                "trained"
             )
-        self.form = form
-        self.tagger = Tagger(form, self.tokenizer)
-        self.output_rows = self.tagger.rows if form.kind == "token" else (1, 0)  # good, bad
+        self.prm_format = prm_format
+        self.tagger = Tagger(prm_format, self.tokenizer)
+        self.output_rows = self.tagger.rows if prm_format.kind == "token" else (1, 0)  # good, bad
         self.stats.update(made_by=None, low=1.0, high=0.0, shared=0)
         self._begins = len(self.tokenizer("").input_ids)  # special tokens before (and after) any text
         special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}  # words may be unknown
@@ -109,7 +111,7 @@ class PrmTask(TrainingTask):
 
     def tokenisation(self) -> Row:
         shaping = {name: getattr(self.config, name) for name in self.SHAPING}
-        return super().tokenisation() | shaping | {"format": asdict(self.form)}
+        return super().tokenisation() | shaping | {"format": asdict(self.prm_format)}
 
     def _add(self, row: Row, split: str) -> None:
         values, weights, made_by = self._targets(row)
@@ -134,7 +136,7 @@ class PrmTask(TrainingTask):
         if self.config.weighting == "solution":
             weights = weights / weights.sum()
         self.stats["made_by"] = made_by
-        if self.form.build == "text":
+        if self.prm_format.build == "text":
             self.stats["special"] += self._holds_special(ids, tagged.ids[tagged.tags])
         if split == "train":
             self._seen.add(hashing.content_hash(row["problem"]))
@@ -242,8 +244,8 @@ class PrmTask(TrainingTask):
 
     def card(self, settings: Row, last: Row) -> tuple[Row, str]:
         card = {
-            "kind": self.form.kind,
-            "format": asdict(self.form),
+            "kind": self.prm_format.kind,
+            "format": asdict(self.prm_format),
             "token_ids": asdict(self.tagger.token_ids),
             **(self.stats["made_by"] or {}),
             "settings": settings,

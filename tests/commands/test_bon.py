@@ -399,8 +399,8 @@ def test_rows_without_scores_are_scored_on_the_way(erprm: Erprm, tmp_path: Path)
     from tests.tiny_models import make_tokenizer, save_model, solution_rows
 
     prm = save_model(tmp_path / "random-prm")
-    form = PrmFormat("er-prm", "{problem} ", " ки", " +", " -")
-    card = {"format": asdict(form), "token_ids": asdict(Tagger(form, make_tokenizer()).token_ids)}
+    prm_format = PrmFormat("er-prm", "{problem} ", " ки", " +", " -")
+    card = {"format": asdict(prm_format), "token_ids": asdict(Tagger(prm_format, make_tokenizer()).token_ids)}
     (prm / CARD).write_text(json.dumps(card))
     result = erprm("bon", "--prm", prm, stdin=jsonl(solution_rows(6)))
     assert result.exit_code == 0, result.output

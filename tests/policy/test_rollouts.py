@@ -15,7 +15,7 @@ from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from tests.scripted import ScriptedEngine
 
-DRAWN = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
+SETTINGS = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
 TINY = load_template("tiny")
 
 
@@ -33,7 +33,7 @@ def solution(sample: int, *steps: str, reward: float = 1.0) -> Row:
 
 def roll(engine: ScriptedEngine, *rows: Row, **options: Any) -> tuple[list[Row], Roller]:
     with Grader() as grader:
-        roller = Roller(engine, TINY, DRAWN, options.pop("k", 4), grader, **options)
+        roller = Roller(engine, TINY, SETTINGS, options.pop("k", 4), grader, **options)
         return list(roller.roll(rows)), roller
 
 
@@ -89,7 +89,7 @@ def test_hard_completions_of_a_prefix_are_graded_side_by_side_and_told_of_in_the
 
     told: list[str] = []
     with Grader(lambda *note: told.append(json.loads(note[2])["prediction"])) as grader:
-        roller = Roller(ScriptedEngine(say), TINY, DRAWN, 4, grader)
+        roller = Roller(ScriptedEngine(say), TINY, SETTINGS, 4, grader)
         (row,) = roller.roll([solution(0, "one", "two")])
     assert row["rollouts"] == [[0.0, 0.0, 1.0, 0.0], [1.0]]
     assert [text.split("}")[1] for text in told] == ["^{10^{9", "^{10^{10", "^{10^{12"]
@@ -127,7 +127,7 @@ def run(path: Path, rows: list[Row], stop_after: int | None = None, **options: A
         missing = [row for row in rows if (row["id"], row["sample"]) not in done]
         with open_journal(out, settings, **options) as journal:
             finished.add_journal(journal)
-            for row in Roller(engine, TINY, DRAWN, 4, grader, keep_text, finished, journal).roll(missing):
+            for row in Roller(engine, TINY, SETTINGS, 4, grader, keep_text, finished, journal).roll(missing):
                 out.write(row)
     return engine.asked
 

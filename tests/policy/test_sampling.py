@@ -9,7 +9,7 @@ from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
 from erprm_cli.policy.templates import load_template
 from tests.scripted import ScriptedEngine
 
-DRAWN = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
+SETTINGS = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
 TINY = load_template("tiny")
 PROBLEM = {"id": "a", "problem": "Tom has 2 + 3 coins.", "answer": "5", "level": 7}
 RIGHT = "Step 1: 2 + 3 = 5.\nThe answer is: 5"
@@ -17,7 +17,7 @@ RIGHT = "Step 1: 2 + 3 = 5.\nThe answer is: 5"
 
 def test_a_solution_row_holds_the_problem_and_what_was_made_of_it() -> None:
     with Grader() as grader:
-        rows = list(sample_solutions([PROBLEM], ScriptedEngine(lambda *_: RIGHT), TINY, DRAWN, 1, grader))
+        rows = list(sample_solutions([PROBLEM], ScriptedEngine(lambda *_: RIGHT), TINY, SETTINGS, 1, grader))
     (row,) = rows
     assert row.items() >= PROBLEM.items()
     assert row["solution"] == RIGHT
@@ -29,14 +29,14 @@ def test_a_solution_row_holds_the_problem_and_what_was_made_of_it() -> None:
 def test_an_unfinished_solution_is_wrong_even_if_it_names_the_answer() -> None:
     engine = ScriptedEngine(lambda *_: RIGHT + "\n" + "and so on" * 40)
     with Grader() as grader:
-        (row,) = sample_solutions([PROBLEM], engine, TINY, DRAWN, 1, grader)
+        (row,) = sample_solutions([PROBLEM], engine, TINY, SETTINGS, 1, grader)
     assert (row["finish_reason"], row["prediction"], row["reward"]) == ("length", "5", 0.0)
 
 
 def test_without_a_gold_answer_there_is_no_reward() -> None:
     with Grader() as grader:
         (row,) = sample_solutions(
-            [PROBLEM | {"answer": None}], ScriptedEngine(lambda *_: RIGHT), TINY, DRAWN, 1, grader
+            [PROBLEM | {"answer": None}], ScriptedEngine(lambda *_: RIGHT), TINY, SETTINGS, 1, grader
         )
     assert row["reward"] is None
 
@@ -45,14 +45,14 @@ def test_only_missing_samples_are_asked_for() -> None:
     engine = ScriptedEngine(lambda _, index: f"The answer is: {index}")
     done = {("a", 0), ("a", 2)}
     with Grader() as grader:
-        rows = list(sample_solutions([PROBLEM], engine, TINY, DRAWN, 4, grader, done))
+        rows = list(sample_solutions([PROBLEM], engine, TINY, SETTINGS, 4, grader, done))
     assert [row["sample"] for row in rows] == [1, 3]
     assert engine.asked[0].indices == (1, 3)
 
 
 def test_an_empty_solution_has_one_empty_step() -> None:
     with Grader() as grader:
-        (row,) = sample_solutions([PROBLEM], ScriptedEngine(lambda *_: ""), TINY, DRAWN, 1, grader)
+        (row,) = sample_solutions([PROBLEM], ScriptedEngine(lambda *_: ""), TINY, SETTINGS, 1, grader)
     assert (row["steps"], row["prediction"], row["reward"]) == ([""], None, 0.0)
 
 
@@ -61,7 +61,7 @@ def test_the_seed_of_a_problem_is_its_own() -> None:
         engine = ScriptedEngine(lambda *_: RIGHT)
         with Grader() as grader:
             problems = [PROBLEM | {"id": identity} for identity in ids]
-            list(sample_solutions(problems, engine, TINY, DRAWN, 1, grader))
+            list(sample_solutions(problems, engine, TINY, SETTINGS, 1, grader))
         return {request.key: request.seed for request in engine.asked}
 
     assert seeds("a", "b") == seeds("b", "a")
@@ -79,7 +79,7 @@ def test_the_engine_goes_on_while_a_verdict_is_awaited_and_the_order_stays() -> 
         return HARD if index == 1 else RIGHT
 
     with Grader() as grader:
-        rows = sample_solutions([PROBLEM], ScriptedEngine(say), TINY, DRAWN, 9, grader)
+        rows = sample_solutions([PROBLEM], ScriptedEngine(say), TINY, SETTINGS, 9, grader)
         assert (next(rows)["sample"], asked) == (0, [0])
         assert (next(rows)["sample"], asked) == (1, list(range(9)))
         assert [row["sample"] for row in rows] == list(range(2, 9))
@@ -95,6 +95,6 @@ def test_what_awaits_a_verdict_when_the_engine_fails_is_kept() -> None:
     kept = []
     with Grader() as grader, pytest.raises(EngineError, match="gone"):
         engine = Failing(lambda _, index: HARD if index == 0 else RIGHT)
-        for row in sample_solutions([PROBLEM], engine, TINY, DRAWN, 3, grader):
+        for row in sample_solutions([PROBLEM], engine, TINY, SETTINGS, 3, grader):
             kept.append((row["sample"], row["reward"]))
     assert kept == [(0, 0.0), (1, 1.0), (2, 1.0)]

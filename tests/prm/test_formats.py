@@ -81,6 +81,9 @@ def test_every_shipped_format_is_valid() -> None:
 def test_a_format_of_ones_own_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('prompt = "Q: {problem}\\n"\ntag = " ки"\nbetween = "\\n"\ngood = " yes"\nbad = " no"')
-    form = load_prm_format(str(path))
-    assert form.name == "own" and form.render("{problem}", ["a", "b"])[0] == "Q: {problem}\na ки\nb ки"
-    assert Tagger(form, llama3()).encode("Why?", ["a", "b"]).tags.size == 2
+    prm_format = load_prm_format(str(path))
+    assert (
+        prm_format.name == "own"
+        and prm_format.render("{problem}", ["a", "b"])[0] == "Q: {problem}\na ки\nb ки"
+    )
+    assert Tagger(prm_format, llama3()).encode("Why?", ["a", "b"]).tags.size == 2

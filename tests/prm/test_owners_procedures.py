@@ -200,9 +200,11 @@ def test_skywork_is_read_as_by_its_inference_code(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "form", "separator"), [("mistral", "trl", "\n"), ("llama", "trl-paragraph", "\n\n")]
+    ("kind", "prm_format", "separator"), [("mistral", "trl", "\n"), ("llama", "trl-paragraph", "\n\n")]
 )
-def test_trl_is_tokenised_as_by_its_trainer(tmp_path: Path, kind: str, form: str, separator: str) -> None:
+def test_trl_is_tokenised_as_by_its_trainer(
+    tmp_path: Path, kind: str, prm_format: str, separator: str
+) -> None:
     tokenizer = llama3() if kind == "llama" else mistral()
     torch.manual_seed(0)
     model = AutoModelForTokenClassification.from_config(config(kind, len(tokenizer))).eval()
@@ -217,12 +219,12 @@ def test_trl_is_tokenised_as_by_its_trainer(tmp_path: Path, kind: str, form: str
         labels = [[-100] * (len(completion) - 1) + [1] for completion in completions]
         ids = [tokenizer.bos_token_id, *prompt_ids, *sum(completions, [])]
         flags = [-100] * (1 + len(prompt_ids)) + sum(labels, [])
-        tagged = Tagger(load_prm_format(form), tokenizer).encode(row["problem"], row["steps"])
+        tagged = Tagger(load_prm_format(prm_format), tokenizer).encode(row["problem"], row["steps"])
         assert tagged.ids.tolist() == ids
         good = model(torch.tensor([ids])).logits[0].softmax(-1)[:, 1]
         return [float(value) for value, flag in zip(good, flags, strict=True) if flag == 1]
 
-    check(tmp_path, form, owners)
+    check(tmp_path, prm_format, owners)
 
 
 @pytest.mark.parametrize("size", ["7B", "34B"])
@@ -252,8 +254,8 @@ def test_reasoneval_is_read_as_by_its_examples(tmp_path: Path, size: str) -> Non
         if size == "7B":
             ids = [1, *ids]
         labelled = labelled[2 if size == "7B" else 1 :]
-        form = "reasoneval" if size == "7B" else "reasoneval-34b"
-        tagged = Tagger(load_prm_format(form), tokenizer).encode(row["problem"], row["steps"])
+        prm_format = "reasoneval" if size == "7B" else "reasoneval-34b"
+        tagged = Tagger(load_prm_format(prm_format), tokenizer).encode(row["problem"], row["steps"])
         assert tagged.ids.tolist() == ids[: labelled[-1] + 1] and tagged.tags.tolist() == labelled
         scores = head(base(torch.tensor([ids])).last_hidden_state)[0, labelled].softmax(-1)
         return (scores[:, 1] + scores[:, 2]).tolist()  # type: ignore[no-any-return]

@@ -1,5 +1,4 @@
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,8 +106,3 @@ def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
     (folder / "adapter_config.json").write_bytes(orjson.dumps({"base_model_name_or_path": "tiny"}))
     with pytest.raises(UsageError, match="holds adapters: use --engine transformers"):
         open_scorer(EngineConfig(str(folder), EngineName.vllm))
-
-
-def test_a_server_does_not_score(erprm: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot score"):
-        open_scorer(EngineConfig("tiny", EngineName.server))
