@@ -100,6 +100,7 @@ def assert_used_or_refused(done: Any, bad: int) -> None:
 @pytest.mark.parametrize("command", GOOD)
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(data=st.data())
+@pytest.mark.slow
 def test_any_row_is_used_or_refused(command: str, model: str, data: st.DataObject) -> None:
     """A good row with some fields of any content, between two good ones, of which none is lost."""
     changes, lines = data.draw(changed(GOOD[command]))
@@ -121,6 +122,7 @@ def test_any_row_is_used_or_refused(command: str, model: str, data: st.DataObjec
 @pytest.mark.parametrize("command", FOLDERS)
 @settings(deadline=None, max_examples=12, derandomize=True)
 @given(data=st.data())
+@pytest.mark.slow
 def test_any_row_is_trained_on_or_refused(command: str, model: str, data: st.DataObject) -> None:
     changes, lines = data.draw(changed(FOLDERS[command]))
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -166,6 +168,7 @@ SCRIPTED = "from tests.torture.program import *; opening.open_engine = scripted;
 
 
 @pytest.mark.parametrize("command", [*GOOD, *FOLDERS])
+@pytest.mark.slow
 def test_a_pipe_that_closes_is_quiet(command: str, model: str, tmp_path: Path) -> None:
     many = {"train": 60, "rlhf": 4}.get(command, 3_000)
     good = (GOOD | FOLDERS)[command]
@@ -182,6 +185,7 @@ def test_a_pipe_that_closes_is_quiet(command: str, model: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", [*GOOD, *FOLDERS])
+@pytest.mark.slow
 def test_a_full_stdout_is_one_line(command: str, model: str, tmp_path: Path) -> None:
     done = subprocess.run(
         f"PYTHONPATH={Path.cwd()} {sys.executable} -c '{SCRIPTED}' "
@@ -196,6 +200,7 @@ def test_a_full_stdout_is_one_line(command: str, model: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("command", GOOD)
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line_and_leaves_whole_rows(
     command: str, model: str, tmp_path: Path
 ) -> None:
@@ -263,6 +268,7 @@ def test_a_second_training_of_one_folder_is_refused(model: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("save_steps", [0, 1])
+@pytest.mark.slow
 def test_a_disk_too_small_for_the_model_is_one_line(save_steps: int, model: str, tmp_path: Path) -> None:
     path = rows.write(tmp_path / "in.jsonl", [FOLDERS["train"]])
     code = (

@@ -64,6 +64,7 @@ def program() -> Any:
 
 
 @pytest.mark.parametrize("name", SESSIONS)
+@pytest.mark.slow
 def test_sessions_print_what_the_page_shows(name: str, shell: Shell) -> None:
     for command, printed in run_page((ROOT / name).read_text(encoding="utf-8"), shell):
         line = missing_line(command, printed)
