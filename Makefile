@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Two processes share the files of tests; more than one OpenMP thread in each would only wait for a core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 PAGES := README.md $(wildcard docs/*.md) # with parts that cog generates
 
 .PHONY: help setup demo test test-fast torture check style bench docs wheel tiny clean
@@ -25,11 +27,11 @@ endif
 demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash templates/pipelines/quickstart.sh runs/quickstart
 
-test: $(READY) ## all tests, with the torture tests at a small size (about ten minutes on 2 idle cores)
-	$(BIN)/pytest -q
+test: $(READY) ## all tests, the torture tests at a small size
+	$(PYTEST)
 
 test-fast: $(READY) ## the tests without vLLM, launched processes and torture: every package, in under 90 s
-	$(BIN)/pytest -q -m 'not vllm and not distributed and not torture and not slow'
+	$(PYTEST) -m 'not vllm and not distributed and not torture and not slow'
 
 torture: $(READY) ## kills, cuts, flipped bits, hostile answers, a million rows: what is lost (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
