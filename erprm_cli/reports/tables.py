@@ -57,7 +57,8 @@ def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> Ta
     """Return the results of ProcessBench in percent, with 95 % intervals."""
     cells = [["", "threshold", "F1", "95 %", "on errors", "95 %", "on correct", "95 %", "rows"]]
     for result in results:
-        at = " ".join([f"{result.threshold:.3g},"] * (result.threshold is not None) + [result.rule])
+        # Each split has its own oracle threshold, so their average has none.
+        at = result.rule if result.threshold is None else f"{result.threshold:.3g}, {result.rule}"
         rows = f"{result.error_accuracy.problems:,} + {result.correct_accuracy.problems:,}"
         estimates = result.f1, result.error_accuracy, result.correct_accuracy
         values = [text for estimate in estimates for text in _with_interval(estimate)]

@@ -1,7 +1,9 @@
 """Tables show the numbers of the results in percent, without empty columns."""
 
 import math
+from itertools import product
 
+import pytest
 from rich.console import RenderableType
 
 from erprm_cli.evaluation.best_of_n import BEST, PASS, PASS_1, BestOfNResult
@@ -44,6 +46,19 @@ def test_an_f1_that_is_not_defined_is_a_dash() -> None:
     heading, row = lines(processbench_table([ProcessBenchResult("gsm8k", "fixed", 0.5, nan, nan, right)]))
     assert heading.split()[:2] == ["threshold", "F1"]
     assert row.split() == ["gsm8k", "0.5,", "fixed", "-", "-", "100.0", "40.0", "to", "100.0", "3", "+", "3"]
+
+
+@pytest.mark.parametrize("threshold", [0.5, None])
+@pytest.mark.parametrize("is_defined", product([True, False], repeat=3))
+def test_any_figure_of_processbench_may_be_missing(threshold: float | None, is_defined: list[bool]) -> None:
+    """An average over splits with their own oracle thresholds has none; a split may lack a kind of row."""
+    nan, half = Estimate(math.nan, math.nan, math.nan, 3), Estimate(0.5, 0.25, 0.75, 3)
+    estimates = [half if defined else nan for defined in is_defined]
+    _, row = lines(processbench_table([ProcessBenchResult("average", "oracle", threshold, *estimates)]))
+    shown = ["0.5,", "oracle"] if threshold is not None else ["oracle"]
+    for defined in is_defined:
+        shown += ["50.0", "25.0", "to", "75.0"] if defined else ["-"]
+    assert row.split() == ["average", *shown, "3", "+", "3"]
 
 
 def test_a_reliability_diagram_has_bars_to_the_target_and_a_mark_at_the_score() -> None:
