@@ -1,11 +1,11 @@
-"""Rollouts by each engine and by the released way, on any model: useful tokens per second, and cached tokens.
+"""Rollouts by each engine and as in the released code: useful tokens per second, and cached tokens.
 
     python benchmarks/bench_engines.py [-m tiny] [-t tiny] [--problems 12] [-k 8]
 
-All sides complete the same prefixes, those that `erprm rollout` asks for, K times each in one process; the
-best of --runs. The released way is one `generate` call per prefix, with K completions (12 prefixes are
-timed, as it takes long). Below, the share of prompt tokens that vLLM found in its prefix cache, emptied
-before: in the order in which rollouts are asked for, and with all completions shuffled.
+All of them complete the same prefixes, those that `erprm rollout` requests, K times each in one process; the
+best of --runs counts. The released code makes one `generate` call per prefix with K completions (only 12
+prefixes are timed, because it is slow). The last line is the share of prompt tokens that vLLM found in its
+prefix cache, which was empty at the start: in the order of the requests, and with all completions shuffled.
 """
 
 import argparse
@@ -34,14 +34,14 @@ from erprm_cli.policy.templates import load_template
 
 
 class Recorder:
-    """Stands where an engine does, to learn what a run asks for."""
+    """An engine that generates nothing and records what a run requests."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.usage = tokenizer, Usage()
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
 
     def generate(self, requests: Iterable[Request], _: SamplingParams) -> Iterator[Completion]:
-        self.asked = list(requests)
+        self.requests = list(requests)
         return iter(())
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ def generated(engine: Any, requests: list[Request], params: SamplingParams) -> i
 
 
 def one_by_one(engine: TransformersEngine, requests: list[Request], params: SamplingParams) -> int:
-    """Complete each prefix by a call of transformers' generate of its own; return the useful tokens."""
+    """Complete each prefix by a separate call of transformers' generate; return the useful tokens."""
     tokens = 0
     ends = torch.tensor(sorted(engine.causal_model.eos_ids), device=engine.model.device)
     for request in requests:
@@ -83,7 +83,7 @@ def one_by_one(engine: TransformersEngine, requests: list[Request], params: Samp
 
 
 def hit_rate(engine: VllmEngine, requests: list[Request], params: SamplingParams) -> float:
-    """Return the share of prompt tokens found in the prefix cache, by a run that begins without one."""
+    """Return the share of prompt tokens found in the prefix cache by a run that starts with an empty one."""
     from vllm.v1.metrics.reader import Counter, get_metrics_snapshot
 
     def totals() -> list[int]:
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--dtype", type=Dtype, default=Dtype.auto)
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument(
-        "--gpu-memory-utilization", type=float, default=0.5, help="of vLLM; transformers' rest"
+        "--gpu-memory-utilization", type=float, default=0.5, help="share for vLLM; transformers uses the rest"
     )
     options = parser.parse_args()
     template, params = load_template(options.template), SamplingParams(1.0, 1.0, options.max_tokens)
@@ -126,13 +126,13 @@ def main() -> None:
         gpu_memory_utilization=None if on_cpu else options.gpu_memory_utilization,
     )
     with closing(VllmEngine(config)) as vllm, Grader() as grader:
-        drawn = SamplingSettings(options.model, None, 0.7, 1.0, options.max_tokens, 0, template.name)
+        settings = SamplingSettings(options.model, None, 0.7, 1.0, options.max_tokens, 0, template.name)
         problems = read_rows(options.input, as_problem, limit=options.problems)
-        rows = list(sample_solutions(problems, vllm, template, drawn, 2, grader))
+        rows = list(sample_solutions(problems, vllm, template, settings, 2, grader))
         recorder = Recorder(vllm.tokenizer)
-        with suppress(EngineError):  # of completions that the recorder does not give
-            list(Roller(recorder, template, drawn, options.k, grader).roll(rows))
-        requests = recorder.asked
+        with suppress(EngineError):  # about completions that the recorder does not produce
+            list(Roller(recorder, template, settings, options.k, grader).roll(rows))
+        requests = recorder.requests
         separate = [
             Request((request.key, index), request.prompt, (index,), request.seed)
             for request in requests
@@ -147,8 +147,8 @@ def main() -> None:
             "transformers engine": rate(lambda: generated(transformers, requests, params), options.runs),
             "one generate per prefix": rate(lambda: one_by_one(transformers, few, params), options.runs),
         }
-    where = "CPU" if on_cpu else torch.cuda.get_device_name()
-    print(f"{options.model} on {where}: {len(requests)} prefixes, K = {options.k}, T = 1")
+    device = "CPU" if on_cpu else torch.cuda.get_device_name()
+    print(f"{options.model} on {device}: {len(requests)} prefixes, K = {options.k}, T = 1")
     print(f"{'':26} {'useful tokens/s':>15} {'ratio':>7}")
     for name, value in rates.items():
         print(f"{name:26} {value:15,.0f} {value / rates['one generate per prefix']:7.1f}")

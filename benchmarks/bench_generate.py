@@ -2,9 +2,9 @@
 
     python benchmarks/bench_generate.py [--model tiny] [--problems 16]
 
-All sides complete the same prompts with the same model in one process, in turn, the best of --runs:
-the engine; `generate` in batches of prompts sorted by length, 512 completions a batch; `generate` one
-request at a time with n completions. A useful token is one up to and including a completion's end.
+All of them complete the same prompts with the same model in one process, in turn, and the best of --runs
+counts: the engine; `generate` in batches of prompts sorted by length, 512 completions per batch; `generate`
+for one request at a time with n completions. Useful tokens are those up to and including a completion's end.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def with_engine(engine: Any, prompts: list[str], n: int, temperature: float) -> 
 def with_generate(
     model: Any, tokenizer: Any, prompts: list[str], n: int, temperature: float, batch: int
 ) -> int:
-    """The same by transformers' generate, `batch` prompts at a time, sorted by length."""
+    """Return the same for transformers' generate, with `batch` prompts at a time, sorted by length."""
     useful = 0
     tokenizer.padding_side = "left"
     for group in batched(sorted(prompts, key=len), batch):
@@ -100,7 +100,7 @@ def main() -> None:
         ("sampling, n = 15, T = 0.7", questions, 15, 0.7),
         ("rolling out, n = 16, T = 1", rolled, 16, 1.0),
     ):
-        few = prompts[:: max(1, len(prompts) // 12)]  # one by one takes long
+        few = prompts[:: max(1, len(prompts) // 12)]  # one by one is slow
         engine_rate = batch_rate = single_rate = 0.0
         for _ in range(options.runs):
             engine_rate = best_rate(

@@ -4,12 +4,12 @@
 
 erprm   what `erprm train` does before it loads a model: check each row, tokenise it, find its tags, write an
         Arrow file, map that into memory
-again   the same command once more, which finds what was tokenised
+again   the same command again, which finds the examples in the cache
 lists   rows loaded into a list, tokenised a thousand at a time, their ids kept in lists; nothing is checked
 
-Each in a process of its own, one after the other, with the tokenizer of `tiny` on the same file; the numbers
-of tokens are compared. Solutions have 1 to 20 steps of about 35 tokens, 290 tokens in the mean. Added memory
-is the peak beyond that of the libraries and the tokenizer, pages of mapped files included.
+Each runs in its own process, one after the other, with the tokenizer of `tiny` on the same file; their
+numbers of tokens are printed. Solutions have 1 to 20 steps of about 35 tokens, 290 tokens on average. Added
+memory is the peak beyond that of the libraries and the tokenizer, pages of mapped files included.
 """
 
 import argparse

@@ -5,14 +5,14 @@
 released   what the released ER-PRM code does: pad to 512, float32 logits of the whole vocabulary
 trl        what TRL 1.13's PRM trainer does: token classification, random batches padded to their longest
 erprm      two rows of the output layer (against trl: a head) at the tags, micro-batches by length
-packed     erprm with its micro-batches the other way: one solution after the other, without padding
+packed     erprm with packed micro-batches: one solution after the other, without padding
 
-All sides train the same random Llama on the same solutions with the same AdamW, 64 to a step (the paper's
-batch) and on average as many in a forward pass: --micro-tokens holds their tokens without padding, by
-default 8 solutions, which is TRL's default, and erprm's on a CPU. Each has a process of its own, in turn, the
-best of --runs; Trainer's own cost, the same for all, is in none. Their losses and gradients of one batch are
-compared first. Lengths are those of MATH: log-normal, median 215 tokens, deviation 0.65, cut to 512; a step
-has about 30 tokens. A token counts once, padding never.
+All sides train the same random Llama on the same solutions with the same AdamW: 64 solutions per step (the
+paper's batch), and on average equally many per forward pass. --micro-tokens is the size of a forward pass
+without padding; the default is 8 solutions, which is the default of TRL, and of erprm on a CPU. Each side
+runs in its own process, in turn; the best of --runs is shown. The cost of Trainer itself, equal for all, is
+not included. First the losses and gradients of one batch are compared. Lengths are like MATH's: log-normal,
+median 215 tokens, deviation 0.65, at most 512; a step has about 30 tokens. Tokens of padding do not count.
 Added memory is the peak beyond weights, gradients and optimizer states.
 
 On a GPU: bfloat16, and MFU = tokens/s (6 N + 6 L d T) / peak, with N the weights that every token passes
@@ -60,7 +60,7 @@ class Setting:
 
 
 def make_examples(path: Path, count: int, vocabulary: int) -> None:
-    """Write solutions of random tokens with MATH's lengths and labels 0 and 1, which all sides can learn."""
+    """Write solutions of random tokens with MATH's lengths, labelled 0 or 1, as all sides can learn those."""
     random = np.random.default_rng(0)
     writer = ExampleWriter(path)
     for length in np.clip(random.lognormal(np.log(215), 0.65, count), 40, BLOCK).astype(int):
@@ -152,7 +152,7 @@ class Side:
         return loss, float(norm)
 
     def epoch(self) -> float:
-        """Train one epoch; return its seconds."""
+        """Train one epoch; return the time in seconds."""
         begin = time.perf_counter()
         for step in self.steps():
             for batch in step:
@@ -165,7 +165,7 @@ class Side:
 
 
 def memory(device: str, peak: bool) -> float:
-    """Return bytes in use, or at their peak since `reset`."""
+    """Return the bytes in use, or their peak since `reset`."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
     field = "VmHWM:" if peak else "VmRSS:"
@@ -181,7 +181,7 @@ def reset(device: str) -> None:
 
 
 def work(setting: Setting, threads: int, pipe: Connection) -> None:
-    """Answer "check", "epoch" and "parameters" until told to end."""
+    """Answer "check", "epoch" and "parameters" until it is asked to "end"."""
     torch.set_num_threads(threads)
     side = Side(setting)
     while (asked := pipe.recv()) != "end":
@@ -201,7 +201,7 @@ def work(setting: Setting, threads: int, pipe: Connection) -> None:
 
 
 class Worker:
-    """A side in a process of its own."""
+    """A side that runs in its own process."""
 
     def __init__(self, setting: Setting, threads: int) -> None:
         context = multiprocessing.get_context("spawn")

@@ -38,7 +38,8 @@ def rlhf(
     """Improve a policy by RAFT with a process reward model.
 
     INPUT holds problems. Every phase is a JSON Lines file in DIR, so the same command continues a stopped
-    run. stdout gets one row per iteration: the policy's folder, its greedy accuracy, what was selected.
+    run. stdout gets one row per iteration: the policy's folder, its greedy accuracy, what was selected. --lr
+    is for the first of T iterations; it falls linearly to lr/T in the last.
 
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """

@@ -4,10 +4,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 
+import hypothesis
 import pytest
 from typer.testing import CliRunner, Result
 
 from erprm_cli.app import make_app
+
+hypothesis.settings.register_profile("erprm", deadline=None)  # a busy machine is not a fault of the code
+hypothesis.settings.load_profile("erprm")
 
 
 def pytest_configure(config: pytest.Config) -> None:

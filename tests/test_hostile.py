@@ -1,4 +1,4 @@
-"""Hostile rows, folders and names against the program: nothing runs, nothing is shown raw, nothing leaks."""
+"""Hostile rows, folders and names: no code runs, nothing is printed raw, no secret leaks."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Canary:
 
 
 def on_terminal(*args: object, stdin: str) -> str:
-    """Run the program with stderr on a pseudo-terminal; return what a person would be shown."""
+    """Run the program with stderr on a pseudo-terminal; return what it prints there."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "erprm_cli", *map(str, args)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs) as process:
@@ -63,7 +63,7 @@ def on_terminal(*args: object, stdin: str) -> str:
 
 
 def plain_lines(shown: str) -> str:
-    """Return what was shown without our own progress line and the bold headings of our tables."""
+    """Return what was printed without the progress line and the bold headings of tables."""
     for ours in ("\r\x1b[K", "\x1b[1m", "\x1b[0m"):
         shown = shown.replace(ours, "")
     return shown.replace("\r\n", "\n")
@@ -101,7 +101,7 @@ def test_no_field_reaches_the_terminal_raw(field: str, tmp_path: Path) -> None:
     ids=" ".join,
 )
 def test_no_command_shows_a_field_raw(command: list[str], tmp_path: Path) -> None:
-    """Each field in turn holds a payload, of the right type and of a wrong one."""
+    """Each field in turn contains a payload, of the right type and of a wrong one."""
     good = SCORED | {"rollouts": [[1.0]], "labels": [0.5], "label": 0, "generator": "g", "eta": 2.0}
     values: list[tuple[str, Any]] = [(name, PAYLOAD) for name in good]
     values += [(name, [PAYLOAD]) for name in good] + [(name, {PAYLOAD: 1}) for name in good]
@@ -226,7 +226,7 @@ SECRETS = {
 
 
 def assert_no_secret(folder: Path, told: str) -> list[str]:
-    """Look for secrets in what was told and in all files below `folder`; return their names."""
+    """Check for secrets in the printed text and in all files below `folder`; return the files' names."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert CANARY not in told
     assert [path for path in files if CANARY.encode() in path.read_bytes()] == []
@@ -245,7 +245,7 @@ def with_secrets(folder: Path, *words: object, code: str = "") -> subprocess.Com
     )
 
 
-def test_no_secret_is_in_what_any_command_writes_or_tells(
+def test_no_command_writes_or_prints_a_secret(
     erprm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The chain from problems to a better policy, with a bad row in most inputs."""
@@ -290,8 +290,8 @@ def test_no_secret_is_in_what_any_command_writes_or_tells(
 
 
 @pytest.mark.parametrize("command", ["sample", "rollout"])
-def test_the_key_of_a_server_is_in_nothing_that_is_written_or_told(command: str, tmp_path: Path) -> None:
-    """Nor when the server refuses it and repeats it, by name, in its headers and in pieces of JSON."""
+def test_the_key_of_a_server_is_never_written_or_printed(command: str, tmp_path: Path) -> None:
+    """Even if the server refuses the key and repeats it, by name, in headers and in JSON."""
     key = SECRETS["ERPRM_API_KEY"]
     row = SCORED | {"solution": "x\ny", "steps": ["x", "y"]}
     (tmp_path / "in.jsonl").write_text(json.dumps(row) + '\n{"id": 3}\n')
@@ -311,7 +311,7 @@ def test_the_key_of_a_server_is_in_nothing_that_is_written_or_told(command: str,
 
 
 def test_no_secret_is_in_a_traceback(tmp_path: Path) -> None:
-    """A bug in the midst of a request, with the client and its headers in every frame's variables."""
+    """A bug during a request, with the client and its headers among the variables of every frame."""
     code = (
         "from erprm_cli.engines import server_engine\n"
         "def broken(*_): raise RuntimeError('a bug')\n"
@@ -350,7 +350,7 @@ def test_a_secret_on_the_command_line_is_refused_before_anything_is_written(
         (["--max-tokens", "5", "--overwrite"], "erprm sample --max-tokens 5"),
     ],
 )
-def test_the_command_is_told_without_secrets(
+def test_the_recorded_command_has_no_secrets(
     words: list[str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["erprm", "sample", *words])

@@ -1,7 +1,7 @@
-"""Other tools read our rows without surprise, also where late rows differ from the first 110,000.
+"""Other tools read our rows correctly, also if late rows differ from the first 110,000.
 
-Numbers never need help: what is a float is always written as one. Where a field is null in all the rows that
-a tool looks at for types, datasets has to be told the types, and polars and duckdb to look at all rows.
+Numbers need no special care, because floats are always written as floats. If a field is null in all rows from
+which a tool infers types, datasets must be given the types, and polars and duckdb must read all rows first.
 """
 
 import json
@@ -17,7 +17,7 @@ COUNT, LATE = 120_000, 110_000
 
 
 def make(folder: Path, null_first: bool) -> Path:
-    """Label rows of which the late ones have another reward and, with `null_first`, alone a prediction."""
+    """Label rows; the late ones have another reward and, with `null_first`, the only predictions."""
     source, path = folder / "in.jsonl", folder / "out.jsonl"
     early = rows.rollouts(1, k=2) | {"rollouts": None}
     steps = len(early["steps"])
@@ -58,7 +58,7 @@ def test_datasets(labelled: Path, tmp_path: Path) -> None:
     assert table["prediction"][0] is None
 
 
-def test_tools_that_look_at_few_rows_need_no_help_with_numbers(tmp_path: Path) -> None:
+def test_tools_that_infer_types_from_few_rows_read_numbers_right(tmp_path: Path) -> None:
     datasets, duckdb = pytest.importorskip("datasets"), pytest.importorskip("duckdb")
     path = make(tmp_path, null_first=False)
     cache = str(tmp_path / "cache")

@@ -48,8 +48,8 @@ class EngineConfig:
         float | None,
         _vllm(
             metavar="SHARE",
-            min=0.0,
-            max=1.0,
+            min=0,
+            max=1,
             help="Share of the GPU's memory to use, 0 to 1. Default: vLLM's.",
         ),
     ] = None

@@ -68,9 +68,7 @@ def sample_to(
     with (
         closing(opening.open_engine(engine, reporter)) as running,
         Grader(bad.note) as grader,
-        Reporter(
-            reporter.command, reporter.quiet
-        ) as progress,  # its clock starts now: loading does not count
+        Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
     ):
         out.add_provenance(opening.provenance(running, type(running).__name__))
         correct = unfinished = 0

@@ -77,7 +77,7 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
     for result in results:
         auc = "-" if result.auc is None else f"{result.auc:.3f}{_around(result.auc_interval, 3)}"
         lines = [
-            f"{calibration_title(result)}: {result.count:,} of {result.problems:,} problems",
+            f"{calibration_title(result)}: {result.count:,} {result.of} of {result.problems:,} problems",
             f"  Brier {result.brier:.4f}{_around(result.brier_interval, 4)}"
             + (f" ({result.noise:.4f} of it is noise of the rollouts)" if result.noise else "")
             + f"; calibration error {result.error:.3f}; AUC {auc}",

@@ -36,7 +36,7 @@ Output = Annotated[
         rich_help_panel=Heading.STREAMS,
     ),
 ]
-Epochs = Annotated[float, TrainingOption(min=0.0, metavar="N", help="Passes over the solutions.")]
+Epochs = Annotated[float, TrainingOption(min=0, metavar="N", help="Passes over the solutions.")]
 BatchSize = Annotated[
     int, TrainingOption(min=1, metavar="N", help="Solutions per optimizer step, over all GPUs.")
 ]
@@ -59,7 +59,7 @@ class TrainingConfig:
     base: Base = "tiny"
     epochs: Epochs = 1.0
     lr: Annotated[
-        float, TrainingOption(min=0.0, metavar="RATE", help="Peak learning rate; decays to 0 as a cosine.")
+        float, TrainingOption(min=0, metavar="RATE", help="Peak learning rate; decays to 0 as a cosine.")
     ] = 5e-7
     batch_size: BatchSize = 64
     micro_batch_tokens: Annotated[
@@ -82,10 +82,10 @@ class TrainingConfig:
     warmup_ratio: Annotated[
         float,
         TrainingOption(
-            min=0.0, max=0.99, metavar="SHARE", help="Share of the steps in which the learning rate rises."
+            min=0, max=0.99, metavar="SHARE", help="Share of the steps in which the learning rate rises."
         ),
     ] = 0.0
-    weight_decay: Annotated[float, TrainingOption(min=0.0, metavar="W", help="Weight decay of AdamW.")] = 0.0
+    weight_decay: Annotated[float, TrainingOption(min=0, metavar="W", help="Weight decay of AdamW.")] = 0.0
     optim: Annotated[str, TrainingOption(metavar="NAME", help="Optimizer, as transformers names it.")] = (
         "adamw_torch_fused"
     )
@@ -211,7 +211,7 @@ class PrmTrainingConfig(TrainingConfig):
     eval: Annotated[str | None, Option(metavar="FILE", help="Labelled solutions to validate on.")] = None
     eval_fraction: Annotated[
         float,
-        Option(min=0.0, max=0.9, metavar="SHARE", help="Share of the problems to hold out for validation."),
+        Option(min=0, max=0.9, metavar="SHARE", help="Share of the problems to hold out for validation."),
     ] = 0.0
 
     def __post_init__(self) -> None:

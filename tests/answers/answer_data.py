@@ -1,4 +1,4 @@
-"""Answers that tests share: the gold answers of two data sets, and answers made to do harm."""
+"""Answers that tests share: the gold answers of two data sets, and hostile answers."""
 
 import json
 from pathlib import Path

@@ -70,7 +70,7 @@ def test_a_number_is_read_exactly(text: str, value: Fraction | int) -> None:
         "e3",
     ],
 )
-def test_what_is_no_number_is_not_read_as_one(text: str) -> None:
+def test_what_is_not_a_number_is_not_read_as_one(text: str) -> None:
     assert parse_number(text) is None
 
 

@@ -18,7 +18,7 @@ from tests.answers.answer_data import ENDLESS, GSM8K, HOSTILE, MATH500
 
 
 def respelled(answer: str) -> Iterator[str]:
-    """Yield `answer` as others may write it."""
+    """Yield other spellings of `answer`."""
     yield from (f" {answer} ", f"${answer}$", f"\\boxed{{{answer}}}", f"$\\boxed{{{answer}}}$.", f"{answer}.")
     yield from (f"\\({answer}\\)", f"**{answer}**", answer.replace(" ", ""))
     if "frac" in answer:
@@ -156,7 +156,7 @@ def test_hostile_gold_answers_are_survived(grader: Grader) -> None:
         assert grader.equal(HOSTILE[name], HOSTILE[name]) is True
 
 
-def test_a_pair_without_a_verdict_is_told_once() -> None:
+def test_a_pair_without_a_verdict_is_reported_once() -> None:
     told: list[tuple[str, str, str]] = []
     with Grader(lambda *note: told.append(note)) as grader:
         assert grader.summary() == ""
@@ -168,7 +168,7 @@ def test_a_pair_without_a_verdict_is_told_once() -> None:
     assert json.loads(pair) == {"gold": "x^2", "prediction": HOSTILE["tower"]}
 
 
-def test_a_pair_under_way_is_asked_once() -> None:
+def test_a_pair_in_progress_is_asked_once() -> None:
     with Grader() as grader:
         first, second = (grader.submit("x+1", "1+x") for _ in range(2))
         assert first.found is second.found
@@ -176,7 +176,7 @@ def test_a_pair_under_way_is_asked_once() -> None:
         assert grader.submit("x+1", "1+x").is_known()
 
 
-def test_pairs_are_told_of_in_the_order_in_which_one_waits_for_them() -> None:
+def test_pairs_are_reported_in_the_order_in_which_they_are_waited_for() -> None:
     told: list[str] = []
     with Grader(lambda *note: told.append(json.loads(note[2])["gold"]), num_workers=2) as grader:
         verdicts = {gold: grader.submit(gold, ENDLESS) for gold in "789"}

@@ -93,7 +93,7 @@ def test_no_worker_outlives_a_killed_command() -> None:
     assert not alive(worker)
 
 
-def test_hard_pairs_are_compared_side_by_side_and_hold_nothing_up() -> None:
+def test_hard_pairs_are_compared_in_parallel_and_do_not_block_others() -> None:
     before = set(worker_processes(os.getpid()))
     with Grader(num_workers=3) as grader:
         slow = [grader.submit(gold, ENDLESS) for gold in ("7", "8")]
@@ -122,7 +122,7 @@ def test_no_more_workers_than_allowed_serve_many_threads() -> None:
         assert len(set(worker_processes(os.getpid())) - before) == 2
 
 
-def test_closing_does_not_wait_for_what_is_under_way() -> None:
+def test_closing_does_not_wait_for_pairs_in_progress() -> None:
     before = set(worker_processes(os.getpid()))
     with Grader(num_workers=2) as grader:
         for gold in "6789":
@@ -148,7 +148,7 @@ def scripted_worker(body: str) -> Worker:
     return Worker([sys.executable, "-c", begin + body])
 
 
-def test_a_worker_that_sleeps_has_no_more_time_by_the_clock_than_by_the_processor(
+def test_a_sleeping_worker_gets_as_much_wall_clock_time_as_processor_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(workers, "CPU_LIMIT_S", 0.2)
@@ -159,7 +159,9 @@ def test_a_worker_that_sleeps_has_no_more_time_by_the_clock_than_by_the_processo
         assert time.perf_counter() - begin < workers.WALL_LIMIT_S / 2
 
 
-def test_a_worker_that_would_compute_has_time_until_the_last_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_waits_for_a_processor_gets_the_wall_clock_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The scripted worker sets no limit on itself, so it behaves like one that gets no processor."""
     monkeypatch.setattr(workers, "CPU_LIMIT_S", 0.2)
     late = "end = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass\nchannel.send(b'1')"

@@ -25,7 +25,7 @@ def solutions(draw: st.DrawFn, soft: bool, gap: st.SearchStrategy[str]) -> Row:
 
 @pytest.mark.parametrize("name", WRITTEN)
 @given(data=st.data())
-def test_ours_comes_back_from_every_format_that_is_written(name: str, data: st.DataObject) -> None:
+def test_our_rows_come_back_from_every_format_that_is_written(name: str, data: st.DataObject) -> None:
     data_format = BY_NAME[name]
     row = data.draw(solutions(not data_format.binary_labels, GAPS[data_format.keeps_gaps]))
     (foreign,) = convert(row, name)
@@ -70,7 +70,7 @@ def test_real_labels_pass_through_every_format(name: str, row: Row) -> None:
     assert convert(back, "math-shepherd") == [row]
 
 
-def test_what_a_format_cannot_carry_is_told_and_kept_on_request() -> None:
+def test_what_a_format_cannot_store_is_reported_and_kept_on_request() -> None:
     converter = Converter(None, "trl")
     made = converter(OURS)
     assert list(made) == ["prompt", "completions", "labels", "source"]
@@ -82,7 +82,7 @@ def test_what_a_format_cannot_carry_is_told_and_kept_on_request() -> None:
     assert {"id", "sample", "answer", "eta"} <= keeper(OURS).keys() and keeper.notes() == []
 
 
-def test_soft_labels_are_never_rounded_unasked() -> None:
+def test_soft_labels_are_rounded_only_with_a_threshold() -> None:
     row = OURS | {"labels": [0.5, 0.25]}
     with pytest.raises(UsageError, match="--threshold 0.5 rounds them"):
         convert(row, "trl")
@@ -93,7 +93,7 @@ def test_soft_labels_are_never_rounded_unasked() -> None:
     assert convert(row, "er-prm")[0]["value"] == [0.5, 0.25]
 
 
-def test_a_text_from_which_the_problem_cannot_be_told_is_written_and_told() -> None:
+def test_a_text_without_a_clear_end_of_the_problem_is_written_and_reported() -> None:
     row = OURS | {"solution": "So 5.", "steps": ["So 5."], "labels": [1.0]}
     converter = Converter(None, "er-prm")
     assert converter(row)["text"] == "Tom has 2. So 5. ки"
@@ -110,12 +110,12 @@ def test_a_text_from_which_the_problem_cannot_be_told_is_written_and_told() -> N
         ({"solution": OURS["solution"] + " Done."}, "text after the last step"),
     ],
 )
-def test_a_text_that_would_be_read_otherwise_is_not_written(change: Row, reason: str) -> None:
+def test_a_text_that_would_be_misread_is_not_written(change: Row, reason: str) -> None:
     with pytest.raises(RowError, match=reason):
         convert(OURS | change, "er-prm")
 
 
-def test_a_field_that_another_format_calls_the_same_is_told() -> None:
+def test_a_field_with_the_name_of_a_field_of_the_target_is_reported() -> None:
     (ours,) = convert(SAMPLES["processbench"][1])
     converter = Converter(None, "math-shepherd")
     with pytest.raises(RowError, match="no 'labels'"):

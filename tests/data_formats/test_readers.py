@@ -81,7 +81,7 @@ def test_a_dirty_or_ambiguous_row_is_refused_with_the_reason(row: Row, reason: s
     assert reason in refusal(row)
 
 
-def test_known_problems_tell_where_a_text_goes_over_to_the_solution() -> None:
+def test_known_problems_show_where_the_solution_begins() -> None:
     row = {"text": "Tom has 2. He gets 3. ки", "value": [1]}
     assert "--problems FILE" in refusal(row)
     (made,) = read(row, problems={"Tom has 2.", "Ann has 2."})
@@ -89,7 +89,7 @@ def test_known_problems_tell_where_a_text_goes_over_to_the_solution() -> None:
     assert "2 of the problems" in refusal(row, problems={"Tom has 2.", "Tom"})
 
 
-def test_a_tag_that_is_glued_to_its_step_is_told() -> None:
+def test_a_tag_without_a_space_before_it_is_reported() -> None:
     foreign = ForeignRows()
     (made,) = foreign({"text": "T. Step 1: (x)ки", "value": [1]})
     assert made["steps"] == ["Step 1: (x)"]

@@ -6,7 +6,7 @@ def test_every_format_has_a_row_here() -> None:
     assert ROWS.keys() == BY_NAME.keys()
 
 
-def test_names_are_unique_and_each_format_says_what_it_lacks() -> None:
+def test_names_are_unique_and_each_format_lists_what_it_cannot_store() -> None:
     assert len(BY_NAME) == len(FORMATS)
     lines = table().splitlines()
     assert len(lines) == 2 + len(FORMATS) and all(line.count("|") == 6 for line in lines)

@@ -8,7 +8,7 @@ from erprm_cli.errors import UserError
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key, no Hub, and next to no time between two tries."""
+    """Use no key and no Hub, and wait next to no time between two tries."""
     monkeypatch.setattr(server_client, "BACKOFF_S", 0.01)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in server_client.KEY_NAMES:
@@ -17,7 +17,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The model "m" cannot be loaded here; to find that out anew for each test would load transformers."""
+    """Make the tokenizer of every model unavailable without importing transformers in each test."""
     from erprm_cli.models import loading
 
     def load(name: str, **_: Any) -> Any:

@@ -47,7 +47,7 @@ def complete(
 
 
 def redirecting(status: int, location: Callable[[ScriptedServer], str]) -> Any:
-    """Return a server's answers: a redirect of /completions to `location`, and completions elsewhere."""
+    """Return the script of a server that redirects /completions to `location` and completes elsewhere."""
 
     def say(path: str, fields: Fields) -> Reply:
         if path == "/completions":

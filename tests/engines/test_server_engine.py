@@ -1,4 +1,4 @@
-"""The server engine against scripted servers on loopback; test_vllm_server.py has it meet a real one."""
+"""The server engine against scripted servers on loopback; test_vllm_server.py uses a real one."""
 
 import re
 import signal
@@ -37,7 +37,7 @@ PROBLEM = {"id": "a", "problem": "p", "answer": "5"}
 
 
 def failing(times: int, failure: Reply) -> Any:
-    """Return what a server says that gives `failure` the first few times it is asked for work."""
+    """Return the script of a server that answers the first `times` requests for work with `failure`."""
     left = count(times, -1)
     lock = threading.Lock()
 
@@ -89,7 +89,7 @@ def test_a_completion_has_the_same_seed_in_whatever_request_it_comes() -> None:
     ],
     ids=["429", "502", "500", "broken", "error", "empty", "closed"],
 )
-def test_what_passes_is_asked_again(failure: Reply) -> None:
+def test_a_failure_that_may_pass_is_retried(failure: Reply) -> None:
     with serving(failing(2, failure)) as server:
         assert len(complete(server)) == 1
     assert len(server.work) == 3
@@ -104,7 +104,7 @@ def test_retry_after_is_honoured() -> None:
         assert 1.0 <= time.monotonic() - begin < 10.0
 
 
-def test_a_silent_server_is_asked_again() -> None:
+def test_a_silent_server_is_asked_again_after_a_timeout() -> None:
     released = threading.Event()
     calls = count()
 
@@ -129,7 +129,7 @@ def test_a_server_that_keeps_failing_is_an_engine_error() -> None:
 
 
 def test_one_failing_request_is_tried_as_long_as_others_are_answered() -> None:
-    """Seven failures in a row would be too many, did not the other requests show that the server lives."""
+    """Seven failures in a row would be too many if no other request had been answered meanwhile."""
     failures = count()
 
     def say(_: str, fields: Fields) -> Reply:
@@ -149,7 +149,7 @@ def test_an_absent_server_is_an_engine_error() -> None:
         complete(server)
 
 
-def test_a_refusal_is_told_at_once() -> None:
+def test_a_refusal_is_reported_at_once() -> None:
     with serving(failing(10**6, refusal("temperature must not be that"))) as server:
         with pytest.raises(UserError, match="refused the request: status 400: temperature must not be that"):
             complete(server)
@@ -174,7 +174,7 @@ def test_a_field_that_is_refused_is_left_out(
     assert sorted((one.key, one.index) for one in completions) == [
         (key, n) for key in (0, 1) for n in range(3)
     ]
-    # Without token ids nobody knows how long each of n is, so one is asked for at a time.
+    # Without token ids the length of each of n completions is unknown, so one is requested at a time.
     assert len(server.work) == (6 if field in ("n", "return_token_ids") else 2)
     assert all(one.num_tokens == 4 for one in completions)
     warned = "warning: the server refuses seed" in capsys.readouterr().err
@@ -236,13 +236,13 @@ def test_a_prompt_that_fills_the_context_is_a_failure() -> None:
     assert all(asked["n"] == 2 for asked in server.work)
 
 
-def test_at_most_so_many_requests_are_under_way_and_no_more_are_drawn() -> None:
-    drawn: list[int] = []
+def test_at_most_concurrency_requests_are_in_flight_and_no_more_are_read() -> None:
+    read: list[int] = []
     ahead: list[int] = []
 
     def requests() -> Iterator[Request]:
         for key in range(60):
-            drawn.append(key)
+            read.append(key)
             yield Request(key, f"prompt {key}", (0,), key)
 
     def say(_: str, fields: Fields) -> Reply:
@@ -251,7 +251,7 @@ def test_at_most_so_many_requests_are_under_way_and_no_more_are_drawn() -> None:
 
     with serving(say) as server, closing(open_engine(config(server, concurrency=8))) as engine:
         for done, _ in enumerate(engine.generate(requests(), PARAMS), start=1):
-            ahead.append(len(drawn) - done)
+            ahead.append(len(read) - done)
     assert 4 <= server.most_at_once <= 8
     assert max(ahead) <= 8
 
@@ -272,7 +272,7 @@ def test_the_first_completion_leaves_before_the_last_request_enters() -> None:
     assert order.count("out") == 30
 
 
-def test_what_is_under_way_is_broken_off_when_the_reader_leaves() -> None:
+def test_requests_in_flight_are_cancelled_when_the_reader_leaves() -> None:
     released = threading.Event()
 
     def say(_: str, fields: Fields) -> Reply:
@@ -289,8 +289,8 @@ def test_what_is_under_way_is_broken_off_when_the_reader_leaves() -> None:
         released.set()
 
 
-def test_closing_breaks_off_what_a_signal_left_behind() -> None:
-    """A signal can come after a request has begun and before the engine has taken note of it."""
+def test_closing_cancels_what_a_signal_left_behind() -> None:
+    """A signal can arrive after a request was sent and before the engine has stored its future."""
     released = threading.Event()
 
     def say(_: str, fields: Fields) -> Reply:
@@ -324,7 +324,9 @@ def test_the_key_goes_to_the_server_and_nowhere_else(
     assert KEY not in "".join(capsys.readouterr())
 
 
-def test_a_key_that_no_header_holds_is_refused_without_showing_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_does_not_fit_a_header_is_rejected_without_showing_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\u2026\nx")
     with pytest.raises(UsageError, match="OPENAI_API_KEY") as caught:
         server_engine.ServerEngine("http://localhost:1/v1", 1)
@@ -351,22 +353,22 @@ def test_a_model_that_is_not_served_is_named_with_those_that_are() -> None:
 
 
 def asked_with_tokenizer(monkeypatch: pytest.MonkeyPatch, say: Any) -> tuple[list[Fields], list[Completion]]:
-    """Return what a server that serves "m" is asked if tiny's tokenizer is found here for it."""
+    """Return the requests to a server of "m" whose local tokenizer is tiny's, and the completions."""
     from erprm_cli import shipped
     from erprm_cli.models import loading
 
     tokenizer = AutoTokenizer.from_pretrained(shipped.resolve("tiny"))
     monkeypatch.setattr(loading, "load_tokenizer", lambda *_, **__: tokenizer)
-    recipe = load_template("tiny")
-    prompt = make_prompt(recipe, tokenizer, "Tom has 2 + 3 coins.")
+    template = load_template("tiny")
+    prompt = make_prompt(template, tokenizer, "Tom has 2 + 3 coins.")
     with serving(say) as server, closing(open_engine(config(server))) as engine:
-        text = prompt if engine.tokenizer else make_prompt(recipe, None, "Tom has 2 + 3 coins.")
+        text = prompt if engine.tokenizer else make_prompt(template, None, "Tom has 2 + 3 coins.")
         completions = only_completions(engine.generate([Request("a", text, (0, 1), 0)], PARAMS))
         return server.work, completions
 
 
 def counting(fields: Fields, extra: int = 0) -> Reply:
-    """Answer as a server with tiny's tokenizer, but for `extra` tokens, and without token ids."""
+    """Answer as a server with tiny's tokenizer, with `extra` tokens more, and without token ids."""
     from erprm_cli.shipped import resolve
 
     prompt = fields["prompt"]
@@ -375,14 +377,14 @@ def counting(fields: Fields, extra: int = 0) -> Reply:
     return completed(fields | {"return_token_ids": False}, prompt_tokens=size + extra)
 
 
-def test_a_tokenizer_that_is_the_servers_makes_prompts_of_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_the_servers_tokenizer_prompts_are_token_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     (asked,), completions = asked_with_tokenizer(monkeypatch, lambda _, fields: counting(fields))
     assert all(isinstance(token, int) for token in asked["prompt"])
     assert asked["n"] == 2
     assert [one.num_tokens for one in completions] == [len("The answer is : 5 </s>".split())] * 2
 
 
-def test_another_tokenizer_than_the_servers_is_not_used(
+def test_a_tokenizer_that_differs_from_the_servers_is_not_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked, _ = asked_with_tokenizer(monkeypatch, lambda _, fields: counting(fields, extra=1))
@@ -390,7 +392,7 @@ def test_another_tokenizer_than_the_servers_is_not_used(
     assert "so prompts are sent as text" in capsys.readouterr().err
 
 
-def test_a_server_that_takes_no_ids_gets_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_token_ids_gets_text(monkeypatch: pytest.MonkeyPatch) -> None:
     def say(_: str, fields: Fields) -> Reply:
         ids = isinstance(fields["prompt"], list)
         return refusal("prompt must be a string") if ids else counting(fields)
@@ -406,7 +408,7 @@ def test_a_run_whose_server_fails_is_continued_by_the_same_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setattr(app, "catch_signals", lambda: None)  # pytest has its own way with them
+    monkeypatch.setattr(app, "catch_signals", lambda: None)  # signals are pytest's here
     target = tmp_path / "out.jsonl"
     left = count(5, -1)
 
@@ -460,7 +462,7 @@ server.http.serve_forever()
 
 @contextmanager
 def server_process(port: int = 0, answers: int = 10**6) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """Run a server in a process of its own that kills itself after so many answers."""
+    """Run a server in a process of its own that kills itself after `answers` answers."""
     command = [sys.executable, "-c", MORTAL, str(port), str(answers)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -471,7 +473,7 @@ def server_process(port: int = 0, answers: int = 10**6) -> Iterator[tuple[subpro
 
 
 @pytest.mark.parametrize("command", ["sample", "rollout"])
-def test_a_run_whose_server_is_killed_comes_to_the_same_end(
+def test_a_run_whose_server_is_killed_resumes_to_the_same_rows(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(app, "catch_signals", lambda: None)
@@ -493,8 +495,8 @@ def test_a_run_whose_server_is_killed_comes_to_the_same_end(
     with server_process(answers=12) as (process, port):
         assert run(port, target) == 4
         assert process.wait(10) == -signal.SIGKILL
-    (told,) = capsys.readouterr().err.splitlines()
-    assert "failed 6 times in a row" in told and f"; to continue: erprm {command} {source}" in told
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "failed 6 times in a row" in line and f"; to continue: erprm {command} {source}" in line
     kept = target.read_bytes()
     assert kept.count(b"\n") >= 3
     with server_process(port):
@@ -506,7 +508,7 @@ def test_a_run_whose_server_is_killed_comes_to_the_same_end(
     assert not list(tmp_path.glob("*.journal*"))
 
 
-def test_a_signal_breaks_off_what_is_under_way(tmp_path: Path) -> None:
+def test_a_signal_cancels_the_requests_in_flight(tmp_path: Path) -> None:
     released = threading.Event()
 
     def say(_: str, fields: Fields) -> Reply:
@@ -533,7 +535,7 @@ def test_a_signal_breaks_off_what_is_under_way(tmp_path: Path) -> None:
 
 
 def chatting(continues: bool, refuses: bool = False, strips: bool = False) -> Any:
-    """Return what a server says that chats only, and continues an assistant's turn, or ignores the wish."""
+    """Return the script of a chat-only server that continues an assistant's turn, or ignores that wish."""
 
     def say(path: str, fields: Fields) -> Reply:
         if path != "/chat/completions":
@@ -548,22 +550,22 @@ def chatting(continues: bool, refuses: bool = False, strips: bool = False) -> An
 
 
 def rolled(server: ScriptedServer) -> list[Fields]:
-    recipe = load_template("gsm8k-chat")
-    drawn = SamplingSettings("m", None, 1.0, 1.0, 50, 0, recipe.name)
+    template = load_template("gsm8k-chat")
+    settings = SamplingSettings("m", None, 1.0, 1.0, 50, 0, template.name)
     row = PROBLEM | {"sample": 0, "solution": "one\ntwo", "steps": ["one", "two"], "reward": 1.0}
     with closing(open_engine(config(server))) as engine, Grader() as grader:
-        return list(Roller(engine, recipe, drawn, 2, grader).roll([row]))
+        return list(Roller(engine, template, settings, 2, grader).roll([row]))
 
 
 def test_a_chat_is_sampled_by_the_chat_endpoint() -> None:
-    recipe = load_template("gsm8k-chat")
-    drawn = SamplingSettings("m", None, 1.0, 1.0, 50, 0, recipe.name)
+    template = load_template("gsm8k-chat")
+    settings = SamplingSettings("m", None, 1.0, 1.0, 50, 0, template.name)
     with serving(chatting(continues=False)) as server:
         with closing(open_engine(config(server))) as engine, Grader() as grader:
-            rows = list(sample_solutions([PROBLEM], engine, recipe, drawn, 2, grader))
+            rows = list(sample_solutions([PROBLEM], engine, template, settings, 2, grader))
     assert [(row["sample"], row["reward"], row["num_tokens"]) for row in rows] == [(0, 1.0, 4), (1, 1.0, 4)]
     (asked,) = server.work
-    assert asked["messages"][-1] == {"role": "user", "content": recipe.fill("p")}
+    assert asked["messages"][-1] == {"role": "user", "content": template.fill("p")}
 
 
 @pytest.mark.parametrize("strips", [False, True])

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("quick", "no_tokenizer")
 
 
 def finished(reason: Any, when: Callable[[Fields], bool] = lambda _: True, **changes: Any) -> Any:
-    """Return what a server says that ends its choices for such a reason, in answer to work with `when`."""
+    """Return the script of a server that ends its choices with `reason` where `when(fields)` is true."""
 
     def say(_: str, fields: Fields) -> Reply:
         reply = completed(fields)

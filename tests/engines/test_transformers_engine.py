@@ -90,24 +90,24 @@ def test_tokens_are_drawn_with_their_probabilities(temperature: float, top_p: fl
 
 
 def test_uniforms_are_those_of_splitmix64() -> None:
-    # The published first outputs of the generator begun at seed 1234567, by their top 52 bits.
+    # The published first outputs of the generator with seed 1234567; the top 52 bits are used.
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     found = uniforms(torch.full((3,), 1234567), torch.arange(3))
     assert found.tolist() == [(number >> 12) * 2.0**-52 for number in expected]
 
 
-def test_requests_are_drawn_as_there_is_room() -> None:
-    drawn = 0
+def test_requests_are_read_as_there_is_room() -> None:
+    read = 0
 
     def endless() -> Iterator[Request]:
-        nonlocal drawn
-        for drawn in count(1):
-            yield Request(drawn, PROMPTS[drawn % len(PROMPTS)], (0,), drawn)
+        nonlocal read
+        for read in count(1):
+            yield Request(read, PROMPTS[read % len(PROMPTS)], (0,), read)
 
     stream = engine_of(batch_size=4).generate(endless(), SamplingParams(max_tokens=10))
     first = [next(stream) for _ in range(20)]
     assert len({completion.key for completion in first}) == 20
-    assert drawn < 40
+    assert read < 40
 
 
 def test_a_stop_text_ends_a_completion_and_is_not_in_it() -> None:
@@ -147,7 +147,7 @@ def test_token_ids_are_continued_as_they_are() -> None:
     assert by_ids == by_text
 
 
-def test_a_completion_keeps_the_blank_before_its_first_word() -> None:
+def test_a_completion_keeps_the_space_before_its_first_word() -> None:
     words = ["<unk>", "</s>", *(f"▁{letter}" for letter in "abcdefgh")]
     tokenizer = Tokenizer(
         models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>")
@@ -177,7 +177,7 @@ def test_the_shipped_policy_solves_problems() -> None:
     assert all(completion.finish_reason == "stop" for completion in completions)
 
 
-def test_a_folder_without_a_model_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot load the folder"):
         open_engine(EngineConfig(str(tmp_path)))
 
@@ -202,7 +202,7 @@ def test_prompts_that_are_too_long_do_not_end_a_run() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_logits_that_are_no_numbers_are_an_engine_error(temperature: float) -> None:
+def test_nan_logits_are_an_engine_error(temperature: float) -> None:
     engine = engine_of()
     with torch.no_grad():
         engine.model.get_output_embeddings().weight[3] = float("nan")
@@ -210,7 +210,7 @@ def test_logits_that_are_no_numbers_are_an_engine_error(temperature: float) -> N
         run(engine, SamplingParams(temperature=temperature, max_tokens=8))
 
 
-def test_a_nucleus_wider_than_the_tokens_looked_at_first_is_exact() -> None:
+def test_a_nucleus_wider_than_the_first_top_k_is_exact() -> None:
     torch.manual_seed(0)
     logits_BV = torch.randn(4, 5000) * 0.1
     probability_BV = logits_BV.softmax(-1)

@@ -39,6 +39,7 @@ TEMPLATE = load_template("tiny")
 # have other work, which made these tests up to twenty times slower.
 SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
 UNTIL_DEATH = "-L 40 -n 8 -o rows.jsonl".split()  # what a command is asked for whose engine dies
+VLLM = "--engine vllm --enforce-eager".split()
 Commands = dict[str, subprocess.Popen[str]]
 
 
@@ -81,16 +82,16 @@ class TestEngine:
     def test_greedy_completions_equal_those_of_transformers(self, engine: Any, reference: Any) -> None:
         params = SamplingParams(0.0, 1.0, 160)
         found, expected = (run(one, params, (0,)) for one in (engine, reference))
-        # Of 100 texts one may turn where two logits are equal but for rounding.
+        # One of 100 texts may differ, where two logits are equal apart from rounding.
         assert sum(found[key] == expected[key] for key in expected) >= 99
 
     def test_rewards_agree_in_distribution(self, engine: Any, reference: Any) -> None:
-        """Of 2,000 completions, half by each: rewards and lengths, by Welch's statistic."""
-        drawn = SamplingSettings("tiny", None, 1.0, 1.0, 160, 0, TEMPLATE.name)
+        """Rewards and lengths of 1,000 completions by each engine, compared with Welch's t statistic."""
+        settings = SamplingSettings("tiny", None, 1.0, 1.0, 160, 0, TEMPLATE.name)
         samples = []
         for one in (engine, reference):
             with Grader() as grader:
-                rows = list(sample_solutions(problems(100), one, TEMPLATE, drawn, 10, grader))
+                rows = list(sample_solutions(problems(100), one, TEMPLATE, settings, 10, grader))
             samples.append(np.array([(row["reward"], row["num_tokens"]) for row in rows]))
         assert [len(sample) for sample in samples] == [1_000, 1_000]
         mean, other = (sample.mean(0) for sample in samples)
@@ -99,27 +100,27 @@ class TestEngine:
         assert np.all(np.abs(mean - other) < 3.5 * error)
 
     def test_rows_are_those_of_the_other_engine(self, engine: Any, reference: Any) -> None:
-        drawn = SamplingSettings("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
+        settings = SamplingSettings("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
         with Grader() as grader:
             found, expected = (
-                {row["id"]: row for row in sample_solutions(problems(8), one, TEMPLATE, drawn, 1, grader)}
+                {row["id"]: row for row in sample_solutions(problems(8), one, TEMPLATE, settings, 1, grader)}
                 for one in (engine, reference)
             )
         assert [list(row) for row in found.values()] == [list(expected[name]) for name in found]
         assert found == expected
 
-    def test_what_is_missing_can_be_asked_for_alone(self, engine: Any) -> None:
+    def test_missing_completions_can_be_requested_alone(self, engine: Any) -> None:
         params = SamplingParams(1.0, 0.95, 80)
         whole, part = (run(engine, params, indices, 20) for indices in (tuple(range(8)), (6, 2)))
         same = [part[key] == whole[key] for key in part]
-        assert sum(same) >= len(same) - 1  # rounding may turn one
+        assert sum(same) >= len(same) - 1  # rounding may change one
         assert len({completion.text for completion in whole.values()}) > 40
 
     def test_a_greedy_continuation_is_the_rest_of_the_greedy_solution(self, engine: Any) -> None:
-        drawn = SamplingSettings("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
+        settings = SamplingSettings("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
         with Grader() as grader:
-            rows = list(sample_solutions(problems(20), engine, TEMPLATE, drawn, 1, grader))
-            rolled = list(Roller(engine, TEMPLATE, drawn, 2, grader, keep_text=True).roll(rows))
+            rows = list(sample_solutions(problems(20), engine, TEMPLATE, settings, 1, grader))
+            rolled = list(Roller(engine, TEMPLATE, settings, 2, grader, keep_text=True).roll(rows))
         rests = [
             (prefix + text, row["solution"])
             for row in rolled
@@ -148,7 +149,7 @@ class TestEngine:
         assert engine.usage.too_long == before + 2
 
     def test_more_prompt_tokens_than_one_step_reads(self, engine: Any) -> None:
-        """Seeded requests read in parts end vLLM 0.32 on a CPU."""
+        """vLLM 0.32 on a CPU crashes if a seeded prompt is read in parts."""
         prompts = [tuple(5 + (number * place) % 97 for place in range(450)) for number in range(1, 13)]
         requests = (Request(number, ids, (0, 1), number) for number, ids in enumerate(prompts))
         done = list(engine.generate(requests, SamplingParams(1.0, 1.0, 8)))
@@ -184,16 +185,7 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     with ExitStack() as stack:
         running = {}
         for name, own in words.items():
-            command = [
-                sys.executable,
-                "-m",
-                "erprm_cli",
-                "sample",
-                *own,
-                "--engine",
-                "vllm",
-                "--enforce-eager",
-            ]
+            command = [sys.executable, "-m", "erprm_cli", "sample", *own, *VLLM]
             pipe = subprocess.PIPE
             process = subprocess.Popen(
                 command, text=True, stdout=pipe, stderr=pipe, cwd=folder, env=os.environ | SETTINGS
@@ -203,8 +195,8 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         yield running
 
 
-def below(process_id: int) -> list[psutil.Process]:
-    """Return the processes below one."""
+def descendants(process_id: int) -> list[psutil.Process]:
+    """Return the processes that a process has started, directly or not."""
     return list(psutil.Process(process_id).children(recursive=True))
 
 
@@ -220,13 +212,13 @@ class TestCommand:
         deadline = time.monotonic() + 300
         while (not path.exists() or path.stat().st_size < 2_000) and time.monotonic() < deadline:
             time.sleep(0.05)
-        children = below(process.pid)
+        children = descendants(process.pid)
         (core,) = (child for child in children if "EngineCore" in " ".join(child.cmdline()))
         core.kill()
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (4, ""), err
         assert "the vLLM engine died" in err and "to continue: erprm sample tiny:train" in err
-        assert "\nTraceback" not in err  # vLLM's log may hold one of its own
+        assert "\nTraceback" not in err  # vLLM's log may contain one
         kept = path.read_text().splitlines()
         assert 0 < len(kept) < 320
         assert all(json.loads(line) for line in kept)
@@ -241,12 +233,12 @@ class TestCommand:
         process = commands["is killed"]
         assert process.stdout
         json.loads(process.stdout.readline())
-        children = below(process.pid)
+        children = descendants(process.pid)
         process.kill()
         assert len(children) >= 2
         assert psutil.wait_procs(children, 20)[1] == []
 
-    def test_stdout_is_rows_alone_and_the_summary_tells_of_the_cache(self, commands: Commands) -> None:
+    def test_stdout_has_rows_only_and_the_summary_reports_the_cache(self, commands: Commands) -> None:
         out, err = commands["ends"].communicate(timeout=300)
         assert commands["ends"].returncode == 0, err
         assert len([json.loads(line)["solution"] for line in out.splitlines()]) == 24

@@ -13,12 +13,14 @@ from contextlib import ExitStack, suppress
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from erprm_cli.app import make_app
+from erprm_cli import app
+from erprm_cli.engines import server_client
 
 pytestmark = [
     pytest.mark.vllm,
@@ -29,8 +31,8 @@ Row = dict[str, Any]
 
 START_S = 300
 TINY = str(files("erprm_cli.templates") / "tiny")
-UNKNOWN_HERE = "served:policy"  # a second name of tiny, by which nothing can be loaded here
-# What a chat is to tiny: the prompt that it was trained on, so that chats and plain prompts must agree.
+UNKNOWN_HERE = "served:policy"  # a second name of tiny; nothing of this name can be loaded here
+# Formats a chat as the prompt that tiny was trained on, so that chats and plain prompts must agree.
 CHAT_TEMPLATE = """{{ bos_token }}{% for turn in messages %}{% if turn.role == 'user' %}Question: \
 {{ turn.content }}
 Answer:
@@ -52,7 +54,7 @@ class VllmServer:
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TINY]
         command += ["--served-model-name", "tiny", UNKNOWN_HERE, "--chat-template", str(template)]
         command += ["--host", "127.0.0.1", "--port", str(port), "--block-size", "32"]
-        # A seeded request whose prompt is read in parts ends vLLM 0.32 on a CPU.
+        # vLLM 0.32 on a CPU crashes if the prompt of a seeded request is read in parts.
         command += ["--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill"]
         settings = {
             "HF_HUB_OFFLINE": "1",
@@ -82,7 +84,7 @@ class VllmServer:
         return False
 
     def kill(self) -> None:
-        """End it and its children, at once."""
+        """Kill it and its children."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -113,13 +115,13 @@ def greedy(server: VllmServer) -> list[Row]:
 
 
 def erprm(*args: object, stdin: str = "") -> Result:
-    """Run the program in process, where transformers is loaded once."""
+    """Run the program in this process, so that transformers is loaded once."""
     words = [*map(str, args), "--max-tokens", "160"]
-    return CliRunner().invoke(make_app(), words, input=stdin)
+    return CliRunner().invoke(app.make_app(), words, input=stdin)
 
 
 def rows(done: Result) -> list[Row]:
-    """Return the rows on stdout in the order of their keys; nothing else may be there."""
+    """Return the rows on stdout, sorted by key; stdout must hold nothing else."""
     assert done.exit_code == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return sorted(found, key=lambda row: (row["id"], row["sample"]))
@@ -146,7 +148,7 @@ def test_greedy_rollouts_are_the_rest_of_the_greedy_solution(server: VllmServer,
 
 
 def test_without_a_tokenizer_here_the_rows_are_the_same(server: VllmServer, greedy: list[Row]) -> None:
-    """Text prompts; --greedy, as a rounding error can move a draw."""
+    """With text prompts. --greedy, because a rounding error can change a sampled token."""
     common = ("-m", UNKNOWN_HERE, "--base-url", server.url)
     done = erprm("sample", "tiny:test", "-L", 8, "--greedy", *common)
     assert f"no local tokenizer for {UNKNOWN_HERE!r}, so prompts are sent as text" in done.stderr
@@ -187,7 +189,7 @@ def test_a_prompt_that_fills_the_context_is_a_bad_row(server: VllmServer, tmp_pa
         assert "too long for the model" in json.loads(bad.read_text())["reason"]
 
 
-def test_the_key_is_in_nothing_that_is_written(
+def test_the_key_is_not_in_anything_that_is_written(
     server: VllmServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = "sk-canary-7730"
@@ -201,22 +203,33 @@ def test_the_key_is_in_nothing_that_is_written(
 
 
 def test_a_run_whose_server_dies_is_continued_by_the_command_it_names(
-    servers: tuple[VllmServer, VllmServer], tmp_path: Path
+    servers: tuple[VllmServer, VllmServer],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The last test here: it kills the server."""
     server, second = servers
+    monkeypatch.setattr(server_client, "BACKOFF_S", 0.1)  # the server is not going to come back
+    monkeypatch.setattr(app, "catch_signals", lambda: None)  # signals are pytest's here
     target = tmp_path / "out.jsonl"
     words = ["sample", "tiny:train", "-L", "60", "-n", "8", "-o", str(target)]
     command = [*words, "--max-tokens", "160", "--concurrency", "4", "--base-url", server.url]
-    pipe = subprocess.PIPE
-    shell = [sys.executable, "-m", "erprm_cli"]
-    with subprocess.Popen([*shell, *command], stdout=pipe, stderr=pipe, text=True) as begun:
-        while not (target.exists() and target.stat().st_size):
-            assert begun.poll() is None
+    monkeypatch.setattr("sys.argv", ["erprm", *command])
+
+    def kill_when_there_are_rows() -> None:
+        deadline = time.monotonic() + 200
+        while not (target.exists() and target.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.02)
         server.kill()
-        stdout, stderr = begun.communicate(timeout=200)
-    assert (begun.returncode, stdout) == (4, "")
+
+    killer = Thread(target=kill_when_there_are_rows)
+    killer.start()
+    with pytest.raises(SystemExit) as exit:
+        app.main()
+    killer.join()
+    stdout, stderr = capsys.readouterr()
+    assert (exit.value.code, stdout) == (4, "")
     assert stderr.endswith(f"to continue: erprm {' '.join(command)}\n")
     kept = target.read_bytes()
     assert 0 < kept.count(b"\n") < 480

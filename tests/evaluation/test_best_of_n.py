@@ -98,7 +98,7 @@ def test_many_problems_and_models_at_once_equal_one_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 4])
-def test_more_than_there_are_or_none_cannot_be_drawn(n: int) -> None:
+def test_n_must_be_between_1_and_the_number_of_candidates(n: int) -> None:
     with pytest.raises(ValueError, match="outside 1 .. 3"):
         best_of_n([0.1, 0.2, 0.3], [0, 1, 1], [n])
 

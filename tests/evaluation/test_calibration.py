@@ -1,4 +1,4 @@
-"""Targets by hand, and scores whose calibration is known by how they were made."""
+"""Calibration against targets computed by hand, and with scores of known calibration."""
 
 import math
 from typing import Any
@@ -49,7 +49,7 @@ def test_results_against_rates_by_hand() -> None:
     assert solutions.auc == 1.0
 
 
-def test_labels_come_from_the_row_or_anew_from_its_rollouts() -> None:
+def test_labels_come_from_the_row_or_are_computed_from_its_rollouts() -> None:
     with_labels = [labelled(some, 2.0) for some in ROWS]
     as_they_are, anew = results(with_labels), results(ROWS, against="labels", eta=2.0)
     assert (as_they_are[0].against, as_they_are[0].eta) == ("labels", 2.0)
@@ -69,7 +69,7 @@ def test_scores_at_an_eta_turn_back_into_rates() -> None:
     assert results(rows, against="rates")[0].brier > 0.02
 
 
-def test_every_aggregate_is_judged_by_the_reward() -> None:
+def test_every_aggregate_is_compared_with_the_reward() -> None:
     found = results(ROWS, ["min", "max"])[1:]
     assert [(result.aggregate, round(result.brier, 4)) for result in found] == [("min", 0.01), ("max", 0.32)]
 
@@ -103,7 +103,7 @@ def test_a_perfect_model_of_many_rollouts_is_calibrated_at_its_eta_and_not_at_an
         ({"against": "rates"}, {"rollouts": [[1.0], [1.0]]}, "'rollouts' has 2 lists for 3 steps"),
     ],
 )
-def test_a_row_that_cannot_be_compared_says_why(options: Row, change: Row, told: str) -> None:
+def test_a_row_without_targets_is_refused_with_the_reason(options: Row, change: Row, told: str) -> None:
     with pytest.raises(RowError, match=told):
         results([ROWS[0] | change], **options)
 

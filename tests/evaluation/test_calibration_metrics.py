@@ -1,4 +1,4 @@
-"""Calibration against definitions written out, and scores whose calibration is known."""
+"""Metrics against their definitions written out, and with scores of known calibration."""
 
 import math
 
@@ -65,7 +65,7 @@ def test_true_probabilities_are_calibrated_and_their_brier_score_is_the_noise_of
 
 
 @pytest.mark.parametrize(("score", "target"), [([], []), ([0.5], [0.5, 1]), ([1.5], [1]), ([math.nan], [1])])
-def test_what_cannot_be_compared_is_a_value_error(score: list[float], target: list[float]) -> None:
+def test_invalid_scores_or_targets_are_a_value_error(score: list[float], target: list[float]) -> None:
     with pytest.raises(ValueError):
         brier(score, target)
 
@@ -82,7 +82,7 @@ def test_the_interval_of_independent_scores_holds_the_truth_in_95_of_100_experim
     assert (inside / trials >= 0.88).all() and (inside / trials <= 0.99).all()
 
 
-def test_steps_of_one_problem_are_not_taken_for_independent() -> None:
+def test_steps_of_one_problem_are_not_treated_as_independent() -> None:
     rng = np.random.default_rng(2)
     right = rng.random(40) < 0.5
     score = np.clip(right * 0.5 + rng.random(40) * 0.5, 0, 1)

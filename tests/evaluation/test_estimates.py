@@ -96,7 +96,7 @@ def test_weights_of_zero_leave_a_tie_among_the_answers_that_are_there() -> None:
     assert votes([0, 0], [1, 0], [0, 1], [1, 2]) == pytest.approx([0.5, 0.5])
 
 
-def test_several_kinds_of_weight_are_judged_on_the_same_subsets() -> None:
+def test_several_kinds_of_weight_are_evaluated_on_the_same_subsets() -> None:
     rng = np.random.default_rng(4)
     weights, classes = rng.random(40), rng.integers(0, 5, 40)
     found = votes_at_n(np.stack([weights, weights]), classes == 2, classes, [8, 16], rng)

@@ -1,4 +1,4 @@
-"""First errors: thresholds against a loop over rows, predictors with a known F1, intervals by simulation."""
+"""ProcessBench: thresholds against a loop over rows, predictors with a known F1, simulated intervals."""
 
 import math
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ ROWS = [([0.9, 0.2, 0.9], 1), ([0.1, 0.8], 0), ([0.8, 0.7], -1), ([0.9], -1)]
 
 
 @pytest.mark.parametrize("oracle", [False, True])
-def test_an_oracle_has_100_whatever_the_rule(oracle: bool) -> None:
+def test_an_oracle_has_100_with_every_rule(oracle: bool) -> None:
     rows = [([float(i != label) for i in range(4)], label) for label in (-1, 0, 1, 2, 3)]
     (result,) = evaluate([split_of(rows)], oracle=oracle)
     assert result.f1.value == result.f1.high == 1.0
@@ -87,7 +87,7 @@ def test_an_oracle_has_100_whatever_the_rule(oracle: bool) -> None:
 
 
 @pytest.mark.parametrize("score", [0.0, 0.3, 0.5, 1.0])
-def test_a_constant_that_always_says_right_has_0_and_one_that_says_wrong_has_0(score: float) -> None:
+def test_a_constant_score_has_an_f1_of_0(score: float) -> None:
     rows = [([score] * 4, label) for label in (-1, -1, 1, 2, 3)]
     (result,) = evaluate([split_of(rows)])
     assert result.f1.value == result.f1.low == 0.0
@@ -158,7 +158,7 @@ GOOD: Row = {"problem": "p", "steps": ["a", "b"], "label": 1, "scores": [0.5, 0.
         ({"scores": None}, "no 'scores'"),
     ],
 )
-def test_a_row_that_cannot_be_judged_says_why(change: Row, told: str) -> None:
+def test_an_invalid_row_is_refused_with_the_reason(change: Row, told: str) -> None:
     with pytest.raises(RowError, match=told):
         check_scored_row(GOOD | change)
     assert check_row(GOOD) == GOOD

@@ -153,7 +153,7 @@ FAILURES: dict[str, Callable[[Fields], Reply]] = {
 
 
 def failing(failure: str, word: str) -> Any:
-    """Return what a server says that cannot complete prompts with a word in them."""
+    """Return the script of a server that cannot complete prompts with a word in them."""
 
     def say(_: str, fields: Fields) -> Reply:
         return FAILURES[failure](fields) if word in fields["prompt"] else completed(fields)

@@ -82,7 +82,7 @@ def test_texts_are_kept_when_asked_for() -> None:
     assert row["completions"] == [["The answer is: 5", "The answer is: 6"], [""]]
 
 
-def test_hard_completions_of_a_prefix_are_graded_side_by_side_and_told_of_in_their_order() -> None:
+def test_hard_completions_are_graded_in_parallel_and_reported_in_order() -> None:
     def say(_: str, index: int) -> str:
         hard = rf"\sum_{{n=1}}^{{10^{{{9 + index}}}}} n^{{n^7}} !"
         return f"The answer is: {5 if index == 2 else hard}"
@@ -96,7 +96,7 @@ def test_hard_completions_of_a_prefix_are_graded_side_by_side_and_told_of_in_the
 
 
 @pytest.mark.parametrize("name", ["answer", "reward"])
-def test_what_cannot_be_graded_is_refused(name: str) -> None:
+def test_a_solution_without_answer_or_reward_is_refused(name: str) -> None:
     with pytest.raises(RowError, match=f"'{name}'"):
         check_gradable(solution(0, "one") | {name: None})
 
@@ -109,7 +109,7 @@ class Stop(BaseException):
 
 
 def run(path: Path, rows: list[Row], stop_after: int | None = None, **options: Any) -> list[Request]:
-    """Roll `rows` into the file `path` as the command does, perhaps not to the end; return what was asked."""
+    """Write rollouts of `rows` to `path` as the command does, perhaps only in part; return the requests."""
     said = 0
 
     def say(prompt: str, index: int) -> str:

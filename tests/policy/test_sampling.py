@@ -71,7 +71,7 @@ def test_the_seed_of_a_problem_is_its_own() -> None:
 HARD = r"The answer is: \sum_{n=1}^{10^{9}} n^{n^{7}} !"  # no verdict within the limits
 
 
-def test_the_engine_goes_on_while_a_verdict_is_awaited_and_the_order_stays() -> None:
+def test_the_engine_continues_while_a_verdict_is_awaited_and_the_order_stays() -> None:
     asked: list[int] = []
 
     def say(_: str, index: int) -> str:
@@ -86,7 +86,7 @@ def test_the_engine_goes_on_while_a_verdict_is_awaited_and_the_order_stays() -> 
         assert grader.unknown == 1
 
 
-def test_what_awaits_a_verdict_when_the_engine_fails_is_kept() -> None:
+def test_solutions_that_wait_for_a_verdict_are_kept_when_the_engine_fails() -> None:
     class Failing(ScriptedEngine):
         def generate(
             self, requests: Iterable[Request], params: SamplingParams

@@ -38,7 +38,7 @@ def test_an_unknown_format_or_model_lists_the_formats(tmp_path: Path) -> None:
         ("prompt = ", "Invalid|Expected"),
     ],
 )
-def test_a_format_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_contradictory_fields_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "own.toml"
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
@@ -78,7 +78,7 @@ def test_every_shipped_format_is_valid() -> None:
     assert [load_prm_format(name).name for name in shipped.names("prm")] == shipped.names("prm")
 
 
-def test_a_format_of_ones_own_is_a_file(tmp_path: Path) -> None:
+def test_a_format_can_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('prompt = "Q: {problem}\\n"\ntag = " ки"\nbetween = "\\n"\ngood = " yes"\nbad = " no"')
     prm_format = load_prm_format(str(path))

@@ -12,7 +12,7 @@ from tests.tiny_models import make_model, make_tokenizer, save_model, solution_r
 
 
 def naive_scores(model: Any, tokenizer: Any, row: dict[str, Any]) -> list[float]:
-    """The released evaluator: one solution, all logits, the tag's id searched in the ids."""
+    """Score like the released evaluator: one solution, all logits, tags found by their id."""
     text = f"{row['problem']} " + "".join(f"{step} ки" for step in row["steps"])
     ids = tokenizer(text, return_tensors="pt").input_ids
     tag, good, bad = (tokenizer.encode(word)[-1] for word in (" ки", " +", " -"))

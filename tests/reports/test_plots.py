@@ -12,7 +12,7 @@ def curve(method: str, values: dict[int, float]) -> list[BestOfNResult]:
     ]
 
 
-def test_letters_stand_at_their_n_and_their_value() -> None:
+def test_letters_are_at_their_n_and_their_value() -> None:
     text = text_accuracy(curve(BEST, {1: 0.5, 4: 0.6, 16: 0.55}) + curve(PASS, {1: 0.5, 4: 0.7, 16: 0.8}))
     lines = text.splitlines()
     places = {
@@ -32,7 +32,7 @@ def test_letters_stand_at_their_n_and_their_value() -> None:
     assert max(map(len, lines)) <= WIDTH + 9
 
 
-def test_one_n_and_flat_curves_are_no_error() -> None:
+def test_one_n_and_flat_curves_are_not_errors() -> None:
     assert text_accuracy(curve(BEST, {4: 0.5})) == "a plot needs at least two values of n"
     flat = text_accuracy(curve(BEST, {1: 0.0, 2: 0.0}))
     assert flat.splitlines()[HEIGHT - 1].startswith("  0.0 |a")

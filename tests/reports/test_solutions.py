@@ -1,4 +1,4 @@
-"""What is shown of rows of each stage, and that it is safe, plain where it should be, and fits the width."""
+"""Rows of each stage are shown safely, within the width, and without colours unless wanted."""
 
 import re
 from typing import Any
@@ -133,6 +133,6 @@ def test_wide_letters_take_two_columns() -> None:
         ({"problem": None}, "no problem text"),
     ],
 )
-def test_a_row_that_does_not_fit_says_why(change: Row, told: str) -> None:
+def test_an_invalid_row_is_refused_with_the_reason(change: Row, told: str) -> None:
     with pytest.raises(RowError, match=told):
         check(SOLUTION | change)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, as processes of their own get them."""
+"""SIGINT and SIGTERM, sent to real processes."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ import pytest
 
 from tests.torture import rows
 
-# The second signal must end even a process in which Python has no say: hashing holds no lock for seconds.
+# The second signal must end even a process in which no Python code runs, such as one busy in hashlib.
 BUSY = """
 import hashlib, sys
 from erprm_cli.app import catch_signals
@@ -63,9 +63,9 @@ def test_a_stopped_sample_keeps_its_rows_and_names_the_command(tmp_path: Path, n
             time.sleep(0.05)
         process.send_signal(number)
         assert process.wait(timeout=30) == 128 + number
-        told = process.stderr.read()
+        message = process.stderr.read()
     again = "erprm sample tiny:train -n 4 -q -o 'out file.jsonl' --batch-size 8"
-    assert told == f"erprm: stopped; to continue: {again}\n"
+    assert message == f"erprm: stopped; to continue: {again}\n"
     for line in path.read_bytes().splitlines(keepends=True):
         assert line.endswith(b"\n") and json.loads(line)["solution"] is not None
     (run,) = json.loads((tmp_path / "out file.jsonl.meta.json").read_text())["runs"]
@@ -73,7 +73,7 @@ def test_a_stopped_sample_keeps_its_rows_and_names_the_command(tmp_path: Path, n
     assert {"engine", "torch", "transformers", "erprm", "started", "commit"} <= run.keys()
 
 
-# Nobody waits for a verdict that is under way: the engine's only answer is one that math-verify hangs at.
+# A signal must not wait for a verdict in progress: the engine's only answer makes math-verify hang.
 HARD = r"""
 from tests.torture import program
 class Hard(program.ScriptedEngine):

@@ -68,7 +68,7 @@ def test_a_token_over_the_border_does_not_change_the_ids_of_the_prompt(base: str
 
 def test_without_a_tokenizer_a_prompt_stays_text_and_a_chat_is_refused() -> None:
     assert encode_prompt(PLAIN, None, "text") == "text"
-    with pytest.raises(UserError, match="no chat template; take a plain template"):
+    with pytest.raises(UserError, match="no chat template; use a plain template"):
         render_prompt(CHAT, None, "Tom")
     tokenizer = make_tokenizer()
     tokenizer.eos_token = None

@@ -215,7 +215,7 @@ def test_a_row_that_cannot_be_learned_from_is_refused(
     assert task.store.count == 1
 
 
-def test_too_long_solutions_are_counted_left_out_and_told_of(
+def test_too_long_solutions_are_counted_left_out_and_reported(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log, _ = trained(base, tmp_path / "prm", max_length=40)
@@ -226,7 +226,7 @@ def test_too_long_solutions_are_counted_left_out_and_told_of(
         trained(base, tmp_path / "none", max_length=5)
 
 
-def test_empty_data_equal_labels_and_hopeless_rates_are_told(
+def test_empty_data_equal_labels_and_too_small_rates_are_reported(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UserError, match="nothing to train on"):
@@ -348,7 +348,7 @@ def test_what_validation_says_is_what_scores_say(base: str, tmp_path: Path) -> N
     assert last["eval_loss"] == pytest.approx(np.mean(losses), rel=1e-3)
 
 
-def test_validation_on_what_was_trained_on_is_told(
+def test_validation_on_what_was_trained_on_is_reported(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = solution_rows(8, labels=True)
@@ -428,7 +428,7 @@ def test_what_the_tokenizer_cannot_tell_apart_is_not_trained_on(base: str, tmp_p
     with pytest.raises(UserError, match="must be three different tokens"):
         PrmTask(config(base, tmp_path / "prm", format=str(tmp_path / "same.toml")))
     (tmp_path / "long.toml").write_text(SAME_WORDS.replace('good = " +"', 'good = " good"'))
-    with pytest.raises(UserError, match="' good' is not one token"):
+    with pytest.raises(UserError, match="' good' is not a single token"):
         PrmTask(config(base, tmp_path / "prm", format=str(tmp_path / "long.toml")))
 
 
@@ -457,7 +457,7 @@ def test_special_tokens_that_a_tokenizer_adds_by_itself_are_no_text(base: str, t
         assert one.ids.tolist() == other.ids.tolist()  # nothing follows the last tag
 
 
-def test_special_tokens_in_a_text_and_a_missing_padding_token_are_told(
+def test_special_tokens_in_a_text_and_a_missing_padding_token_are_reported(
     base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bare = save_model(tmp_path / "bare")

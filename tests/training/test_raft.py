@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
 import pytest
 from typer.testing import Result
 
@@ -51,7 +52,40 @@ def test_adapters_trained_by_two_processes_sample_in_the_next_iteration(
     assert sampled[0]["solution"] != sampled[1]["solution"]  # it has learned something
 
 
-def test_a_missing_package_is_told_of_before_anything_is_sampled(
+def test_the_settings_of_a_run_directory_keep_their_names_and_values(tmp_path: Path) -> None:
+    """Those of directories that earlier versions made are compared with them."""
+    raft = Raft(
+        RaftConfig("prm", eval="tiny:test"),
+        PolicyTrainingConfig(),
+        EngineConfig("tiny"),
+        CHAT,
+        tmp_path,
+        Reporter("rlhf", quiet=True),
+    )
+    assert orjson.loads(orjson.dumps(raft.settings)) == {
+        "command": "rlhf",
+        "policy": "tiny",
+        "prm": "prm",
+        "prm_format": None,
+        "iterations": 3,
+        "slice_size": 20_000,
+        "n": 16,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "max_tokens": 512,
+        "aggregate": "min",
+        "require_correct": False,
+        "seed": 0,
+        "eval": "tiny:test",
+        "epochs": 2.0,
+        "lr": 5e-7,
+        "batch_size": 128,
+        "lora_rank": 0,
+        "template": "chat",
+    }
+
+
+def test_a_missing_package_is_reported_before_anything_is_sampled(
     erprm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, "find_spec", lambda name: None)

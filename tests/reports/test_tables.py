@@ -1,0 +1,66 @@
+"""Tables show the numbers of the results in percent, without empty columns."""
+
+import math
+
+from rich.console import RenderableType
+
+from erprm_cli.evaluation.best_of_n import BEST, PASS, PASS_1, BestOfNResult
+from erprm_cli.evaluation.calibration import CalibrationResult
+from erprm_cli.evaluation.calibration_metrics import reliability
+from erprm_cli.evaluation.intervals import Estimate
+from erprm_cli.evaluation.processbench import ProcessBenchResult
+from erprm_cli.reports.tables import best_of_n_table, calibration_table, processbench_table
+from erprm_cli.terminal.text import rendered
+
+
+def lines(table: RenderableType) -> list[str]:
+    return rendered(table, 200, colour=False).splitlines()
+
+
+def test_accuracies_have_a_line_per_method_and_a_column_per_n() -> None:
+    half, most = Estimate(0.5, 0.4, 0.6, 20), Estimate(0.75, 0.7, 0.8, 10)
+    results = [
+        BestOfNResult(None, None, PASS_1, None, 1, half),
+        BestOfNResult("er", None, BEST, "min", 1, half),
+        BestOfNResult("er", None, BEST, "min", 4, most),
+        BestOfNResult(None, None, PASS, None, 1, half),
+        BestOfNResult(None, None, PASS, None, 4, most),
+        BestOfNResult("er", "soft", BEST, "min", 4, Estimate(0.05, -0.01, 0.11, 10, 0.125)),
+    ]
+    assert [line.split() for line in lines(best_of_n_table(results))] == [
+        ["n=1", "n=4"],
+        ["pass@1", "50.0", "±10.0"],
+        ["best", "of", "n", "er", "min", "50.0", "±10.0", "75.0", "±5.0"],
+        ["pass@n", "(oracle)", "50.0", "±10.0", "75.0", "±5.0"],
+        ["problems", "20", "10"],
+        [],
+        ["difference", "at", "n=4", "points", "95", "%", "interval", "p"],
+        ["best", "of", "n", "er", "-", "soft", "min", "+5.0", "-1.0", "to", "+11.0", "0.12"],
+    ]
+
+
+def test_an_f1_that_is_not_defined_is_a_dash() -> None:
+    nan, right = Estimate(math.nan, math.nan, math.nan, 3), Estimate(1.0, 0.4, 1.0, 3)
+    heading, row = lines(processbench_table([ProcessBenchResult("gsm8k", "fixed", 0.5, nan, nan, right)]))
+    assert heading.split()[:2] == ["threshold", "F1"]
+    assert row.split() == ["gsm8k", "0.5,", "fixed", "-", "-", "100.0", "40.0", "to", "100.0", "3", "+", "3"]
+
+
+def test_a_reliability_diagram_has_bars_to_the_target_and_a_mark_at_the_score() -> None:
+    bins = reliability([0.25, 0.75], [0.5, 1.0], bins=2)
+    nan = (math.nan, math.nan)
+    result = CalibrationResult(
+        "steps", "rates", None, None, 2, 1, 0.0625, (0.05, 0.075), 0.01, 0.25, None, nan, bins
+    )
+    title, metrics, _, *bars = lines(calibration_table([result]))
+    assert title == "steps against rates: 2 steps of 1 problems"
+    assert metrics.strip() == (
+        "Brier 0.0625 (0.0500 to 0.0750) (0.0100 of it is noise of the rollouts); "
+        "calibration error 0.250; AUC -"
+    )
+    assert [bar.split()[:6] for bar in bars] == [
+        ["0.0", "to", "0.5", "1", "0.250", "0.500"],
+        ["0.5", "to", "1.0", "1", "0.750", "1.000"],
+    ]
+    bar = bars[0][bars[0].index("0.500") + 5 :].strip()
+    assert (bar.index("|"), len(bar)) == (10, 20)
