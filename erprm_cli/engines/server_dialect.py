@@ -14,6 +14,7 @@ from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.server_answers import ABOUT_LENGTH, ABOUT_MODEL, Answer
 from erprm_cli.engines.server_client import Refused, RequestFailed, ServerClient, suggested_url
 from erprm_cli.errors import UserError
+from erprm_cli.shipped import resolve
 from erprm_cli.terminal.reporter import Reporter
 
 # Fields that a server may refuse; they are then left out. Those of PLAIN_SAMPLING undo what a server would do
@@ -40,7 +41,7 @@ class Dialect:
         self.max_model_len: int | None = None
         self.refused_fields: set[str] = set()  # of OPTIONAL
         self.limit_name = LIMITS[0]
-        self.has_models = self.has_completions = True  # the endpoints exist
+        self.has_models = self.has_completions = True  # the endpoints exist and can be used
         self._checked_chats: set[bool] = set()  # known to work: new answers (False), continued ones (True)
         self._warned: set[str] = set()
 
@@ -49,20 +50,16 @@ class Dialect:
 
         A list that cannot be had or read is only reported: generation shows whether the name is right.
         """
-        names = {name}
-        with suppress(ModuleNotFoundError):
-            from erprm_cli.shipped import resolve
-
-            names.add(resolve(name))
+        names = {name, resolve(name)}
         self.model = name
         reason = "it is empty"
         try:
             served = await self.client.models()
         except Refused as refusal:
-            self.has_models = refusal.status not in NO_ENDPOINT
             served, reason = [], refusal.reason
         except RequestFailed as error:
             served, reason = [], error.reason
+        self.has_models = bool(served)
         if not served:
             self.reporter.info(f"note: cannot use the server's list of models ({reason}); -m is not checked")
             return

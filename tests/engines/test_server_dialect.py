@@ -93,11 +93,10 @@ def test_the_newer_name_of_the_limit_is_used_where_the_old_one_is_refused() -> N
 
 @pytest.mark.parametrize("prompt", ["p", CHAT])
 @pytest.mark.parametrize(
-    "unknown, n",
-    [({"top_k", "min_p", "repetition_penalty", "return_token_ids"}, 1), ({"top_k", "seed", "n"}, 1)],
+    "unknown", [{"top_k", "min_p", "repetition_penalty", "return_token_ids"}, {"top_k", "seed", "n"}]
 )
 def test_optional_fields_that_are_refused_without_a_name_are_left_out(
-    prompt: str | Chat, unknown: set[str], n: int, capsys: pytest.CaptureFixture[str]
+    prompt: str | Chat, unknown: set[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def say(path: str, fields: Fields) -> Reply:
         if isinstance(prompt, Chat) and path == "/completions":
@@ -119,9 +118,12 @@ def test_a_refusal_that_is_not_about_optional_fields_is_told_as_it_was() -> None
 
 
 @pytest.mark.parametrize("path", ["/api", "/v1/chat/completions", "/v1/completions"])
-def test_a_url_without_any_endpoint_should_end_in_v1(path: str) -> None:
-    with serving(lambda *_: Reply({"detail": "Not Found"}, 404)) as server:
-        server.models = Reply({"detail": "Not Found"}, 404)
+@pytest.mark.parametrize(
+    "status, page", [(404, Reply({"detail": "Not Found"}, 404)), (405, Reply(b"<html>"))]
+)
+def test_a_url_without_any_endpoint_should_end_in_v1(path: str, status: int, page: Reply) -> None:
+    with serving(lambda *_: Reply({"detail": "Not here"}, status)) as server:
+        server.models = page
         server.url += path
         with pytest.raises(
             UserError, match=r"has neither /models nor .*should end in /v1, such as http://.*/v1$"
