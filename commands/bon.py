@@ -1,4 +1,4 @@
-"""erprm bon: scored solutions -> the best of each problem, and how good that is."""
+"""erprm bon: candidates -> the best of each problem, or the majority answer, and how good that is."""
 
 from contextlib import closing
 from typing import Annotated
@@ -44,13 +44,16 @@ def bon(
     """Choose the best of N candidates and judge the choice.
 
     Writes one row per problem: the solution with the highest score (the first one in a tie), with score, n,
-    aggregate and correct (reward above 0.5; null without a reward). INPUT holds scored solutions in any
-    order, or solutions with one reward each in a format that `erprm convert` reads. On stderr: pass@1, votes,
-    best-of-n and pass@n for every n over all subsets of the candidates (votes: over random subsets), with
+    aggregate and correct (reward above 0.5; null without a reward). Without scores, it is the first solution
+    with the most frequent answer (in a tie, the answer that comes first); score is then the share of
+    candidates with that answer. INPUT holds solutions in any order, all with scores or all without, or
+    solutions with one reward each in a format that `erprm convert` reads. On stderr: pass@1, votes, best-of-n
+    (with scores) and pass@n for every n over all subsets of the candidates (votes: over random subsets), with
     95 % intervals over problems; with --compare also paired differences.
 
-    Example: erprm score --prm prm solutions.jsonl | erprm bon -o chosen.jsonl
+    Example: erprm sample tiny:test -L 40 -n 16 | erprm bon -o chosen.jsonl
     """
+    from erprm_cli.answers.grader import Grader
     from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.evaluation import best_of_n, candidates
     from erprm_cli.prm.scoring import ScoredRows
@@ -64,29 +67,33 @@ def bon(
     aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
+    need_scores = ["--compare"] * bool(others) + ["--all-aggregates"] * all_aggregates
+    need_scores += [f"--aggregate {aggregate.value}"] * (aggregate != options.Aggregate.min)
     pool, foreign = candidates.Candidates(streams.source, aggregates), ForeignRows()
-    checks = candidates.check_candidate, candidates.check_scored_candidate
+    checks = candidates.check_candidate, candidates.CandidateCheck(" and ".join(need_scores))
     with (
         open_streams("bon", streams, settings, atomic=True) as (bad, out, reporter),
         open_side_output(report, streams, settings | shown) as report_out,
         closing(ScoredRows(prm, *checks, "id", "sample", engine=engine, prm_format=prm_format)) as rows,
+        Grader() as grader,  # answers that it finds equal vote together
     ):
         for row in rows.read(streams.source, bad, streams.limit, foreign):
             pool.add(row)
             reporter.progress(pool.count, "candidates")
         foreign.report(reporter)
+        pool.check_evidence()
         compared = [candidates.read_scores(other, aggregates, streams.limit) for other in others]
         for table in compared:
             pool.table.check_same(table)
-        for row in pool.choices():
+        for row in pool.choices(grader):
             out.write(row)
+            reporter.progress(out.count, "problems", len(pool.problems), "choosing")
         out.flush()
         if not pool.count:
             return
-        reporter.info(
-            f"{len(pool.problems):,} problems, {pool.count:,} candidates; chosen by {aggregate.value}"
-        )
-        found = best_of_n.evaluate(pool, compared, budgets, seed, reporter)
+        chosen_by = aggregate.value if pool.scored else candidates.MAJORITY
+        reporter.info(f"{len(pool.problems):,} problems, {pool.count:,} candidates; chosen by {chosen_by}")
+        found = best_of_n.evaluate(pool, compared, budgets, seed, grader, reporter)
         if not found:
             return
         reporter.show(tables.best_of_n_table(found))

@@ -23,6 +23,7 @@ COMMANDS = (
     "export",
     "score",
     "inspect",
+    "grade",
     "bon",
     "processbench",
     "calibrate",

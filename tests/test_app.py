@@ -41,7 +41,8 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "export": (["tiny", "-o", "{tmp}/head"], {}, ""),
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
-    "bon": ([], SOLUTION, "scores"),
+    "grade": ([], {"id": "a", "problem": "p", "answer": "5"}, "solution"),
+    "bon": ([], SOLUTION | {"steps": None}, "steps"),
     "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
     "show": ([], {"id": "a"}, "problem"),
@@ -136,6 +137,7 @@ def test_empty_input_gives_empty_output(erprm: Run, command: str, tmp_path: Path
     assert (done.exit_code, done.stdout) == (0, "")
 
 
+@pytest.mark.slow
 def test_training_on_nothing_is_an_error(shell: Run, tmp_path: Path) -> None:
     done = shell(*arguments("train", tmp_path), stdin="")
     assert (done.returncode, done.stdout) == (1, "")
@@ -143,6 +145,7 @@ def test_training_on_nothing_is_an_error(shell: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", FILTERS)
+@pytest.mark.slow
 def test_a_broken_line_is_named(shell: Run, command: str, tmp_path: Path) -> None:
     done = shell(*arguments(command, tmp_path), stdin='\n{"id": "a", "pro\n')
     assert (done.returncode, done.stdout) == (1, "")
@@ -152,6 +155,7 @@ def test_a_broken_line_is_named(shell: Run, command: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("command", FILTERS)
+@pytest.mark.slow
 def test_a_missing_field_is_named(shell: Run, command: str, tmp_path: Path) -> None:
     _, row, field = CASES[command]
     done = shell(*arguments(command, tmp_path), stdin=json.dumps(row) + "\n")
@@ -162,6 +166,7 @@ def test_a_missing_field_is_named(shell: Run, command: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("command", FILTERS)
+@pytest.mark.slow
 def test_a_missing_file_is_named(shell: Run, command: str, tmp_path: Path) -> None:
     done = shell(*arguments(command, tmp_path), "absent.jsonl")
     assert done.returncode == 1

@@ -64,6 +64,7 @@ JSON = st.recursive(
 )
 GOOD = {
     "label": rows.rollouts(1, k=2),
+    "grade": rows.solution(1),
     "bon": rows.scores(1),
     "sample": rows.problem(1),
     "rollout": rows.solution(1),
@@ -99,6 +100,7 @@ def assert_used_or_refused(done: Any, bad: int) -> None:
 @pytest.mark.parametrize("command", GOOD)
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(data=st.data())
+@pytest.mark.slow
 def test_any_row_is_used_or_refused(command: str, model: str, data: st.DataObject) -> None:
     """A good row with some fields of any content, between two good ones, of which none is lost."""
     changes, lines = data.draw(changed(GOOD[command]))
@@ -120,6 +122,7 @@ def test_any_row_is_used_or_refused(command: str, model: str, data: st.DataObjec
 @pytest.mark.parametrize("command", FOLDERS)
 @settings(deadline=None, max_examples=12, derandomize=True)
 @given(data=st.data())
+@pytest.mark.slow
 def test_any_row_is_trained_on_or_refused(command: str, model: str, data: st.DataObject) -> None:
     changes, lines = data.draw(changed(FOLDERS[command]))
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -138,6 +141,7 @@ READERS = {
     ("convert", "--to", "trl", "--threshold", "0.5"): rows.rollouts(1, k=2)
     | {"labels": [0.5] * len(rows.rollouts(1)["steps"])},
     ("convert", "--to", "er-prm"): LABELLED,
+    ("bon",): rows.solution(1),
     ("show",): rows.scores(1) | {"rollouts": rows.rollouts(1, k=2)["rollouts"]},
     ("calibrate",): rows.scores(1) | {"rollouts": rows.rollouts(1, k=2)["rollouts"]},
     ("processbench",): JUDGED,
@@ -164,6 +168,7 @@ SCRIPTED = "from tests.torture.program import *; opening.open_engine = scripted;
 
 
 @pytest.mark.parametrize("command", [*GOOD, *FOLDERS])
+@pytest.mark.slow
 def test_a_pipe_that_closes_is_quiet(command: str, model: str, tmp_path: Path) -> None:
     many = {"train": 60, "rlhf": 4}.get(command, 3_000)
     good = (GOOD | FOLDERS)[command]
@@ -180,6 +185,7 @@ def test_a_pipe_that_closes_is_quiet(command: str, model: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", [*GOOD, *FOLDERS])
+@pytest.mark.slow
 def test_a_full_stdout_is_one_line(command: str, model: str, tmp_path: Path) -> None:
     done = subprocess.run(
         f"PYTHONPATH={Path.cwd()} {sys.executable} -c '{SCRIPTED}' "
@@ -194,6 +200,7 @@ def test_a_full_stdout_is_one_line(command: str, model: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("command", GOOD)
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_one_line_and_leaves_whole_rows(
     command: str, model: str, tmp_path: Path
 ) -> None:
@@ -209,7 +216,7 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_whole_rows(
     )
     assert done.returncode == 1, done.stderr
     assert done.stderr.startswith(f"erprm: {out}: File too large; ") and done.stderr.count("\n") == 1
-    if command in ("label", "bon"):
+    if command in ("label", "grade", "bon"):
         assert not out.exists()
     else:
         lines = out.read_bytes().splitlines(keepends=True)
@@ -261,6 +268,7 @@ def test_a_second_training_of_one_folder_is_refused(model: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("save_steps", [0, 1])
+@pytest.mark.slow
 def test_a_disk_too_small_for_the_model_is_one_line(save_steps: int, model: str, tmp_path: Path) -> None:
     path = rows.write(tmp_path / "in.jsonl", [FOLDERS["train"]])
     code = (

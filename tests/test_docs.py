@@ -15,7 +15,8 @@ from erprm_cli.app import COMMANDS, make_app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-SESSIONS = ["docs/quickstart.md", "README.md", "docs/troubleshooting.md"]  # README is an excerpt of the first
+# README is an excerpt of the first.
+SESSIONS = ["docs/quickstart.md", "README.md", "docs/troubleshooting.md", "docs/evaluation.md"]
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 COMMENT = re.compile(r"<!--.*?-->", re.S)
@@ -63,6 +64,7 @@ def program() -> Any:
 
 
 @pytest.mark.parametrize("name", SESSIONS)
+@pytest.mark.slow
 def test_sessions_print_what_the_page_shows(name: str, shell: Shell) -> None:
     for command, printed in run_page((ROOT / name).read_text(encoding="utf-8"), shell):
         line = missing_line(command, printed)

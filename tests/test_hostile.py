@@ -94,6 +94,7 @@ def test_no_field_reaches_the_terminal_raw(field: str, tmp_path: Path) -> None:
         ["label"],
         ["convert", "--to", "trl", "--threshold", "0.5"],
         ["convert", "--to", "er-prm"],
+        ["grade"],
         ["calibrate"],
         ["processbench"],
         ["show"],
@@ -245,6 +246,7 @@ def with_secrets(folder: Path, *words: object, code: str = "") -> subprocess.Com
     )
 
 
+@pytest.mark.slow
 def test_no_command_writes_or_prints_a_secret(
     erprm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +292,7 @@ def test_no_command_writes_or_prints_a_secret(
 
 
 @pytest.mark.parametrize("command", ["sample", "rollout"])
+@pytest.mark.slow
 def test_the_key_of_a_server_is_never_written_or_printed(command: str, tmp_path: Path) -> None:
     """Even if the server refuses the key and repeats it, by name, in headers and in JSON."""
     key = SECRETS["ERPRM_API_KEY"]
@@ -310,6 +313,7 @@ def test_the_key_of_a_server_is_never_written_or_printed(command: str, tmp_path:
     assert {"out.jsonl", "out.jsonl.meta.json", "bad.jsonl"} <= set(names)
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_a_traceback(tmp_path: Path) -> None:
     """A bug during a request, with the client and its headers among the variables of every frame."""
     code = (

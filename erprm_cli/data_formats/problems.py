@@ -40,6 +40,19 @@ def as_problem(row: Row) -> Row:
     return row
 
 
+def final_answer(row: Row, name: str) -> str | None:
+    """Return the answer in the field `name` of a row, or the final answer of a worked solution there.
+
+    It is None if the field is missing or null, or if the worked solution names no answer. Raises
+    RowError if the field is neither text nor a number.
+
+    >>> final_answer({"answer": "2 + 3 = 5\\n#### 5"}, "answer"), final_answer({"target": 5}, "target")
+    ('5', '5')
+    """
+    value = extract(row[name]) if _is_worked(row, name) else row.get(name)
+    return None if value is None else _answer_text(value, name)
+
+
 def _is_worked(row: Row, name: str) -> bool:
     """Return whether a field of a problem is a worked solution, not a final answer."""
     value = row.get(name)
@@ -50,9 +63,9 @@ def _is_worked(row: Row, name: str) -> bool:
     return "####" in value if name == "answer" else bool(CONCLUSION.search(value))
 
 
-def _answer_text(answer: object) -> str:
+def _answer_text(answer: object, name: str = "answer") -> str:
     if isinstance(answer, str):
         return answer
     if isinstance(answer, bool) or not isinstance(answer, int | float):
-        raise RowError(f"'answer' is {kind_name(answer)}, not text or a number")
+        raise RowError(f"'{name}' is {kind_name(answer)}, not text or a number")
     return str(answer)

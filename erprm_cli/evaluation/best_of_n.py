@@ -17,14 +17,14 @@ from numpy.typing import ArrayLike
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.evaluation.arrays import Floats
-from erprm_cli.evaluation.candidates import Candidates, GradedProblem, ScoreTable, prm_names
+from erprm_cli.evaluation.candidates import MAJORITY, Candidates, GradedProblem, ScoreTable, prm_names
 from erprm_cli.evaluation.estimates import pass_at_n, votes_at_n
 from erprm_cli.evaluation.intervals import Estimate, mean_over_problems, paired_difference
 from erprm_cli.hashing import derive_seed
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 
-MAJORITY, WEIGHTED, BEST, PASS, PASS_1 = "majority vote", "weighted vote", "best of n", "pass@n", "pass@1"
+WEIGHTED, BEST, PASS, PASS_1 = "weighted vote", "best of n", "pass@n", "pass@1"
 METHODS = (PASS_1, MAJORITY, WEIGHTED, BEST, PASS)
 BUDGETS = (1, 4, 8, 16, 32, 64)
 
@@ -106,26 +106,32 @@ class BestOfNResult:
 
 
 def evaluate(
-    pool: Candidates, compared: Sequence[ScoreTable], budgets: Sequence[int], seed: int, reporter: Reporter
+    pool: Candidates,
+    compared: Sequence[ScoreTable],
+    budgets: Sequence[int],
+    seed: int,
+    grader: Grader,
+    reporter: Reporter,
 ) -> list[BestOfNResult]:
     """Return the results of all candidates, scored by their PRM and by those in `compared`.
 
-    Without `budgets` they are `default_budgets`. A problem with missing rewards, or an n that no problem
-    reaches, is left out with a warning; if no problem has all its rewards, there are no results.
+    Candidates without scores have results without a PRM only: pass@1, majority vote and pass@n. Answers that
+    `grader` finds equal vote together. Without `budgets` they are `default_budgets`. A problem with missing
+    rewards, or an n that no problem reaches, is left out with a warning; if no problem has all its rewards,
+    there are no results.
     """
     graded = []
-    with Grader() as grader:  # answers that it finds equal vote together
-        for problem in pool.graded(compared, grader):
-            graded.append(problem)
-            reporter.progress(len(graded), "problems", len(pool.problems), "grouping answers")
+    for problem in pool.graded(compared, grader):
+        graded.append(problem)
+        reporter.progress(len(graded), "problems", len(pool.problems), "grouping answers")
     if without := len(pool.problems) - len(graded):
         reporter.warn(
-            f"{without:,} problems are left out because 'reward' is missing; `erprm sample` writes it"
+            f"{without:,} problems are left out because 'reward' is missing; `erprm grade` writes it"
         )
     if not graded:
         return []
     budgets = budgets or default_budgets(len(problem.correct_N) for problem in graded)
-    prms = prm_names([pool.table, *compared])
+    prms = prm_names([pool.table, *compared]) if pool.scored else []
     results = compute_results(graded, prms, pool.table.aggregates, budgets, seed)
     for n in sorted(set(budgets) - {result.n for result in results}):
         reporter.warn(f"no problem has {n:,} candidates, so there is no result for that n")
@@ -192,7 +198,7 @@ def _curves(
 ) -> _Curves:
     shape = (len(problems), k, a, len(budgets))
     best, weighted = np.full(shape, np.nan), np.full(shape, np.nan)
-    majority, passed = best[:, 0, 0].copy(), best[:, 0, 0].copy()
+    majority, passed = (np.full((len(problems), len(budgets)), np.nan) for _ in range(2))
     sizes = [len(problem.correct_N) for problem in problems]
     for size in sorted(set(sizes)):
         members = [p for p, other in enumerate(sizes) if other == size]
@@ -207,5 +213,5 @@ def _curves(
             rng = np.random.default_rng(derive_seed(seed, "votes", problem.id))
             vote_MB = votes_at_n(weight_MN, problem.correct_N, problem.class_N, fitting, rng)
             majority[p, : len(fitting)] = vote_MB[0]
-            weighted[p, ..., : len(fitting)] = vote_MB[1:].reshape(k, a, -1)
+            weighted[p, ..., : len(fitting)] = vote_MB[1:].reshape(k, a, len(fitting))
     return _Curves(best, weighted, majority, passed)

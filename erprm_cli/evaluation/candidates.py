@@ -1,10 +1,12 @@
-"""The candidates of each problem: collected from scored rows in any order; the best one is chosen.
+"""The candidates of each problem: collected from rows in any order; one of each problem is chosen.
+
+Candidates with scores are chosen by the highest score, those without by majority vote.
 
 Shapes: N candidates of one problem, L steps of one candidate, K reward models, A aggregates.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,36 +15,66 @@ import numpy as np
 from erprm_cli.answers.grader import Grader
 from erprm_cli.answers.voting import group_equal
 from erprm_cli.data_formats.foreign_rows import ForeignRows
-from erprm_cli.errors import RowError, UserError
+from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation.aggregation import aggregate
 from erprm_cli.evaluation.arrays import Bools, Floats, Ints
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
-from erprm_cli.prm.scoring import NO_SCORES
+from erprm_cli.prm.scoring import NO_SCORES, SCORES_REMEDY
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.streams import unique
+
+MAJORITY = "majority vote"
 
 
 def check_candidate(row: Row) -> Row:
     """Check a candidate: a solution row whose `prediction` is text or null, `reward` a number or null."""
     schema.check_solution(row)
     if not isinstance(row.get("prediction"), str | None):
-        raise RowError("'prediction' must be a string or null; `erprm sample` writes it")
+        raise RowError("'prediction' must be a string or null; `erprm grade` writes it")
     reward = row.get("reward")
     if isinstance(reward, bool) or not isinstance(reward, int | float | None):
-        raise RowError("'reward' must be a number or null; `erprm sample` writes it")
+        raise RowError("'reward' must be a number or null; `erprm grade` writes it")
     return row
 
 
+def has_score(row: Row) -> bool:
+    """Return whether a row has `scores`, or `model_reward`, the score of a model of whole solutions."""
+    return row.get("scores") is not None or row.get("model_reward") is not None
+
+
 def check_scored_candidate(row: Row) -> Row:
-    """Check a candidate with `scores`, or with `model_reward`, the score of a model of whole solutions."""
-    if row.get("scores") is None and row.get("model_reward") is not None:
+    """Check a candidate with `scores` or `model_reward`."""
+    if not has_score(row):
+        raise RowError(NO_SCORES)
+    if row.get("scores") is None:
         schema.check_numbers([row["model_reward"]], "'model_reward'")
         return check_candidate(row)
-    if row.get("scores") is None:
-        raise RowError(NO_SCORES)
     return schema.check_scores(check_candidate(row))
+
+
+class CandidateCheck:
+    """Checks candidates that all have scores, or none has: the first good row decides."""
+
+    def __init__(self, need_scores: str = "") -> None:
+        """If the first row has no scores, raise UsageError that names the flags `need_scores`, if any."""
+        self.need_scores = need_scores
+        self.scored: bool | None = None
+
+    def __call__(self, row: Row) -> Row:
+        """Return the row; RowError if it is not a candidate, or has scores unlike the first one."""
+        scored = has_score(row)
+        if self.scored or (scored and self.scored is None):
+            row = check_scored_candidate(row)
+        elif scored:
+            raise RowError("this row has scores, but rows before it have none; `erprm score` scores all rows")
+        else:
+            row = check_candidate(row)
+            if self.need_scores:
+                raise UsageError(f"{self.need_scores} cannot be used without scores; {SCORES_REMEDY}")
+        self.scored = scored
+        return row
 
 
 def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":
@@ -93,42 +125,75 @@ class ScoreTable:
 
 @dataclass(slots=True)
 class Problem:
-    """One problem: the row chosen so far, and the correctness and the prediction of each candidate [N]."""
+    """One problem: the correctness and the prediction of each candidate [N], and the rows to choose from."""
 
-    chosen: Row
-    score: float
-    correct: list[bool | None]
-    predictions: list[str | None]
+    chosen: Row  # with the highest score so far; without scores, the first row
+    score: float = 0.0
+    correct: list[bool | None] = field(default_factory=list)
+    predictions: list[str | None] = field(default_factory=list)
+    first_rows: dict[str, Row] = field(default_factory=dict)  # by prediction, if there are no scores
 
 
 class Candidates:
-    """The candidates of all problems. The first aggregate chooses; of tied candidates, the first one."""
+    """The candidates of all problems, which all have scores, or none has.
+
+    With scores, the candidate with the highest score by the first aggregate is chosen; of tied candidates,
+    the first one. Without scores, it is the first candidate with the most frequent answer; of tied answers,
+    the one that comes first.
+    """
 
     def __init__(self, source: str, aggregates: Sequence[str]) -> None:
-        """Collect candidates from the rows of `source`, with one score per aggregate."""
+        """Collect candidates from the rows of `source`, with one score per aggregate, if they have scores."""
         self.table = ScoreTable(source, aggregates)
         self.problems: dict[str, Problem] = {}
         self.count = 0
 
+    @property
+    def scored(self) -> bool:
+        """Whether the candidates have scores."""
+        return bool(self.table.scores)
+
     def add(self, row: Row) -> None:
-        """Add a scored row. Only the best row of each problem stays in memory."""
-        score = self.table.add(row)
-        problem = self.problems.setdefault(row["id"], Problem(row, score, [], []))
-        if score > problem.score:  # so of tied candidates the first one stays
-            problem.chosen, problem.score = row, score
+        """Add a checked row. Only the rows that may be chosen stay in memory."""
+        problem = self.problems.setdefault(row["id"], Problem(row))
+        prediction = row.get("prediction")
+        if has_score(row):
+            score = self.table.add(row)
+            if not problem.correct or score > problem.score:  # so of tied candidates the first one stays
+                problem.chosen, problem.score = row, score
+        elif prediction is not None:
+            problem.first_rows.setdefault(prediction, row)
         reward = row.get("reward")
         problem.correct.append(None if reward is None else schema.is_correct(reward))
-        problem.predictions.append(row.get("prediction"))
+        problem.predictions.append(prediction)
         self.count += 1
 
-    def choices(self) -> Iterator[Row]:
-        """Yield the chosen row of each problem, in the order of the problems."""
+    def check_evidence(self) -> None:
+        """Raise UserError if there are candidates, but none has scores, a prediction or a reward."""
+        if self.count and not self.scored and not any(map(_has_evidence, self.problems.values())):
+            raise UserError(
+                f"{_label(self.table.source)}: no row has 'scores', 'prediction' or 'reward'; `erprm grade` "
+                "writes predictions and rewards, `erprm score` scores"
+            )
+
+    def choices(self, grader: Grader | None = None) -> Iterator[Row]:
+        """Yield the chosen row of each problem, in the order of the problems.
+
+        Without scores, answers that `grader` finds equal vote together, and `score` is their share of the
+        candidates.
+        """
         for problem in self.problems.values():
-            reward = problem.chosen.get("reward")
-            yield problem.chosen | {
-                "score": problem.score,
+            chosen, score = problem.chosen, problem.score
+            classes = [] if self.scored else group_equal(problem.predictions, grader)
+            if classes:
+                majority = max(classes, key=len)  # of tied classes, the one that comes first
+                chosen = problem.first_rows[problem.predictions[majority[0]] or ""]
+                score = len(majority) / len(problem.predictions)
+            reward = chosen.get("reward")
+            yield chosen | {
+                "score": score,
                 "n": len(problem.correct),
-                "aggregate": self.table.aggregates[0],
+                "aggregate": self.table.aggregates[0] if self.scored else MAJORITY,
                 "correct": None if reward is None else schema.is_correct(reward),
             }
 
@@ -139,19 +204,23 @@ class Candidates:
 
         Answers that `grader` finds equal vote together; without a grader, those with one canonical form.
         """
+        tables = (self.table, *others) if self.scored else ()
         for id_, problem in self.problems.items():
             if None in problem.correct:
                 continue
-            samples = self.table.scores[id_]
-            score_KNA = np.array(
-                [[table.scores[id_][sample] for sample in samples] for table in (self.table, *others)]
-            )
+            samples = self.table.scores.get(id_, {})
+            score_KNA = np.array([[table.scores[id_][sample] for sample in samples] for table in tables])
+            score_KNA = score_KNA.reshape(len(tables), len(problem.correct), len(self.table.aggregates))
             yield GradedProblem(
                 id_,
                 score_KNA.swapaxes(1, 2),
                 np.array(problem.correct, dtype=bool),
                 answer_classes(problem.predictions, grader),
             )
+
+
+def _has_evidence(problem: Problem) -> bool:
+    return bool(problem.first_rows) or any(correct is not None for correct in problem.correct)
 
 
 class GradedProblem(NamedTuple):

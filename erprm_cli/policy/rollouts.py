@@ -14,8 +14,9 @@ from erprm_cli.errors import EngineError, UserError
 from erprm_cli.hashing import content_hash, derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
+from erprm_cli.policy.grading import grade
 from erprm_cli.policy.prompts import encode_prompt, make_prompt, render_prompt
-from erprm_cli.policy.sampling import SamplingSettings, grade
+from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
@@ -246,11 +247,12 @@ class Roller:
 
     def _add(self, completion: Completion, prefix: _Prefix) -> None:
         text = prefix.text + completion.text
-        _, verdict = grade(text, completion, prefix.gold, self.template, self.grader)
+        is_finished = completion.finish_reason == "stop"
+        _, verdict = grade(text, is_finished, prefix.gold, self.template, self.grader)
         prefix.verdicts[completion.index] = verdict
         prefix.missing -= 1
         self.tally.completions += 1
-        self.tally.unfinished += completion.finish_reason != "stop"
+        self.tally.unfinished += not is_finished
         if self.keep_text:
             prefix.texts[completion.index] = completion.text
 

@@ -1,19 +1,18 @@
 """Solutions of problems: N completions each, split into steps, with answers extracted and graded."""
 
-from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
-from erprm_cli.answers.extraction import extract
 from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Engine, Failure, Request, SamplingParams, generate
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.errors import EngineError, UserError
+from erprm_cli.errors import EngineError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
+from erprm_cli.policy.grading import grade, with_rewards
 from erprm_cli.policy.prompts import make_prompt
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
@@ -21,8 +20,6 @@ from erprm_cli.rows.row import Row, to_line
 from erprm_cli.rows.steps import split_steps
 from erprm_cli.rows.streams import peek
 from erprm_cli.terminal.reporter import Reporter
-
-MAX_UNGRADED = 64  # solutions that wait for a verdict while the engine goes on; a kill loses at most these
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,32 +114,27 @@ def sample_solutions(
             prompt = make_prompt(template, engine.tokenizer, problem["problem"])
             yield Request(identity, prompt, missing, derive_seed(settings.seed, identity))
 
-    ungraded: deque[tuple[Row, Verdict]] = deque()
-    try:
+    def solutions() -> Iterator[tuple[Row, Verdict | None]]:
         for result in generate(engine, requests(), settings.params(template)):
             identity = str(result.key)
             if isinstance(result, Failure):
                 failures.setdefault(identity, []).append(result)
                 open_samples[identity] -= len(result.indices)
             else:
-                ungraded.append(solution_row(waiting[identity], result, template, settings, grader))
+                yield solution_row(waiting[identity], result, template, settings, grader)
                 open_samples[identity] -= 1
             if not open_samples[identity]:
                 problem = waiting.pop(identity)
                 del open_samples[identity]
                 if identity in failures:
                     _add_failed(bad, problem, failures.pop(identity))
-            while ungraded and (ungraded[0][1].is_known() or len(ungraded) > MAX_UNGRADED):
-                yield _graded(*ungraded.popleft())
-    except UserError:  # from the engine or a bad row: the solutions so far are kept
-        yield from (_graded(*one) for one in ungraded)
-        raise
-    yield from (_graded(*one) for one in ungraded)
-    if waiting:
-        missing = sum(open_samples.values())
-        raise EngineError(
-            f"the engine ended with {missing:,} completions missing; the same command requests them again"
-        )
+        if waiting:
+            missing = sum(open_samples.values())
+            raise EngineError(
+                f"the engine ended with {missing:,} completions missing; the same command requests them again"
+            )
+
+    return with_rewards(solutions())
 
 
 def _add_failed(bad: BadRows, problem: Row, failures: list[Failure]) -> None:
@@ -164,37 +156,22 @@ def solution_row(
     template: PolicyTemplate,
     settings: SamplingSettings,
     grader: Grader,
-) -> tuple[Row, Verdict]:
-    """Return the solution row of one completion, and the verdict that will become its reward.
+) -> tuple[Row, Verdict | None]:
+    """Return the solution row of one completion, and the verdict that will be its reward.
 
-    The reward of an unfinished solution is 0; without a gold answer it is null.
+    The reward of an unfinished solution is 0; without a gold answer there is no verdict.
     """
-    prediction, verdict = grade(completion.text, completion, problem["answer"], template, grader)
+    gold = problem["answer"]
+    is_finished = completion.finish_reason == "stop"
+    prediction, verdict = grade(completion.text, is_finished, gold, template, grader)
     row = problem | {
         "sample": completion.index,
         "solution": completion.text,
         "steps": split_steps(completion.text, template.step_break),
         "prediction": prediction,
-        "reward": None,
+        "reward": None,  # in its place among the fields
         "finish_reason": completion.finish_reason,
         "num_tokens": completion.num_tokens,
         "sampling": asdict(settings),
     }
-    return row, verdict
-
-
-def _graded(row: Row, verdict: Verdict) -> Row:
-    return row if row["answer"] is None else row | {"reward": verdict.reward()}
-
-
-def grade(
-    text: str, completion: Completion, gold: str | None, template: PolicyTemplate, grader: Grader
-) -> tuple[str | None, Verdict]:
-    """Return the final answer of a whole solution and the verdict on it: wrong without a gold answer.
-
-    An unfinished completion is wrong, as in the paper's protocol (section 4.1).
-    """
-    prediction = extract(text, template.answers)
-    if gold is None or completion.finish_reason != "stop":
-        return prediction, Verdict(False)
-    return prediction, grader.submit(gold, prediction)
+    return row, None if gold is None else verdict

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from erprm_cli.prm.scorer import Scorer  # loads torch
     from erprm_cli.prm.tagger import Tagged
 
-NO_SCORES = "no 'scores'; `erprm score` writes them, or --prm MODEL adds them here"
+SCORES_REMEDY = "`erprm score` writes them, or --prm MODEL adds them here"
+NO_SCORES = f"no 'scores'; {SCORES_REMEDY}"
 
 Check = Callable[[Row], Row]
 Expand = Callable[[Row], Iterable[Row]]

@@ -59,6 +59,7 @@ def test_every_gsm8k_answer_differs_from_its_neighbours(grader: Grader) -> None:
             assert not grader.equal(answer, str(other)), (answer, other)
 
 
+@pytest.mark.slow
 def test_every_math500_answer_differs_from_the_next_one_and_from_itself_plus_one(grader: Grader) -> None:
     distinct = sorted(set(MATH500))
     same = {frozenset(pair) for pair in [("x=5", "5"), (r"\frac14", r"\frac{1}{4}"), ("1,-2", "-2,1")]}
@@ -129,6 +130,7 @@ def test_a_ratio_equals_itself_in_every_form_and_not_its_neighbour(
     assert not any(grader.equal(one, f"{above + 1}/{below}") for one in forms)
 
 
+@pytest.mark.slow
 def test_hostile_answers_are_wrong_soon_and_do_nothing(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +178,7 @@ def test_a_pair_in_progress_is_asked_once() -> None:
         assert grader.submit("x+1", "1+x").is_known()
 
 
+@pytest.mark.slow
 def test_pairs_are_reported_in_the_order_in_which_they_are_waited_for() -> None:
     told: list[str] = []
     with Grader(lambda *note: told.append(json.loads(note[2])["gold"]), num_workers=2) as grader:

@@ -66,6 +66,7 @@ def test_a_worker_ignores_an_interrupt_and_is_replaced_when_killed() -> None:
         assert grader.unknown == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_ended_and_the_pair_counted() -> None:
     with Grader() as grader:
         begin = time.perf_counter()
@@ -75,6 +76,7 @@ def test_a_worker_that_hangs_is_ended_and_the_pair_counted() -> None:
         assert grader.equal("x+1", "1+x")
 
 
+@pytest.mark.slow
 def test_no_worker_outlives_a_killed_command() -> None:
     program = (
         "import sys\nfrom erprm_cli.answers.grader import Grader\ngrader = Grader()\n"
@@ -93,6 +95,7 @@ def test_no_worker_outlives_a_killed_command() -> None:
     assert not alive(worker)
 
 
+@pytest.mark.slow
 def test_hard_pairs_are_compared_in_parallel_and_do_not_block_others() -> None:
     before = set(worker_processes(os.getpid()))
     with Grader(num_workers=3) as grader:

@@ -299,6 +299,131 @@ def test_other_candidates_cannot_be_compared(erprm: Erprm, scored: str, tmp_path
     assert "er lacks 1 of 7 candidates, such as id 'c', sample 4" in str(result.exception)
 
 
+# ---- Without scores
+
+
+def without_scores(rows: Iterable[Row]) -> list[Row]:
+    return [{name: row[name] for name in row if name not in ("scores", "prm")} for row in rows]
+
+
+def test_without_scores_the_first_candidate_with_the_majority_answer_is_chosen(erprm: Erprm) -> None:
+    rows = without_scores(ROWS)
+    result = erprm("bon", stdin=jsonl(rows))
+    assert result.exit_code == 0, result.output
+    chosen = rows_of(result.stdout)
+    # a: two of three say 5; b: 6 and 7 have one vote each and 6 comes first, null has no vote
+    vote = {"n": 3, "aggregate": "majority vote", "correct": False}
+    assert chosen == [rows[0] | {"score": 2 / 3, **vote}, rows[1] | {"score": 1 / 3, **vote}]
+    assert list(chosen[0]) == [*rows[0], "score", "n", "aggregate", "correct"]
+    assert "2 problems, 6 candidates; chosen by majority vote" in result.stderr
+    assert "best of n" not in result.stderr and "weighted vote" not in result.stderr
+
+
+def test_of_tied_answers_the_one_that_comes_first_is_chosen(erprm: Erprm) -> None:
+    rows = without_scores([ROWS[5], ROWS[1], ROWS[3]])
+    for order in (rows, [rows[0], *rows[:0:-1]]):
+        (chosen,) = rows_of(erprm("bon", stdin=jsonl(order)).stdout)
+        assert chosen["sample"] == order[1]["sample"]
+
+
+def test_equal_answers_in_several_spellings_are_one_majority(erprm: Erprm) -> None:
+    answers = ["5", "5", r"\frac{1}{2}", "0.5", "1/2"]
+    rows = without_scores(candidate("a", n, [0.5], text, gold="0.5") for n, text in enumerate(answers))
+    (chosen,) = rows_of(erprm("bon", stdin=jsonl(rows)).stdout)
+    assert (chosen["sample"], chosen["score"]) == (2, 0.6)
+
+
+def test_without_any_answer_the_first_candidate_is_chosen(erprm: Erprm) -> None:
+    rows = without_scores(candidate("a", n, [0.5], None) for n in range(3))
+    (chosen,) = rows_of(erprm("bon", stdin=jsonl(rows)).stdout)
+    assert (chosen["sample"], chosen["score"], chosen["correct"]) == (0, 0.0, False)
+
+
+def test_figures_without_scores_by_hand(erprm: Erprm, scored: str, tmp_path: Path) -> None:
+    Path(scored).write_text(jsonl(without_scores(ROWS)))
+    found = report(erprm, tmp_path, scored, "--n", "1,2,3")
+    value = {(row["method"], row["n"]): row["value"] for row in found}
+    assert value == pytest.approx(
+        {
+            ("pass@1", 1): 1 / 3,
+            ("majority vote", 1): 1 / 3,
+            # a: 5, 7 tie in two of three pairs; b: 6, 7 tie, 6 wins, 7 wins
+            ("majority vote", 2): ((0.5 + 0 + 0.5) / 3 + (0.5 + 0 + 1) / 3) / 2,
+            ("majority vote", 3): (0 + 0.5) / 2,
+            ("pass@n", 1): 1 / 3,
+            ("pass@n", 2): 2 / 3,
+            ("pass@n", 3): 1,
+        }
+    )
+    assert {(row["prm"], row["aggregate"], row["problems"]) for row in found} == {(None, None, 2)}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in found)
+
+
+def test_figures_of_the_policy_are_the_same_with_and_without_scores(
+    erprm: Erprm, scored: str, tmp_path: Path
+) -> None:
+    with_prm = report(erprm, tmp_path, scored)
+    Path(scored).write_text(jsonl(without_scores(ROWS)))
+    assert report(erprm, tmp_path, scored) == [row for row in with_prm if row["prm"] is None]
+
+
+def test_a_choice_by_majority_is_shown(erprm: Erprm) -> None:
+    chosen = erprm("bon", stdin=jsonl(without_scores(ROWS))).stdout
+    assert "prediction 5, wrong, best of 3 by majority vote: 0.67" in erprm("show", stdin=chosen).stdout
+
+
+def test_without_rewards_and_scores_the_majority_is_chosen_all_the_same(erprm: Erprm) -> None:
+    rows = [row | {"reward": None} for row in without_scores(ROWS)]
+    result = erprm("bon", stdin=jsonl(rows))
+    assert [(row["sample"], row["correct"]) for row in rows_of(result.stdout)] == [(0, None), (0, None)]
+    assert "2 problems are left out because 'reward' is missing; `erprm grade` writes it" in result.stderr
+
+
+def test_a_dump_without_rewards_is_chosen_from_by_majority(erprm: Erprm) -> None:
+    dump = {"prompt": "2 + 3?", "responses": ["#### 6", "#### 5", "The answer is: 5"], "answer": 5}
+    (chosen,) = rows_of(erprm("bon", stdin=jsonl([dump])).stdout)
+    assert (chosen["prediction"], chosen["sample"], chosen["n"]) == ("5", 1, 3)
+    graded = erprm("grade", stdin=jsonl([dump])).stdout
+    result = erprm("bon", stdin=graded)
+    assert rows_of(result.stdout)[0]["correct"] is True and "majority vote    66.7" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([*ROWS[:2], *without_scores(ROWS[2:])], "stdin:3: no 'scores'; `erprm score` writes them, or --prm"),
+        (
+            [*without_scores(ROWS[:2]), *ROWS[2:]],
+            "stdin:3: this row has scores, but rows before it have none; `erprm score` scores all rows",
+        ),
+        (
+            [*without_scores(ROWS[:2]), ROWS[2] | {"scores": None, "model_reward": 0.5}],
+            "stdin:3: this row has scores, but rows before it have none",
+        ),
+    ],
+)
+def test_rows_with_and_without_scores_are_refused(erprm: Erprm, rows: list[Row], message: str) -> None:
+    result = erprm("bon", stdin=jsonl(rows))
+    assert result.stdout == "" and str(result.exception).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "flags", [["--aggregate", "prod"], ["--all-aggregates"], ["--compare", "other.jsonl"]]
+)
+def test_flags_about_scores_are_refused_without_scores(erprm: Erprm, flags: list[str]) -> None:
+    result = erprm("bon", *flags, stdin=jsonl(without_scores(ROWS)))
+    assert isinstance(result.exception, UsageError) and result.stdout == ""
+    assert str(result.exception).startswith(f"{flags[0]}") and "without scores; `erprm score`" in str(
+        result.exception
+    )
+
+
+def test_rows_with_nothing_to_choose_by_are_refused(erprm: Erprm) -> None:
+    rows = [row | {"prediction": None, "reward": None} for row in without_scores(ROWS)]
+    result = erprm("bon", stdin=jsonl(rows))
+    assert result.stdout == "" and "no row has 'scores', 'prediction' or 'reward'" in str(result.exception)
+
+
 # ---- Bad input
 
 

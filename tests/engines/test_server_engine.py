@@ -508,6 +508,7 @@ def test_a_run_whose_server_is_killed_resumes_to_the_same_rows(
     assert not list(tmp_path.glob("*.journal*"))
 
 
+@pytest.mark.slow
 def test_a_signal_cancels_the_requests_in_flight(tmp_path: Path) -> None:
     released = threading.Event()
 

@@ -42,6 +42,7 @@ def run(
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2", "gemma3"])
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
+@pytest.mark.slow
 def test_greedy_completions_equal_those_of_generate(kind: str, batch_size: int) -> None:
     engine = engine_of(kind, batch_size)
     found = run(engine, SamplingParams(temperature=0.0, max_tokens=40))
@@ -58,6 +59,7 @@ def engine_reference(kind: str) -> Any:
     return make_model(kind, len(make_tokenizer()))
 
 
+@pytest.mark.slow
 def test_the_batch_size_does_not_change_a_completion() -> None:
     params = SamplingParams(temperature=1.0, top_p=0.9, max_tokens=30)
     alone, few, many = (run(engine_of(batch_size=size), params, n=6) for size in (1, 4, 64))
@@ -110,6 +112,7 @@ def test_requests_are_read_as_there_is_room() -> None:
     assert read < 40
 
 
+@pytest.mark.slow
 def test_a_stop_text_ends_a_completion_and_is_not_in_it() -> None:
     engine = engine_of()
     whole = run(engine, SamplingParams(temperature=0.0, max_tokens=40))
@@ -210,6 +213,7 @@ def test_nan_logits_are_an_engine_error(temperature: float) -> None:
         run(engine, SamplingParams(temperature=temperature, max_tokens=8))
 
 
+@pytest.mark.slow
 def test_a_nucleus_wider_than_the_first_top_k_is_exact() -> None:
     torch.manual_seed(0)
     logits_BV = torch.randn(4, 5000) * 0.1

@@ -82,6 +82,7 @@ def test_texts_are_kept_when_asked_for() -> None:
     assert row["completions"] == [["The answer is: 5", "The answer is: 6"], [""]]
 
 
+@pytest.mark.slow
 def test_hard_completions_are_graded_in_parallel_and_reported_in_order() -> None:
     def say(_: str, index: int) -> str:
         hard = rf"\sum_{{n=1}}^{{10^{{{9 + index}}}}} n^{{n^7}} !"

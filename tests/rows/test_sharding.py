@@ -47,6 +47,7 @@ def test_what_is_no_share_is_wrong_usage(text: str) -> None:
         choose_shard(text)
 
 
+@pytest.mark.slow
 def test_the_shards_together_are_the_whole_run(erprm: Run, tmp_path: Path) -> None:
     arguments = ["tiny:test", "-L", 8, "-n", 2, "--max-tokens", 12, "-q"]
     whole = erprm("sample", *arguments)

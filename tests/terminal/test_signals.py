@@ -52,6 +52,7 @@ def test_the_second_signal_ends_a_process_within_2_s(program: str, number: int) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_stopped_sample_keeps_its_rows_and_names_the_command(tmp_path: Path, number: int) -> None:
     words = ["sample", "tiny:train", "-n", "4", "-q", "-o", "out file.jsonl", "--batch-size", "8"]
     command = [sys.executable, "-m", "erprm_cli", *words, "--overwrite"]

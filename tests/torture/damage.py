@@ -41,6 +41,7 @@ def corruptions(folder: Path, wanted: int, seed: int, tell: Callable[[str], obje
     draw, found = random.Random(seed), Counter[str]()
     kinds: dict[tuple[object, ...], Callable[[int], rows.Row]] = {
         ("label",): rows.rollouts,
+        ("grade",): rows.solution,
         ("bon",): rows.scores,
         ("sample", "-n", 1): rows.problem,
         ("rollout", "-k", 1): rows.solution,

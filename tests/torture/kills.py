@@ -78,11 +78,13 @@ def scripted_cases(folder: Path) -> list[Case]:
     solutions = rows.write(folder / "solutions.jsonl", [rows.solution(number) for number in range(60)])
     rollouts = rows.write(folder / "rollouts.jsonl", [rows.rollouts(number) for number in range(6_000)])
     candidates = [rows.scores(number, sample) for number in range(700) for sample in range(4)]
+    to_grade = rows.write(folder / "to-grade.jsonl", [rows.solution(number) for number in range(6_000)])
     scored = rows.write(folder / "scored.jsonl", candidates)
     return [
         Case("sample", ("sample", problems, "-n", 4, "-o", "out.jsonl", "-q")),
         Case("rollout", ("rollout", solutions, "-k", 4, "-o", "out.jsonl", "-q")),
         Case("label", ("label", rollouts, "-o", "out.jsonl", "-q")),
+        Case("grade", ("grade", to_grade, "-o", "out.jsonl", "-q")),
         Case("bon", ("bon", scored, "-o", "out.jsonl", "--report", "report.jsonl", "-q")),
     ]
 

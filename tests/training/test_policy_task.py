@@ -99,6 +99,7 @@ def test_loss_and_gradients_equal_those_of_transformers(base: str, tmp_path: Pat
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_makes_the_solutions_likelier_and_a_repeated_run_does_nothing(
     base: str, tmp_path: Path
 ) -> None:

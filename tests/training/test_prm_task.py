@@ -94,6 +94,7 @@ def test_loss_and_gradients_equal_a_plain_full_logits_implementation(
         assert torch.allclose(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_trained_model_tells_good_steps_from_bad_ones(base: str, tmp_path: Path) -> None:
     log, _ = trained(base, tmp_path / "prm", count=128, epochs=6.0)
     assert log[-1]["loss"] < 0.6 * log[0]["loss"]
@@ -126,6 +127,7 @@ def test_the_first_loss_is_the_mean_over_all_tags_of_the_batch(base: str, tmp_pa
     assert log[0]["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     base: str, tmp_path: Path, default_run: tuple[Path, list[Any], dict[str, Any]]
 ) -> None:
@@ -136,6 +138,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_nearly_the_same_and_keeps_float32_weights(
     base: str, tmp_path: Path, default_run: tuple[Path, list[Any], dict[str, Any]]
 ) -> None:
@@ -170,6 +173,7 @@ def test_the_folder_says_what_made_it_and_loads_without_erprm(
     assert [path.name for path in folder.parent.iterdir()] == ["prm"]  # no drafts and checkpoints stay behind
 
 
+@pytest.mark.slow
 def test_a_repeated_run_trains_nothing_and_other_settings_or_rows_are_refused(
     base: str, tmp_path: Path
 ) -> None:
@@ -316,6 +320,7 @@ def test_an_outcome_is_never_taken_from_a_step_in_the_middle(base: str, tmp_path
     assert task.stats["too_long"] > 0 and task.stats["truncated"] == 0
 
 
+@pytest.mark.slow
 def test_validation_is_by_problem_and_stands_in_the_last_row(base: str, tmp_path: Path) -> None:
     rows = solution_rows(96, labels=True)
     task = PrmTask(config(base, tmp_path / "prm", eval_fraction=0.3))
@@ -360,6 +365,7 @@ def test_validation_on_what_was_trained_on_is_reported(
         PrmTask(config(base, tmp_path / "prm2", eval=str(path), eval_fraction=0.5))
 
 
+@pytest.mark.slow
 def test_a_head_learns_the_same_and_loads_as_a_token_classifier(base: str, tmp_path: Path) -> None:
     log: list[Any] = []
     train_prm(
@@ -397,6 +403,7 @@ def test_a_head_has_the_loss_and_gradients_of_plain_token_classification(base: s
 
 
 @pytest.mark.parametrize("kind", ["token", "head"])
+@pytest.mark.slow
 def test_lora_trains_adapters_alone_and_merges_on_request(base: str, tmp_path: Path, kind: str) -> None:
     pytest.importorskip("peft")
     rows = solution_rows(64, labels=True)

@@ -15,6 +15,7 @@ from tests.training.runs import Killed, Log, assert_equal_bits, command, run
 
 
 @pytest.mark.parametrize("kill_at", [1, 7, 8])  # before any checkpoint, in an epoch, at its end
+@pytest.mark.slow
 def test_a_stopped_run_continues_to_the_same_bits(
     base: str, tmp_path: Path, unbroken: tuple[Path, Log], kill_at: int
 ) -> None:
@@ -32,6 +33,7 @@ def test_a_stopped_run_continues_to_the_same_bits(
     assert [path.name for path in tmp_path.iterdir()] == ["prm"]
 
 
+@pytest.mark.slow
 def test_an_incomplete_checkpoint_is_reported_and_ignored(
     base: str,
     tmp_path: Path,
@@ -62,6 +64,7 @@ def test_an_incomplete_checkpoint_is_reported_and_ignored(
     assert_equal_bits(tmp_path / "prm", unbroken[0])
 
 
+@pytest.mark.slow
 def test_a_stopped_run_is_not_continued_with_other_settings(base: str, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(base, tmp_path / "prm", kill_at=5)

@@ -1,0 +1,194 @@
+"""Grading: from solutions to predictions and rewards, while they are sampled or later."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from erprm_cli import shipped
+from erprm_cli.answers.extraction import extract
+from erprm_cli.answers.grader import Grader, Verdict
+from erprm_cli.data_formats.foreign_rows import ForeignRows
+from erprm_cli.data_formats.problems import final_answer
+from erprm_cli.errors import UsageError, UserError
+from erprm_cli.hashing import content_hash
+from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.output import Output
+from erprm_cli.io.reading import read_rows
+from erprm_cli.policy.templates import PolicyTemplate, load_template
+from erprm_cli.rows import schema
+from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import split_steps
+from erprm_cli.terminal.reporter import Reporter
+
+GOLD_FIELD = "answer"
+MAX_UNGRADED = 64  # rows that wait for a verdict while others are sampled or read
+ANY_TEMPLATE = PolicyTemplate("any", "{problem}")  # for solutions of unknown origin: the rules by default
+GRADED = ("solution", "steps", "prediction", "reward")  # fields that are graded, or made by grading
+
+
+def grade(
+    text: str, is_finished: bool, gold: str | None, template: PolicyTemplate, grader: Grader
+) -> tuple[str | None, Verdict]:
+    """Return the final answer of a whole solution and the verdict on it: wrong without a gold answer.
+
+    An unfinished solution is wrong, as in the paper's protocol (section 4.1).
+    """
+    prediction = extract(text, template.answers)
+    if gold is None or not is_finished:
+        return prediction, Verdict(False)
+    return prediction, grader.submit(gold, prediction)
+
+
+def with_rewards(solutions: Iterable[tuple[Row, Verdict | None]]) -> Iterator[Row]:
+    """Yield each row with its verdict as `reward`, in order; without a verdict it is null.
+
+    At most MAX_UNGRADED rows wait behind a verdict that takes long. If `solutions` raises UserError, because
+    of the engine or a bad row, the rows so far come first.
+    """
+    waiting: deque[tuple[Row, Verdict | None]] = deque()
+    try:
+        for solution in solutions:
+            waiting.append(solution)
+            while waiting and (len(waiting) > MAX_UNGRADED or _is_known(waiting[0][1])):
+                yield _rewarded(*waiting.popleft())
+    except UserError:
+        yield from (_rewarded(*solution) for solution in waiting)
+        raise
+    yield from (_rewarded(*solution) for solution in waiting)
+
+
+def _is_known(verdict: Verdict | None) -> bool:
+    return verdict is None or verdict.is_known()
+
+
+def _rewarded(row: Row, verdict: Verdict | None) -> Row:
+    return row | {"reward": None if verdict is None else verdict.reward()}
+
+
+def grade_to(
+    out: Output,
+    source: str,
+    reporter: Reporter,
+    *,
+    template: PolicyTemplate | None = None,
+    gold_field: str = GOLD_FIELD,
+    bad: BadRows | None = None,
+    limit: int | None = None,
+) -> None:
+    """Write to `out` the solutions of `source`, of any known format, with predictions and rewards; report.
+
+    `template` and `gold_field` are those of SolutionGrader. Pairs of answers without a verdict go to `bad`
+    as notes.
+    """
+    with Grader(bad.note if bad else None) as grader:
+        solutions = SolutionGrader(grader, template, gold_field)
+        for row in with_rewards(read_rows(source, solutions.submit, bad, limit, solutions.expand)):
+            solutions.count(row)
+            out.write(row)
+            reporter.progress(out.count, "solutions")
+    solutions.report(reporter)
+
+
+class SolutionGrader:
+    """Grades rows of solutions, whoever made them, and counts for the summary what that changes."""
+
+    def __init__(
+        self, grader: Grader, template: PolicyTemplate | None = None, gold_field: str = GOLD_FIELD
+    ) -> None:
+        """Compare with the gold answer in the field `gold_field`; see `final_answer` for what it may hold.
+
+        The rules of `template` find the answers and split missing steps. Without one, they are those of the
+        shipped template that a row was sampled with, else of ANY_TEMPLATE. Raises UsageError if the gold
+        field is one of GRADED.
+        """
+        if gold_field in GRADED:
+            raise UsageError(
+                f"--gold-field {gold_field}: this field is graded; give the field of the gold answer"
+            )
+        self.grader = grader
+        self.template = template
+        self.gold_field = gold_field
+        self.foreign = ForeignRows()
+        self.graded = self.correct = self.new = self.ungraded = 0
+        self.unfinished = self.without_prediction = 0
+        self.changed_predictions = self.changed_rewards = self.stale = 0
+        self._shipped = {name: load_template(name) for name in shipped.names("policy")}
+        self._rewards_before: deque[object] = deque()  # of the rows that wait for a verdict
+        self._samples: dict[str, int] = {}  # solutions per problem, of those that had no number
+
+    def expand(self, row: Row) -> Iterable[Row]:
+        """Return the solutions in a row of any known format, each with its identity."""
+        return map(self._identified, self.foreign(row))
+
+    def _identified(self, row: Row) -> Row:
+        """Return a row with `problem` and `solution` with the `id` and `sample` that it may lack."""
+        if isinstance(row.get("problem"), str) and "solution" in row:
+            if row.get("id") is None:
+                row = row | {"id": content_hash(row["problem"])}
+            if row.get("sample") is None and isinstance(row["id"], str):
+                sample = self._samples.get(row["id"], 0)
+                self._samples[row["id"]] = sample + 1
+                row = row | {"sample": sample}
+        return row
+
+    def submit(self, row: Row) -> tuple[Row, Verdict | None]:
+        """Return a row with its prediction, and the verdict that will be its reward; None: no gold answer.
+
+        `steps` and `answer` are added where they are missing. Raises RowError if the row is not a solution.
+        """
+        template = self.template or self._shipped.get(_sampled_with(row), ANY_TEMPLATE)
+        if row.get("steps") is None:
+            text = schema.need(row, "solution", str, "sample")
+            row = row | {"steps": split_steps(text, template.step_break)}
+        schema.check_solution(row)
+        gold = final_answer(row, self.gold_field)
+        is_finished = row.get("finish_reason") in (None, "stop")
+        prediction, verdict = grade(row["solution"], is_finished, gold, template, self.grader)
+        before = row.get("prediction"), row.get("reward")
+        self._rewards_before.append(before[1])
+        self.changed_predictions += before != (None, None) and before[0] != prediction
+        self.unfinished += not is_finished
+        self.without_prediction += prediction is None
+        if gold is not None and row.get("answer") is None:
+            row = row | {"answer": gold}
+        return row | {"prediction": prediction}, None if gold is None else verdict
+
+    def count(self, row: Row) -> None:
+        """Count a row with its reward; rows come in the order in which they were submitted."""
+        before = self._rewards_before.popleft()
+        self.graded += row["reward"] is not None
+        self.ungraded += row["reward"] is None
+        self.correct += schema.is_correct(row["reward"])
+        self.new += before is None and row["reward"] is not None
+        if before is not None and before != row["reward"]:
+            self.changed_rewards += 1
+            self.stale += any(row.get(name) is not None for name in ("rollouts", "labels"))
+
+    def report(self, reporter: Reporter) -> None:
+        """Report the counts, with a warning for each one that makes rewards doubtful."""
+        self.foreign.report(reporter)
+        if self.graded:
+            counts = {"unfinished": self.unfinished, "without a prediction": self.without_prediction}
+            reporter.info(
+                f"{self.graded:,} solutions graded ({self.new:,} for the first time), "
+                f"{self.correct / self.graded:.1%} correct, {self.changed_predictions:,} predictions and "
+                f"{self.changed_rewards:,} rewards changed"
+                + "".join(f", {count:,} {what}" for what, count in counts.items() if count)
+                + self.grader.summary()
+            )
+        if self.ungraded:
+            reporter.warn(
+                f"{self.ungraded:,} solutions were not graded because '{self.gold_field}' is missing; "
+                "--gold-field NAME names the field of the gold answer"
+            )
+        if self.stale:
+            reporter.warn(
+                f"{self.stale:,} solutions have another reward now, but rollouts or labels made with the "
+                "earlier one; `erprm rollout` and `erprm label` make them again"
+            )
+
+
+def _sampled_with(row: Row) -> str:
+    """Return the name of the template in the field `sampling`, or an empty string."""
+    sampling = row.get("sampling")
+    name = sampling.get("template") if isinstance(sampling, dict) else None
+    return name if isinstance(name, str) else ""
