@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from erprm_cli.data_formats.problems import as_problem
-from erprm_cli.engines.base import Request, SamplingParams
+from erprm_cli.engines.base import Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
 from erprm_cli.io.reading import read_rows
@@ -87,6 +87,7 @@ def main() -> None:
             (Request(index, text, (0,), 0) for index, text in enumerate(questions)),
             SamplingParams(0.0, 1.0, MAX_TOKENS),
         )
+        if isinstance(completion, Completion)
     }
     rolled = [
         questions[index] + prefix

@@ -65,7 +65,7 @@ def rlhf(
         problems = list(read_rows(rows.source, unique(as_problem, "id"), bad, rows.limit))
         if not problems:
             return
-        raft = Raft(config, training, engine, prompt, directory, reporter, bad.note)
+        raft = Raft(config, training, engine, prompt, directory, reporter, bad)
         with run_directory(directory, raft.settings, overwrite=overwrite):
             for row in raft.run(problems):
                 out.write(row)

@@ -68,7 +68,7 @@ def rollout(
             Reporter("rollout", streams.quiet) as progress,  # its clock starts now: loading does not count
         ):
             out.add_provenance(provenance(running, type(running).__name__))
-            roller = Roller(running, prompts, sampling, k, grader, keep_text, finished, journal)
+            roller = Roller(running, prompts, sampling, k, grader, keep_text, finished, journal, bad)
             for row in roller.roll(missing):
                 out.write(row)
                 progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))

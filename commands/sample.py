@@ -50,4 +50,4 @@ def sample(
     with open_streams("sample", streams, settings) as (bad, out, reporter):
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
         problems = (problem for problem in rows if problem["id"] in shard)
-        sample_to(out, problems, engine, prompts, sampling, n, reporter, bad.note)
+        sample_to(out, problems, engine, prompts, sampling, n, reporter, bad)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage
+from erprm_cli.engines.base import Completion, Failure, Request, SamplingParams, Usage
 
 
 class ScriptedEngine:
@@ -15,7 +15,7 @@ class ScriptedEngine:
         self.usage = Usage()
         self.asked: list[Request] = []
 
-    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion | Failure]:
         for request in requests:
             self.asked.append(request)
             for index in request.indices:

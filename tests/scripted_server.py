@@ -15,9 +15,14 @@ Fields = dict[str, Any]
 class Reply:
     """What goes back; a body of None closes the connection without a word."""
 
-    body: Fields | bytes | None
+    body: Any
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+
+
+def limit(asked: Fields) -> int:
+    """Return how many tokens are asked for, under the old name or the new one."""
+    return int(asked["max_tokens" if "max_tokens" in asked else "max_completion_tokens"])
 
 
 def refusal(message: str, status: int = 400, **fields: Any) -> Reply:
@@ -40,14 +45,18 @@ def completed(asked: Fields, text: str = "The answer is: 5", **usage: int) -> Re
 
 
 class ScriptedServer:
-    """Serves the model "m"; remembers the POSTs, their headers and how many were under way at most."""
+    """Serves the model "m"; remembers the POSTs, their headers and how many were under way at most.
+
+    `models` is the answer to a GET.
+    """
 
     def __init__(self, say: Callable[[str, Fields], Reply], port: int = 0) -> None:
-        """Answer a POST by `say(path, fields)`, the path without /v1, and a GET of /models by itself.
+        """Answer a POST by `say(path, fields)`, the path without /v1, and a GET by `models`.
 
         Port 0 takes a free one.
         """
         self.say = say
+        self.models = Reply({"data": [{"id": "m"}]})
         self.asked: list[Fields] = []
         self.headers: list[dict[str, str]] = []
         self.most_at_once = self._at_once = 0
@@ -58,7 +67,7 @@ class ScriptedServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.reply(Reply({"data": [{"id": "m"}]}))
+                self.reply(script.models)
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
@@ -99,7 +108,7 @@ class ScriptedServer:
     @property
     def work(self) -> list[Fields]:
         """What was asked beside the engine's own questions, which want one token."""
-        return [fields for fields in self.asked if fields["max_tokens"] > 1]
+        return [fields for fields in self.asked if limit(fields) > 1]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from erprm_cli.errors import EngineError
+from erprm_cli.errors import EngineError, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,19 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Completions that an engine could not make of one request, after retries.
+
+    It is not a Completion, so that no reward can be made of it. `error` is an EngineError if the same request
+    may succeed later, else a UserError.
+    """
+
+    key: Hashable
+    indices: tuple[int, ...]
+    error: UserError
+
+
+@dataclass(frozen=True, slots=True)
 class SamplingParams:
     """How to sample tokens. Temperature 0 is greedy; `max_tokens` bounds each completion."""
 
@@ -92,8 +105,8 @@ class Engine(Protocol):
     tokenizer: Any  # transformers' tokenizer of the model; None if only the server has it
     usage: Usage
 
-    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
-        """Yield one completion per index of each request, in any order, as they finish."""
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion | Failure]:
+        """Yield one completion per index of each request, in any order, as they finish, or a failure."""
         ...
 
     def close(self) -> None:
@@ -101,7 +114,9 @@ class Engine(Protocol):
         ...
 
 
-def generate(engine: Engine, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+def generate(
+    engine: Engine, requests: Iterable[Request], params: SamplingParams
+) -> Iterator[Completion | Failure]:
     """Yield what `engine` generates; EngineError if a process or a connection behind it is lost.
 
     Without this, a lost connection would look like a closed pipe on stdout, which ends a command silently.

@@ -7,61 +7,41 @@ request was answered meanwhile" would stay our own, so neither saves a line; sta
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 import httpx2
-import msgspec
 
+from erprm_cli.engines.server_answers import (
+    Answer,
+    ServedModel,
+    error_in,
+    explanation,
+    read_answer,
+    read_json,
+    read_models,
+)
 from erprm_cli.errors import EngineError, UsageError, UserError
 
 KEY_NAMES = ("ERPRM_API_KEY", "OPENAI_API_KEY")
-RETRIED_STATUS = (408, 409, 425, 429)  # and 5xx
-RETRIES = 5
+OVERLOADED_STATUS = (408, 409, 425, 429, 503, 529)  # about the server, whatever the request; retried like 5xx
+RETRIES = 5  # of a request, if the server answers nothing else meanwhile
+RETRIES_OF_ONE = 10  # of a request that fails while the server answers others
 BACKOFF_S = 0.5  # doubled each time
 MAX_BACKOFF_S = 30.0
 MAX_RETRY_AFTER_S = 600.0
+REPORT_INTERVAL_S = 30.0  # between two reports of retries
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 3600.0  # a completion may wait in a long queue, and a retry would only lengthen the queue
+MAX_REDIRECTS = 5
 MAX_REASON = 300  # characters of a server's message that are shown
+ENDPOINTS = ("/chat/completions", "/completions", "/models")
 
-
-class Message(msgspec.Struct):
-    content: str | None = None
-
-
-class Choice(msgspec.Struct):
-    index: int = 0
-    text: str | None = None  # of a completion
-    message: Message | None = None  # of a chat
-    finish_reason: str | None = None
-    token_ids: list[int] | None = None  # vLLM's, with return_token_ids
-
-
-class TokenCounts(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class Answer(msgspec.Struct):
-    choices: Annotated[list[Choice], msgspec.Meta(min_length=1)]
-    usage: TokenCounts | None = None
-
-
-class ServedModel(msgspec.Struct):
-    id: str
-    root: str | None = None  # vLLM: the folder or Hub name behind the name
-    max_model_len: int | None = None  # vLLM
-
-
-class ServedModels(msgspec.Struct):
-    data: list[ServedModel]
-
-
-T = TypeVar("T", Answer, ServedModels)
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -73,20 +53,43 @@ class Refused(Exception):
 
 
 class Failed(Exception):
-    """A failure that may pass. `retry_after_s` is what the server asked for; 0 if it did not."""
+    """A failure that may pass.
 
-    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+    `retry_after_s` is what the server asked for; 0 if it did not. `is_overload` is true if the failure is
+    about the server (it cannot be reached, or has too much to do) and not about what was asked.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0, *, is_overload: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.retry_after_s = reason, retry_after_s
+        self.reason, self.retry_after_s, self.is_overload = reason, retry_after_s, is_overload
+
+
+class RequestFailed(EngineError):
+    """One request kept failing; the server may well answer others. `reason` is the last failure's."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class ServerClient:
     """Connections to one server; an asynchronous context manager that closes them."""
 
-    def __init__(self, base_url: str, max_connections: int, read_timeout_s: float = READ_TIMEOUT_S) -> None:
-        """Prepare to connect; UsageError for a URL or a key that cannot be used."""
+    def __init__(
+        self,
+        base_url: str,
+        max_connections: int,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        report: Callable[[str], object] = lambda _: None,
+    ) -> None:
+        """Prepare to connect; UsageError for a URL or a key that cannot be used.
+
+        `report` is called with a message when something is asked again, at most every REPORT_INTERVAL_S.
+        """
         self.url = _checked_url(base_url)
         self._key = _api_key()
+        self._report = report
+        self._last_report = -REPORT_INTERVAL_S
         self._last_answer = 0.0  # time of the server's last answer to any request
         self._http = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
@@ -102,15 +105,27 @@ class ServerClient:
         await self._http.__aexit__(*exception)
 
     async def models(self) -> list[ServedModel]:
-        """Return the models that the server lists; errors as of `complete`."""
-        return (await self._exchange("GET", "/models", None, ServedModels)).data
+        """Return the models that the server lists. Only overloads are retried; see `complete` for errors."""
+        return await self._exchange("GET", "/models", None, read_models, retries_of_one=0)
 
     async def complete(self, path: str, body: Mapping[str, Any]) -> Answer:
         """Return the answer to `body` at an endpoint (`path` is what follows /v1).
 
-        Raises Refused for a 4xx, EngineError if the server keeps failing.
+        Raises Refused for a 4xx, RequestFailed if this request keeps failing, EngineError if the server
+        cannot be reached or has too much to do.
         """
-        return await self._exchange("POST", path, body, Answer)
+        return await self._exchange("POST", path, body, read_answer)
+
+    async def pause(self, failures: int, reason: str, wait_s: float = 0.0) -> None:
+        """Wait before a request that failed `failures` times is sent again; `wait_s` is the server's."""
+        wait_s = wait_s or min(BACKOFF_S * 2.0 ** (failures - 1), MAX_BACKOFF_S) * random.uniform(0.8, 1.2)
+        now = time.monotonic()
+        if now - self._last_report >= REPORT_INTERVAL_S:
+            self._last_report = now
+            self._report(
+                f"attempt {failures} failed ({self.cleaned(reason)}); trying again in {wait_s:.1f} s"
+            )
+        await anyio.sleep(wait_s)
 
     def error(self, refusal: Refused) -> UserError:
         """Return the error that reports a refusal, with a remedy where one is known."""
@@ -119,49 +134,89 @@ class ServerClient:
             remedy = f"; the key is read from {' or '.join(KEY_NAMES)}" + ("" if self._key else " (not set)")
         return UserError(f"{self.url} refused the request: {refusal.reason}{remedy}")
 
-    async def _exchange(self, method: str, path: str, body: Any, kind: type[T]) -> T:
-        """Return the server's answer, with retries while the server fails in a way that may pass.
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        read: Callable[[Any], T],
+        retries_of_one: int = RETRIES_OF_ONE,
+    ) -> T:
+        """Return what `read` makes of the server's answer, with retries while the server fails.
 
-        EngineError after `RETRIES` retries if no other request was answered meanwhile.
+        Gives up after `RETRIES` retries without an answer to any request. While others are answered, an
+        overload is retried without end, and another failure `retries_of_one` times.
         """
-        first_failure, failures = 0.0, 0
+        failures = 0
+        last_failures: deque[float] = deque(maxlen=RETRIES + 1)  # their times
         while True:
             try:
-                answer = await self._attempt(method, path, body, kind)
+                answer = await self._attempt(method, path, body, read)
             except Failed as error:
                 failure = error
             else:
                 self._last_answer = time.monotonic()
                 return answer
             failures += 1
-            first_failure = first_failure or time.monotonic()
-            wait_s = failure.retry_after_s
+            last_failures.append(time.monotonic())
+            wait_s, reason = failure.retry_after_s, failure.reason
             if wait_s > MAX_RETRY_AFTER_S:
-                raise EngineError(f"{self.url} asks for a retry in {wait_s:,.0f} s only ({failure.reason})")
-            if failures > RETRIES and self._last_answer < first_failure:
-                raise EngineError(
-                    f"{self.url} failed {failures} times in a row; last error: {failure.reason}"
-                )
-            backoff = min(BACKOFF_S * 2.0 ** (failures - 1), MAX_BACKOFF_S) * random.uniform(0.8, 1.2)
-            await anyio.sleep(wait_s or backoff)
+                raise EngineError(f"{self.url} asks for a retry in {wait_s:,.0f} s only ({reason})")
+            is_silent = failures > RETRIES and self._last_answer < last_failures[0]
+            if is_silent or (failures > retries_of_one and not failure.is_overload):
+                message = f"{self.url} failed {failures} times in a row; last error: {reason}"
+                raise EngineError(message) if failure.is_overload else RequestFailed(message, reason)
+            await self.pause(failures, reason, wait_s)
 
-    async def _attempt(self, method: str, path: str, body: Any, kind: type[T]) -> T:
+    async def _attempt(self, method: str, path: str, body: Any, read: Callable[[Any], T]) -> T:
         """Return the server's answer to one request; Failed if a retry may help, Refused if not."""
         try:
-            response = await self._http.request(method, self.url + path, json=body)
-            if response.is_success:
-                return msgspec.json.decode(response.content, type=kind)
+            response = await self._send(method, path, body)
         except (httpx2.TransportError, httpx2.DecodingError) as error:
-            raise Failed(self._cleaned(f"{type(error).__name__} {error}".strip())) from None
-        except msgspec.DecodeError as error:
-            raise Failed(self._cleaned(f"invalid answer: {error}")) from None
-        status = response.status_code
-        reason = self._cleaned(f"status {status}: {_explanation(response)}")
-        if status < 500 and status not in RETRIED_STATUS:
+            reason = self.cleaned(f"{type(error).__name__} {error}".strip())
+            is_absent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+            raise Failed(reason, is_overload=is_absent) from None
+        status: int | None = response.status_code
+        try:
+            value = read_json(response.content)
+            said, error_answer = explanation(value), error_in(value)
+        except (ValueError, RecursionError):
+            is_page = response.content.lstrip()[:1] == b"<"
+            value, said, error_answer = None, "an HTML page" if is_page else response.text, None
+        if response.is_success:
+            if error_answer is None:
+                try:
+                    return read(value)
+                except ValueError as error:
+                    raise Failed(self.cleaned(f"invalid answer: {error}: {said}")) from None
+            status, said = error_answer
+        reason = self.cleaned(f"status {status or response.status_code}: {said}").removesuffix(":")
+        if status is not None and status < 500 and status not in OVERLOADED_STATUS:
             raise Refused(status, reason)
-        raise Failed(reason, _retry_after_s(response))
+        raise Failed(reason, _retry_after_s(response), is_overload=status in OVERLOADED_STATUS)
 
-    def _cleaned(self, text: str) -> str:
+    async def _send(self, method: str, path: str, body: Any) -> httpx2.Response:
+        """Return the response to one request.
+
+        Redirects are followed on the same origin only, because the key is sent again; Refused for others.
+        """
+        url = httpx2.URL(self.url + path)
+        for _ in range(MAX_REDIRECTS):
+            response = await self._http.request(method, url, json=body)
+            if not response.has_redirect_location:
+                return response
+            try:
+                target = url.join(response.headers["location"])
+            except (httpx2.InvalidURL, ValueError):
+                break
+            if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
+                shown = str(target.copy_with(userinfo=b"", query=None, fragment=None))
+                reason = f"it redirects to {shown}, another server; use --base-url {shown.removesuffix(path)}"
+                raise Refused(response.status_code, self.cleaned(f"status {response.status_code}: {reason}"))
+            url = target
+        raise Refused(response.status_code, f"status {response.status_code}: its redirects lead nowhere")
+
+    def cleaned(self, text: str) -> str:
         """Return a server's message as one short line without the key and without control characters."""
         if self._key:
             text = text.replace(self._key, "***")
@@ -193,24 +248,15 @@ def _checked_url(base_url: str) -> str:
     return str(url.copy_with(path="/v1" if url.path in ("", "/") else url.path.rstrip("/")))
 
 
-def _explanation(response: httpx2.Response) -> str:
-    """Return all text of an error response, whatever its form, except what it repeats of the request."""
+def suggested_url(url: str) -> str:
+    """Return the base URL that is probably meant.
 
-    def texts(value: Any) -> Iterator[str]:
-        if isinstance(value, dict):
-            for name, part in value.items():
-                if name not in ("input", "body", "url"):
-                    yield from texts(part)
-        elif isinstance(value, list):
-            for part in value:
-                yield from texts(part)
-        elif isinstance(value, str):
-            yield value
-
-    try:
-        return " ".join(texts(msgspec.json.decode(response.content)))
-    except msgspec.DecodeError:
-        return response.text
+    >>> suggested_url("http://host:8000/v1/chat/completions"), suggested_url("http://host/api")
+    ('http://host:8000/v1', 'http://host/api/v1')
+    """
+    for endpoint in ENDPOINTS:
+        url = url.removesuffix(endpoint)
+    return url if url.endswith("/v1") else f"{url}/v1"
 
 
 def _retry_after_s(response: httpx2.Response) -> float:

@@ -9,47 +9,45 @@ flight. What the server can do is found out by asking it, so nothing needs to be
 - Completion i has the seed s + i, with s from the request's seed. vLLM gives the i-th of n the seed + i, so a
   completion does not depend on the request that asks for it; on other servers it does. How a server batches
   can change a draw that falls within a rounding error.
+- What a server aborts, filters or refuses is a Failure and never a Completion, so it gets no reward.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
-from erprm_cli.engines.base import Chat, Completion, Request, SamplingParams, Usage
+from erprm_cli.engines.base import Chat, Completion, Failure, Request, SamplingParams, Usage
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.in_flight import in_flight
+from erprm_cli.engines.server_answers import ABOUT_CONTENT, ABOUT_LENGTH, Answer, Choice
 from erprm_cli.engines.server_client import (
     READ_TIMEOUT_S,
-    Answer,
-    Choice,
+    RETRIES,
     Refused,
+    RequestFailed,
     ServerClient,
-    TokenCounts,
 )
+from erprm_cli.engines.server_dialect import CONTINUE_TURN, PLAIN_SAMPLING, Dialect
 from erprm_cli.errors import EngineError, UserError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.terminal.reporter import Reporter
 
-# Fields that a server may refuse; they are then left out. The last three undo what a server would do to the
-# policy's distribution by default (vLLM takes top_k and others from generation_config.json, llama.cpp has
-# defaults of its own).
-OPTIONAL = ("return_token_ids", "seed", "n", "top_k", "min_p", "repetition_penalty")
-PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-CONTINUE_TURN = {"continue_final_message": True, "add_generation_prompt": False}
-STOPPED = ("stop", "eos", "eos_token", "stop_sequence")  # finish reasons of a complete answer
-NO_ENDPOINT = (404, 405, 501)
-PROBE = "Question: What is 2 + 3?\nAnswer:\nStep 1: 2 + 3 = "
 SEED_BITS = 30  # seed + index stays within the 31 bits that every server accepts
+PROMPT_STATUS = (400, 413, 422)  # refusals that may be about the prompt
+MAX_FAILED = 16  # prompts that fail in a row, before the server is given up and not the prompts
 
 Call = tuple[Request, tuple[int, ...]]  # a request and those of its indices that are asked for together
 
 
 class _Closed(Exception):
     """The engine is no longer wanted."""
+
+
+class _Doubtful(Failure):
+    """A failure that may be due to the prompt, or to the server or the settings."""
 
 
 class ServerEngine:
@@ -66,14 +64,10 @@ class ServerEngine:
         """Prepare for at most `concurrency` connections at once; nothing is sent yet."""
         self.concurrency = concurrency
         self.tokenizer = tokenizer
-        self.reporter = reporter or Reporter("server")
         self.usage = Usage()
-        self.model = ""
-        self.max_model_len: int | None = None
-        self.refused_fields: set[str] = set()  # of OPTIONAL
-        self.has_completions = True  # the server has a completions endpoint
-        self._checked_chats: set[bool] = set()  # known to work: new answers (False), continued ones (True)
-        self._client = ServerClient(base_url, concurrency, read_timeout_s)
+        reporter = reporter or Reporter("server")
+        self._client = ServerClient(base_url, concurrency, read_timeout_s, reporter.info)
+        self._dialect = Dialect(self._client, reporter, tokenizer)
         self._open = ExitStack()
         self._portal = self._open.enter_context(start_blocking_portal(name="erprm-server"))
         self._open.enter_context(self._portal.wrap_async_context_manager(self._client))
@@ -83,18 +77,15 @@ class ServerEngine:
         """Connect to `config.base_url` and find out what it serves and which requests it accepts."""
         assert config.base_url is not None
         engine = cls(config.base_url, config.concurrency, reporter=reporter)
-        names = {config.model}
-        with suppress(ModuleNotFoundError):
-            from erprm_cli.shipped import resolve
-
-            names.add(resolve(config.model))
+        dialect = engine._dialect
         try:
-            engine._portal.call(engine._choose_model, config.model, names)
-            engine.tokenizer = engine._load_tokenizer(config)
-            engine._portal.call(engine._find_abilities)
+            engine._portal.call(dialect.choose_model, config.model)
+            dialect.load_tokenizer(config)
+            engine._portal.call(dialect.find_abilities)
         except BaseException:
             engine.close()
             raise
+        engine.tokenizer = dialect.tokenizer
         return engine
 
     def close(self) -> None:
@@ -103,197 +94,81 @@ class ServerEngine:
         with suppress(_Closed), self._open:
             raise _Closed
 
-    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
-        """Yield one completion per index of each request, in any order, as they finish.
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion | Failure]:
+        """Yield one completion per index of each request, in any order, as they finish, or a failure.
 
         A request is read when fewer than `concurrency` are in flight; while `requests` blocks, finished
-        completions wait. EngineError if the server keeps failing, UserError if it refuses a request.
+        completions wait. EngineError if the server keeps failing, UserError if it refuses whatever is asked.
         """
 
-        def start(call: Call) -> Future[list[Completion]]:
+        def start(call: Call) -> Future[list[Completion | Failure]]:
             return self._portal.start_task_soon(self._complete, *call, params)
 
         # Closed here and not by the garbage collector: what is in flight ends with this generator.
         with closing(in_flight(self._calls(requests, params), start, self.concurrency)) as finished:
-            try:
-                for _, completions in finished:
-                    yield from completions
-            except Refused as refusal:
-                raise self._client.error(refusal) from None
-
-    # Before the first request
-
-    async def _choose_model(self, name: str, names: set[str]) -> None:
-        """Find the served model that has one of `names`; UserError lists the served models if none has."""
-        try:
-            served = await self._client.models()
-        except Refused as refusal:
-            if refusal.status not in NO_ENDPOINT:
-                raise self._client.error(refusal) from None
-            self.model = name  # the server does not list its models
-            return
-        chosen = next((model for model in served if model.id in names or model.root in names), None)
-        if chosen is None:
-            known = ", ".join(model.id for model in served) or "no model"
-            raise UserError(f"{self._client.url} serves {known}, not {name}; set --model to a served model")
-        self.model, self.max_model_len = chosen.id, chosen.max_model_len
-
-    def _load_tokenizer(self, config: EngineConfig) -> Any:
-        """Return the tokenizer of --model, or None with a note that prompts are sent as text."""
-        try:
-            from erprm_cli.models.loading import load_tokenizer
-
-            return load_tokenizer(
-                config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
-            )
-        except ModuleNotFoundError as error:
-            self._send_text(f"{error.name} is not installed")
-        except UserError:
-            self._send_text(f"no local tokenizer for {config.model!r}")
-        return None
-
-    def _send_text(self, reason: str) -> None:
-        self.tokenizer = None
-        self.reporter.info(f"note: {reason}, so prompts are sent as text, not as token ids")
-
-    async def _find_abilities(self) -> None:
-        """Complete one token, twice, to see which requests the server accepts."""
-        try:
-            answer = await self._ask("/completions", self._probe(prompt=PROBE, n=2))
-        except Refused as refusal:
-            if refusal.status not in NO_ENDPOINT and "chat/completions" not in refusal.reason:
-                raise self._client.error(refusal) from None
-            self.has_completions = False
-            self.tokenizer = None  # the chat endpoint does not accept token ids
-            return
-        if self.tokenizer is not None:
-            await self._check_tokenizer(answer.usage)
-        self._learn(answer)
-
-    async def _check_tokenizer(self, usage: TokenCounts | None) -> None:
-        """Keep the tokenizer if the server accepts token ids and counts the same number of tokens."""
-        ids = self.tokenizer(PROBE).input_ids
-        counted = usage.prompt_tokens if usage else None
-        if counted is not None and counted != len(ids):
-            self._send_text(
-                f"the local tokenizer is not the server's ({len(ids)} and {counted} tokens for the same text)"
-            )
-            return
-        try:
-            await self._ask("/completions", self._probe(prompt=ids))
-        except Refused as refusal:
-            self._send_text(f"the server refuses token ids ({refusal.reason})")
-
-    async def _try_chat(self, is_continued: bool) -> None:
-        """Check that the server chats, or that it continues an assistant's turn; UserError if not.
-
-        A server that does not know the two flags of CONTINUE_TURN may ignore them and open a new turn. The
-        prompt then has as many tokens with the flags as without.
-        """
-        user = {"role": "user", "content": "Count from 1 to 9."}
-        begun = {"role": "assistant", "content": "1, 2, 3, 4"}
-        if not is_continued:
-            self._learn(await self._ask("/chat/completions", self._probe(messages=[user], n=2)))
-            return
-        explained = (
-            f"{self._client.url} cannot continue an assistant's turn, which a rollout needs ({{}}); use a "
-            "server with a completions endpoint, or with continue_final_message, such as vLLM"
-        )
-        messages = [user, begun]
-        try:
-            answer = await self._ask("/chat/completions", self._probe(messages=messages, **CONTINUE_TURN))
-        except Refused as refusal:
-            raise UserError(explained.format(refusal.reason)) from None
-        try:
-            fresh = await self._ask("/chat/completions", self._probe(messages=messages))
-        except Refused:
-            return  # a new turn after the assistant's is refused, so the first answer continued the turn
-        sizes = [found.usage and found.usage.prompt_tokens for found in (answer, fresh)]
-        if None in sizes:
-            raise UserError(explained.format("it does not count prompt tokens, so this cannot be checked"))
-        if sizes[0] >= sizes[1]:  # type: ignore[operator]
-            raise UserError(explained.format("it opens a new turn"))
-        messages[-1] = begun | {"content": begun["content"] + "\n\n"}
-        longer = await self._ask("/chat/completions", self._probe(messages=messages, **CONTINUE_TURN))
-        if longer.usage and longer.usage.prompt_tokens == sizes[0]:
-            self.reporter.warn(
-                "the server's chat template strips a prefix's last line break, so completions may begin with "
-                "one; with a tokenizer that can be loaded here (--model) prefixes are exact"
-            )
-
-    def _probe(self, **fields: Any) -> dict[str, Any]:
-        body = {"max_tokens": 1, "temperature": 1.0, "seed": 0, "return_token_ids": True, **PLAIN_SAMPLING}
-        return body | fields
-
-    def _learn(self, answer: Answer) -> None:
-        """See from an answer to n = 2 whether n works and whether tokens can be counted."""
-        is_countable = self.tokenizer is not None or answer.choices[0].token_ids is not None
-        if len(answer.choices) < 2:
-            self._leave_out("n")
-        elif not is_countable:
-            self._leave_out("n", "does not report the length of each of n completions")
-        if not is_countable and (answer.usage is None or answer.usage.completion_tokens is None):
-            raise UserError(
-                f"{self._client.url} does not count tokens; set --model to one whose tokenizer can be loaded "
-                "here"
-            )
-
-    # Requests
+            yield from _blamed(result for _, results in finished for result in results)
 
     def _calls(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Call]:
         """Yield each request with those of its indices that one HTTP request can ask for."""
+        dialect = self._dialect
         for request in requests:
             if isinstance(request.prompt, Chat):
-                self._check_chat(is_continued=bool(request.prompt.begun))
-            elif not self.has_completions:
+                self._portal.call(dialect.check_chat, bool(request.prompt.begun))
+            elif not dialect.has_completions:
                 raise UserError(
                     f"{self._client.url} has a chat endpoint only; use a chat template such as gsm8k-chat or "
                     "math-chat"
                 )
             # Greedy completions are all equal, and vLLM refuses to make several.
-            together = params.temperature > 0 and "n" not in self.refused_fields
+            together = params.temperature > 0 and "n" not in dialect.refused_fields
             for indices in _runs(request.indices) if together else ((index,) for index in request.indices):
                 yield request, indices
 
-    def _check_chat(self, is_continued: bool) -> None:
-        for kind in (False, True) if is_continued else (False,):
-            if kind not in self._checked_chats:
-                try:
-                    self._portal.call(self._try_chat, kind)
-                except Refused as refusal:
-                    raise self._client.error(refusal) from None
-                self._checked_chats.add(kind)
-
     async def _complete(
         self, request: Request, indices: tuple[int, ...], params: SamplingParams
-    ) -> list[Completion]:
-        """Return the completions of consecutive indices, in as many HTTP requests as the server needs."""
+    ) -> list[Completion | Failure]:
+        """Return what became of consecutive indices, in as many HTTP requests as the server needs."""
         path, body, limit = self._body(request, params)
-        completions: list[Completion] = []
-        while len(completions) < len(indices):
-            missing = indices[len(completions) :]
+        results: list[Completion | Failure] = []
+        missing, failures = indices, 0
+        said = f"it leaves no room in {self._dialect.max_model_len} tokens"
+
+        while missing:
             if limit < 1:
-                self.usage.too_long += len(missing)
-                return completions + [Completion(request.key, index, "", 0, "length") for index in missing]
-            seed = derive_seed(request.seed) % (1 << SEED_BITS) + missing[0]
+                error: UserError = UserError(f"the prompt is too long for the model: {said}")
+                return [*results, Failure(request.key, missing, error)]
+            run = next(_runs(missing))
+            seed = derive_seed(request.seed) % (1 << SEED_BITS) + run[0]
             numbers = {"max_tokens": limit, "seed": seed}
-            if len(missing) > 1:
-                numbers["n"] = len(missing)
+            if len(run) > 1:
+                numbers["n"] = len(run)
             try:
-                answer = await self._ask(path, body | numbers)
+                answer = await self._dialect.ask(path, body | numbers)
+            except RequestFailed as failure:
+                return [*results, _Doubtful(request.key, missing, EngineError(str(failure)))]
             except Refused as refusal:
-                if not _is_about_context(refusal.reason):
-                    raise
-                limit //= 2  # the prompt's length is unknown here, so halve until it fits
-                continue
-            if missing[0] == request.indices[0] and answer.usage:
-                self.usage.prompt_tokens += answer.usage.prompt_tokens or 0
-            choices = sorted(answer.choices, key=lambda choice: choice.index)[: len(missing)]
-            if len(choices) < len(missing):
-                self._leave_out("n")
-            for index, choice in zip(missing, choices, strict=False):
-                completions.append(self._completion(request, index, choice, answer))
-        return completions
+                if ABOUT_LENGTH.search(refusal.reason):
+                    limit //= 2  # the prompt's length is unknown here, so halve until it fits
+                    said = refusal.reason
+                    continue
+                error = self._client.error(refusal)
+                if ABOUT_CONTENT.search(refusal.reason):
+                    return [*results, Failure(request.key, missing, error)]
+                if refusal.status in PROMPT_STATUS:
+                    return [*results, _Doubtful(request.key, missing, error)]
+                raise error from None
+            if run[0] == request.indices[0] and not failures:
+                self.usage.prompt_tokens += answer.prompt_tokens or 0
+            found, failed = self._read(request, run, answer, limit)
+            results += found.values()
+            missing = tuple(index for index in missing if index not in found)
+            if failed:
+                failures += 1
+                if failures > RETRIES:
+                    reason = f"{self._client.url} failed {failures} times in a row; last error: {failed}"
+                    return [*results, _Doubtful(request.key, missing, EngineError(reason))]
+                await self._client.pause(failures, failed)
+        return results
 
     def _body(self, request: Request, params: SamplingParams) -> tuple[str, dict[str, Any], int]:
         """Return the endpoint, the fields that do not depend on the index, and the limit of new tokens."""
@@ -306,7 +181,7 @@ class ServerEngine:
         if params.stop:
             body["stop"] = list(params.stop)
         prompt = request.prompt
-        room = self.max_model_len or params.max_tokens + 1
+        room = self._dialect.max_model_len or params.max_tokens + 1
         if isinstance(prompt, Chat):
             body["messages"] = [{"role": role, "content": content} for role, content in prompt.turns]
             if prompt.begun:
@@ -314,48 +189,94 @@ class ServerEngine:
                 body |= CONTINUE_TURN
             return "/chat/completions", body, min(params.max_tokens, room - 1)
         body["prompt"] = prompt if isinstance(prompt, str) else list(prompt)
-        if not isinstance(prompt, str) and self.max_model_len is not None:
-            room = self.max_model_len - len(prompt) + 1
+        if not isinstance(prompt, str) and self._dialect.max_model_len is not None:
+            room = self._dialect.max_model_len - len(prompt) + 1
         return "/completions", body, min(params.max_tokens, room - 1)
 
-    def _completion(self, request: Request, index: int, choice: Choice, answer: Answer) -> Completion:
-        text = (choice.message.content if choice.message else choice.text) or ""
-        reason = "stop" if choice.finish_reason in STOPPED else "length"
-        if choice.token_ids is not None:
-            num_tokens = len(choice.token_ids)
-        elif len(answer.choices) == 1 and answer.usage and answer.usage.completion_tokens is not None:
-            num_tokens = answer.usage.completion_tokens  # a sum over all choices
+    def _read(
+        self, request: Request, run: tuple[int, ...], answer: Answer, limit: int
+    ) -> tuple[dict[int, Completion | Failure], str]:
+        """Return what became of the indices `run`, without those that failed, and why these did."""
+        if len(answer.choices) < len(run):
+            self._dialect.leave_out("n")
+        if len(answer.choices) > len(run):
+            self._dialect.warn_once("the server gives more completions than asked for; the rest is unused")
+        found: dict[int, Completion | Failure] = {}
+        failed = ""
+        for index, choice in zip(run, answer.choices, strict=False):
+            reason = self._client.cleaned(choice.reason)
+            if choice.finish == "failed":
+                failed = reason
+            elif choice.finish == "filtered":
+                error = EngineError(f"the server filtered the completion ({reason})")
+                found[index] = Failure(request.key, (index,), error)
+            else:
+                found[index] = self._completion(request, index, choice, answer, limit)
+        return found, failed
+
+    def _completion(
+        self, request: Request, index: int, choice: Choice, answer: Answer, limit: int
+    ) -> Completion:
+        """Return a choice as a completion; `limit` is the number of tokens that were asked for.
+
+        A finish reason that is unknown or missing means "length" at the limit, else "stop".
+        """
+        total = answer.completion_tokens  # a sum over all choices
+        if choice.num_tokens is not None:
+            num_tokens = choice.num_tokens
+        elif len(answer.choices) == 1 and total is not None:
+            num_tokens = total
         elif self.tokenizer is not None:
-            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-            num_tokens = len(ids) + (reason == "stop")
+            ids = self.tokenizer(choice.text, add_special_tokens=False, verbose=False).input_ids
+            num_tokens = len(ids) + (choice.finish != "length" and len(ids) < limit)
+        elif total is not None:  # more choices than were asked for: an estimate
+            size = sum(len(other.text) for other in answer.choices)
+            num_tokens = round(total * len(choice.text) / max(size, 1))
         else:
             raise EngineError(f"{self._client.url} no longer reports how many tokens its completions have")
+        finish = choice.finish
+        if finish == "unknown":
+            finish = "length" if num_tokens >= limit else "stop"
+        if not choice.text:
+            self._warn_of_empty(choice)
         self.usage.generated_tokens += num_tokens
-        return Completion(request.key, index, text, num_tokens, reason)
+        return Completion(request.key, index, choice.text, num_tokens, finish)
 
-    async def _ask(self, path: str, body: Mapping[str, Any]) -> Answer:
-        """Return the answer to `body`; a field that the server refuses by name is left out from then on."""
-        while True:
-            sent = {"model": self.model} | {
-                name: value for name, value in body.items() if name not in self.refused_fields
-            }
-            try:
-                return await self._client.complete(path, sent)
-            except Refused as refusal:
-                named = [name for name in OPTIONAL if re.search(rf"\b{name}\b", refusal.reason)]
-                field = next((name for name in named if name in sent), None)
-                if refusal.status not in (400, 422) or field is None or _is_about_context(refusal.reason):
-                    raise
-                self._leave_out(field, f"refuses {field} ({refusal.reason})")
+    def _warn_of_empty(self, choice: Choice) -> None:
+        if choice.has_thinking:
+            self._dialect.warn_once(
+                "an answer is empty: the server sends the model's text as reasoning, which is not read; "
+                "switch thinking or the server's reasoning parser off, or raise --max-tokens"
+            )
+        else:
+            self._dialect.warn_once("an answer of the server is empty; an empty solution is wrong")
 
-    def _leave_out(self, field: str, reason: str = "gives one completion per request") -> None:
-        if field in self.refused_fields:
-            return
-        self.refused_fields.add(field)
-        if field == "seed":
-            self.reporter.warn(f"the server {reason}: results will not be reproducible")
-        if field == "n":
-            self.reporter.info(f"the server {reason}, so each completion is a request of its own")
+
+def _blamed(results: Iterable[Completion | Failure]) -> Iterator[Completion | Failure]:
+    """Yield `results`, but raise the error of a failure that is the server's fault and not the prompt's.
+
+    That is so if more than MAX_FAILED prompts fail with no completion between them. Refusals wait until
+    something is completed: if nothing ever is, the settings are refused and not the prompts.
+    """
+    refused: list[Failure] = []
+    failed: set[Hashable] = set()
+    has_completed = False
+    for result in results:
+        if isinstance(result, Completion):
+            has_completed = True
+            failed.clear()
+            yield from refused
+            refused.clear()
+        elif isinstance(result, _Doubtful):
+            failed.add(result.key)
+            if len(failed) > MAX_FAILED:
+                raise (refused[0] if refused else result).error
+            if not has_completed and not isinstance(result.error, EngineError):
+                refused.append(result)
+                continue
+        yield result
+    if refused:
+        raise refused[0].error
 
 
 def _runs(indices: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -369,7 +290,3 @@ def _runs(indices: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         if end == len(indices) or indices[end] != indices[end - 1] + 1:
             yield indices[begin:end]
             begin = end
-
-
-def _is_about_context(reason: str) -> bool:
-    return re.search(r"context.?(length|window|size)", reason) is not None

@@ -32,10 +32,10 @@ class BadRows:
         self.remedy = remedy
         self._file = None if target is None else open_locked(target)
 
-    def add(self, place: str, reason: str, line: bytes | str) -> None:
-        """Write a bad row. Raises UserError without a file, and if there are more than `limit`."""
+    def add(self, place: str, reason: str, line: bytes | str, error: type[UserError] = UserError) -> None:
+        """Write a bad row. Raises `error` without a file, and UserError if there are more than `limit`."""
         if self._file is None:
-            raise UserError(f"{place}: {reason}. {self.remedy}")
+            raise error(f"{place}: {reason}. {self.remedy}")
         self.count += 1
         self._write(place, reason, line)
         if self.limit is not None and self.count > self.limit:

@@ -2,13 +2,18 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import httpx2
 import torch
+from huggingface_hub import constants
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from erprm_cli.errors import UserError
 from erprm_cli.shipped import resolve
+
+HUB_TIMEOUT_S = 3.0  # for the question whether the Hub can be reached at all
 
 logging.disable_progress_bar()
 
@@ -25,12 +30,34 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return getattr(torch, name)  # type: ignore[no-any-return]  # options.Dtype lists the names
 
 
-def load_tokenizer(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Load the tokenizer of a folder or Hub name; UserError if that fails."""
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, is_optional: bool = False
+) -> Any:
+    """Load the tokenizer of a folder or Hub name; UserError if that fails.
+
+    An optional one is loaded from the cache if the Hub does not know it or does not answer at once: the Hub's
+    client would try again for a minute, with warnings.
+    """
     with explained(name):
         return AutoTokenizer.from_pretrained(
-            resolve(name), revision=revision, trust_remote_code=trust_remote_code
+            resolve(name),
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            local_files_only=is_optional and not _is_available(name),
         )
+
+
+def _is_available(name: str) -> bool:
+    """Return whether a name is a folder, or the Hub answers within HUB_TIMEOUT_S that it may have it."""
+    if Path(resolve(name)).exists():
+        return True
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        answer = httpx2.head(f"{constants.ENDPOINT}/api/models/{quote(name)}", timeout=HUB_TIMEOUT_S)
+    except httpx2.HTTPError:
+        return False
+    return answer.status_code != 404
 
 
 def only_safetensors(allow_pickle: bool) -> bool | None:

@@ -9,16 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from erprm_cli.answers.grader import Grader, Verdict
-from erprm_cli.engines.base import Completion, Engine, Prompt, Request, generate
-from erprm_cli.errors import EngineError
+from erprm_cli.engines.base import Completion, Engine, Failure, Prompt, Request, generate
+from erprm_cli.errors import EngineError, UserError
 from erprm_cli.hashing import content_hash, derive_seed
+from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.policy.grading import grade
 from erprm_cli.policy.prompts import encode_prompt, make_prompt, render_prompt
 from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
-from erprm_cli.rows.row import Row
+from erprm_cli.rows.row import Row, to_line
 from erprm_cli.rows.steps import prefixes
 
 MAX_CACHED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
@@ -49,6 +50,7 @@ class _Prefix:
     missing: int
     rewards: list[float] = field(default_factory=list)  # of all completions, once none is missing
     waiting: list["_Solution"] = field(default_factory=list)
+    error: UserError | None = None  # why some of the completions could not be made
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class _Solution:
     row: Row
     prefixes: list[_Prefix]
     missing: int  # unfinished prefixes
+    is_bad: bool = False  # a prefix could not be completed
 
 
 class FinishedPrefixes:
@@ -118,11 +121,13 @@ class Roller:
         keep_text: bool = False,
         finished: FinishedPrefixes | None = None,
         journal: Output | None = None,
+        bad: BadRows | None = None,
     ) -> None:
         """Complete each prefix `k` times; with `keep_text`, also keep the texts as `completions`.
 
         Prefixes in `finished` are not completed again. A prefix that is finished before its solution is
-        written to `journal`, so an interrupted run loses only the prefixes in progress.
+        written to `journal`, so an interrupted run loses only the prefixes in progress. `bad` receives the
+        solutions with a prefix that the engine could not complete.
         """
         self.engine, self.template, self.settings = engine, template, settings
         self.k, self.grader, self.keep_text = k, grader, keep_text
@@ -130,6 +135,8 @@ class Roller:
         self._in_progress: dict[PrefixKey, _Prefix] = {}
         self.finished = finished or FinishedPrefixes(k, keep_text)
         self.journal = journal
+        self.bad = bad or BadRows()
+        self._failed: dict[PrefixKey, UserError] = {}  # prefixes that the engine could not complete
         self._ready: deque[Row] = deque()
 
     def roll(self, solutions: Iterable[Row]) -> Iterator[Row]:
@@ -139,8 +146,8 @@ class Roller:
         if the engine leaves out completions.
         """
         requests = (request for row in solutions for request in self._enter(row))
-        for completion in generate(self.engine, requests, self.settings.params(self.template)):
-            self._take(completion)
+        for result in generate(self.engine, requests, self.settings.params(self.template)):
+            self._take(result)
             while self._ready:
                 yield self._ready.popleft()
         yield from self._ready
@@ -155,10 +162,14 @@ class Roller:
     def _enter(self, row: Row) -> Iterator[Request]:
         """Yield a request for every prefix of `row` that is neither finished nor in progress."""
         texts = prefixes(row["solution"], row["steps"])
+        keys = [(row["id"], content_hash(text)) for text in texts]
         solution = _Solution(row, [], 0)
+        error = next((self._failed[key] for key in keys if key in self._failed), None)
+        if error is not None:
+            self._set_aside(solution, error)
+            return
         new: list[tuple[PrefixKey, int]] = []
-        for index, text in enumerate(texts):
-            key = (row["id"], content_hash(text))
+        for index, (key, text) in enumerate(zip(keys, texts, strict=True)):
             prefix = self._in_progress.get(key)
             if prefix is None and (found := self.finished.get(key)):
                 rewards, kept = found
@@ -202,22 +213,26 @@ class Roller:
                 cut.append(tuple(ids[:length]))
         return cut
 
-    def _take(self, completion: Completion) -> None:
-        """Add one completion; finish the prefix and the solutions that waited only for it."""
-        key: PrefixKey = completion.key  # type: ignore[assignment]  # made in _enter
+    def _take(self, result: Completion | Failure) -> None:
+        """Add one completion; finish the prefix and the solutions that waited only for it.
+
+        A prefix with a failure has no rewards, and the solutions that wait for it become bad rows.
+        """
+        key: PrefixKey = result.key  # type: ignore[assignment]  # made in _enter
         prefix = self._in_progress[key]
-        text = prefix.text + completion.text
-        is_finished = completion.finish_reason == "stop"
-        _, verdict = grade(text, is_finished, prefix.gold, self.template, self.grader)
-        prefix.verdicts[completion.index] = verdict
-        prefix.missing -= 1
-        self.tally.completions += 1
-        self.tally.unfinished += not is_finished
-        if self.keep_text:
-            prefix.texts[completion.index] = completion.text
+        if isinstance(result, Failure):
+            prefix.missing -= len(result.indices)
+            prefix.error = prefix.error or result.error
+        else:
+            self._add(result, prefix)
         if prefix.missing:
             return
         del self._in_progress[key]
+        if prefix.error is not None:
+            self._failed[key] = prefix.error
+            for solution in prefix.waiting:
+                self._set_aside(solution, prefix.error)
+            return
         prefix.rewards = [verdict.reward() for verdict in prefix.verdicts]
         self.finished.add(key, prefix.rewards, prefix.texts)
         if self.journal is not None and any(solution.missing > 1 for solution in prefix.waiting):
@@ -229,6 +244,24 @@ class Roller:
             if not solution.missing:
                 self._ready.append(self._row(solution))
         prefix.waiting.clear()
+
+    def _add(self, completion: Completion, prefix: _Prefix) -> None:
+        text = prefix.text + completion.text
+        is_finished = completion.finish_reason == "stop"
+        _, verdict = grade(text, is_finished, prefix.gold, self.template, self.grader)
+        prefix.verdicts[completion.index] = verdict
+        prefix.missing -= 1
+        self.tally.completions += 1
+        self.tally.unfinished += not is_finished
+        if self.keep_text:
+            prefix.texts[completion.index] = completion.text
+
+    def _set_aside(self, solution: _Solution, error: UserError) -> None:
+        """Add a solution to the bad rows, once."""
+        if not solution.is_bad:
+            solution.is_bad = True
+            row = solution.row
+            self.bad.add(f"id {row['id']!r}, sample {row['sample']}", str(error), to_line(row), type(error))
 
     def _row(self, solution: _Solution) -> Row:
         outcome = solution.row["reward"]

@@ -1,21 +1,22 @@
 """Solutions of problems: N completions each, split into steps, with answers extracted and graded."""
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 
 from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines import open as opening
-from erprm_cli.engines.base import Completion, Engine, Request, SamplingParams, generate
+from erprm_cli.engines.base import Completion, Engine, Failure, Request, SamplingParams, generate
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import EngineError
 from erprm_cli.hashing import derive_seed
+from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.policy.grading import grade, with_rewards
 from erprm_cli.policy.prompts import make_prompt
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
-from erprm_cli.rows.row import Row
+from erprm_cli.rows.row import Row, to_line
 from erprm_cli.rows.steps import split_steps
 from erprm_cli.rows.streams import peek
 from erprm_cli.terminal.reporter import Reporter
@@ -46,13 +47,15 @@ def sample_to(
     settings: SamplingSettings,
     n: int,
     reporter: Reporter,
-    note: Callable[[str, str, str], object] | None = None,
+    bad: BadRows | None = None,
 ) -> None:
     """Write to `out` those of the samples 0 .. n-1 of each problem that are not in it yet, and a summary.
 
-    The engine is loaded only if samples are missing. `note` is called for answers without a verdict (see
-    Grader). The caller opens `out`, with the settings by which a later run may continue it.
+    The engine is loaded only if samples are missing. `bad` receives the problems that the engine could not
+    complete, and notes on answers without a verdict (see Grader). The caller opens `out`, with the settings
+    by which a later run may continue it.
     """
+    bad = bad or BadRows()
     done = schema.solution_keys(out.existing())
     missing = peek(problem for problem in problems if missing_samples(problem, n, done))
     if missing is None:
@@ -61,18 +64,18 @@ def sample_to(
         return
     with (
         closing(opening.open_engine(engine, reporter)) as running,
-        Grader(note) as grader,
+        Grader(bad.note) as grader,
         Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
     ):
         out.add_provenance(opening.provenance(running, type(running).__name__))
         correct = unfinished = 0
-        for row in sample_solutions(missing, running, template, settings, n, grader, done):
+        for row in sample_solutions(missing, running, template, settings, n, grader, done, bad):
             out.write(row)
             correct += schema.is_correct(row["reward"])
             unfinished += row["finish_reason"] != "stop"
             progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
         progress.info(
-            f"{out.count:,} solutions, {correct / out.count:.1%} correct, {unfinished:,} unfinished, "
+            f"{out.count:,} solutions, {correct / max(out.count, 1):.1%} correct, {unfinished:,} unfinished, "
             f"{running.usage.summary(progress.seconds)}{grader.summary()}"
         )
 
@@ -85,15 +88,20 @@ def sample_solutions(
     n: int,
     grader: Grader,
     done: Container[tuple[str, int]] = frozenset(),
+    bad: BadRows | None = None,
 ) -> Iterator[Row]:
     """Yield one solution row per problem and sample in 0 .. n-1 that is not in `done`, as they finish.
 
     Problems are read when the engine has room. A solution depends only on the seed, the id of the problem and
     the number of the sample, so neither a kill nor the other problems change it. Solutions come in the order
     in which the engine finishes them; at most MAX_UNGRADED wait behind a verdict that takes long.
+
+    A problem with samples that the engine could not complete becomes one bad row; they get no reward.
     """
+    bad = bad or BadRows()
     waiting: dict[str, Row] = {}
     open_samples: dict[str, int] = {}
+    failures: dict[str, list[Failure]] = {}
 
     def requests() -> Iterator[Request]:
         for problem in problems:
@@ -107,12 +115,19 @@ def sample_solutions(
             yield Request(identity, prompt, missing, derive_seed(settings.seed, identity))
 
     def solutions() -> Iterator[tuple[Row, Verdict | None]]:
-        for completion in generate(engine, requests(), settings.params(template)):
-            identity = str(completion.key)
-            yield solution_row(waiting[identity], completion, template, settings, grader)
-            open_samples[identity] -= 1
+        for result in generate(engine, requests(), settings.params(template)):
+            identity = str(result.key)
+            if isinstance(result, Failure):
+                failures.setdefault(identity, []).append(result)
+                open_samples[identity] -= len(result.indices)
+            else:
+                yield solution_row(waiting[identity], result, template, settings, grader)
+                open_samples[identity] -= 1
             if not open_samples[identity]:
-                del waiting[identity], open_samples[identity]
+                problem = waiting.pop(identity)
+                del open_samples[identity]
+                if identity in failures:
+                    _add_failed(bad, problem, failures.pop(identity))
         if waiting:
             missing = sum(open_samples.values())
             raise EngineError(
@@ -120,6 +135,14 @@ def sample_solutions(
             )
 
     return with_rewards(solutions())
+
+
+def _add_failed(bad: BadRows, problem: Row, failures: list[Failure]) -> None:
+    """Add a problem to the bad rows, with the samples that could not be completed and the first reason."""
+    samples = sorted(index for failure in failures for index in failure.indices)
+    place = f"id {problem['id']!r}, sample {', '.join(map(str, samples))}"
+    error = failures[0].error
+    bad.add(place, str(error), to_line(problem), type(error))
 
 
 def missing_samples(problem: Row, n: int, done: Container[tuple[str, int]]) -> tuple[int, ...]:

@@ -13,13 +13,14 @@ Every phase is a file or a folder in the run directory, made by the code of its 
     ...
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.evaluation.aggregation import aggregate
+from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_atomic_output, open_output
 from erprm_cli.policy.sampling import SamplingSettings, sample_to
@@ -45,16 +46,16 @@ class Raft:
         template: PolicyTemplate,
         directory: Path,
         reporter: Reporter,
-        note: Callable[[str, str, str], object] | None = None,
+        bad: BadRows | None = None,
     ) -> None:
         """Run in `directory`, from the policy `engine.model`.
 
         `training` says how each iteration fine-tunes; its base, output, seed and learning rate are set here.
-        `note` is called for answers without a verdict (see Grader).
+        `bad` receives notes on answers without a verdict (see Grader).
         """
         self.config, self.training, self.engine = config, training, engine
         self.template, self.directory = template, directory
-        self.reporter, self.note = reporter, note
+        self.reporter, self.bad = reporter, bad
 
     @property
     def settings(self) -> Row:
@@ -113,7 +114,7 @@ class Raft:
         # The flags of the engine are not among the settings: earlier versions did not write them.
         with open_output(str(path), {"command": "sample", **asdict(settings)}) as out:
             engine = replace(self.engine, model=settings.model)
-            sample_to(out, problems, engine, self.template, settings, n, self.reporter, self.note)
+            sample_to(out, problems, engine, self.template, settings, n, self.reporter, self.bad)
 
     def _score(self, samples: Path, scored: Path) -> None:
         # The policy's context length and vLLM options do not apply to the PRM.

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from erprm_cli import app
 from erprm_cli.answers.grader import Grader
 from erprm_cli.engines import server_client, server_engine
-from erprm_cli.engines.base import Chat, Completion, Request, SamplingParams
+from erprm_cli.engines.base import Chat, Completion, Failure, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
 from erprm_cli.errors import EngineError, UsageError, UserError
@@ -26,41 +26,14 @@ from erprm_cli.policy.prompts import make_prompt
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
 from erprm_cli.policy.templates import load_template
+from tests.engines.server_runs import PARAMS, complete, config, only_completions
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
 from tests.torture import rows
 
-PARAMS = SamplingParams(1.0, 1.0, 50)
+pytestmark = pytest.mark.usefixtures("quick", "no_tokenizer")
+
 KEY = "sk-canary-0451"
 PROBLEM = {"id": "a", "problem": "p", "answer": "5"}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_client, "BACKOFF_S", 0.01)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in server_client.KEY_NAMES:
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the tokenizer of model "m" unavailable without importing transformers in each test."""
-    from erprm_cli.models import loading
-
-    def load(name: str, **_: Any) -> Any:
-        raise UserError(f"cannot load the model {name!r}")
-
-    monkeypatch.setattr(loading, "load_tokenizer", load)
-
-
-def config(server: ScriptedServer, **changes: Any) -> EngineConfig:
-    return EngineConfig(model="m", base_url=server.url, **changes)
-
-
-def complete(server: ScriptedServer, n: int = 1, requests: int = 1, **changes: Any) -> list[Completion]:
-    with closing(open_engine(config(server, **changes))) as engine:
-        wanted = (Request(key, f"prompt {key}", tuple(range(n)), key) for key in range(requests))
-        return list(engine.generate(wanted, PARAMS))
 
 
 def failing(times: int, failure: Reply) -> Any:
@@ -143,7 +116,7 @@ def test_a_silent_server_is_asked_again_after_a_timeout() -> None:
     with serving(say) as server:
         engine = server_engine.ServerEngine(server.url, 4, read_timeout_s=0.3)
         with closing(engine):
-            (completion,) = engine.generate([Request("a", "prompt", (0,), 0)], PARAMS)
+            (completion,) = only_completions(engine.generate([Request("a", "prompt", (0,), 0)], PARAMS))
         released.set()
     assert completion.text == "The answer is: 5"
     assert len(server.work) == 2
@@ -241,7 +214,7 @@ def test_greedy_completions_are_asked_for_one_at_a_time() -> None:
     assert [asked.get("n", 1) for asked in server.work] == [1, 1]
 
 
-def test_a_prompt_that_fills_the_context_is_completed_by_nothing() -> None:
+def test_a_prompt_that_fills_the_context_is_a_failure() -> None:
     """The first prompt leaves room for 20 tokens, the second for none."""
 
     def say(_: str, fields: Fields) -> Reply:
@@ -250,24 +223,17 @@ def test_a_prompt_that_fills_the_context_is_completed_by_nothing() -> None:
             return refusal("This model's maximum context length is 99 tokens, n of yours is too many")
         return completed(fields)
 
-    with serving(say) as server:
-        completions = complete(server, n=2, requests=3)
-    texts = {(one.key, one.index): (one.text, one.finish_reason) for one in completions}
-    assert texts[0, 0] == texts[2, 1] == ("The answer is: 5", "stop")
-    assert texts[1, 0] == texts[1, 1] == ("", "length")
+    with serving(say) as server, closing(open_engine(config(server))) as engine:
+        wanted = [Request(key, f"prompt {key}", (0, 1), key) for key in range(3)]
+        results = list(engine.generate(wanted, PARAMS))
+    failures = [one for one in results if isinstance(one, Failure)]
+    completions = [one for one in results if isinstance(one, Completion)]
+    assert {(one.key, one.index): one.finish_reason for one in completions} == {
+        (key, index): "stop" for key in (0, 2) for index in (0, 1)
+    }
+    assert [(one.key, one.indices) for one in failures] == [(1, (0, 1))]
+    assert "too long for the model: status 400: This model's maximum context" in str(failures[0].error)
     assert all(asked["n"] == 2 for asked in server.work)
-
-
-def test_a_finish_reason_other_than_stop_is_unfinished() -> None:
-    def say(_: str, fields: Fields) -> Reply:
-        reply = completed(fields)
-        assert isinstance(reply.body, dict)
-        reply.body["choices"][0]["finish_reason"] = "content_filter"
-        return reply
-
-    with serving(say) as server:
-        (completion,) = complete(server)
-    assert completion.finish_reason == "length"
 
 
 def test_at_most_concurrency_requests_are_in_flight_and_no_more_are_read() -> None:
@@ -397,7 +363,7 @@ def asked_with_tokenizer(monkeypatch: pytest.MonkeyPatch, say: Any) -> tuple[lis
     prompt = make_prompt(template, tokenizer, "Tom has 2 + 3 coins.")
     with serving(say) as server, closing(open_engine(config(server))) as engine:
         text = prompt if engine.tokenizer else make_prompt(template, None, "Tom has 2 + 3 coins.")
-        completions = list(engine.generate([Request("a", text, (0, 1), 0)], PARAMS))
+        completions = only_completions(engine.generate([Request("a", text, (0, 1), 0)], PARAMS))
         return server.work, completions
 
 
@@ -474,6 +440,7 @@ MORTAL = """
 import os, signal, sys, time
 from itertools import count
 from erprm_cli.hashing import derive_seed
+from tests.engines.server_runs import PARAMS, complete, config, only_completions
 from tests.scripted_server import Reply, ScriptedServer
 
 port, left = int(sys.argv[1]), count(int(sys.argv[2]), -1)

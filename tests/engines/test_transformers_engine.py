@@ -173,9 +173,11 @@ def test_the_shipped_policy_solves_problems() -> None:
     prompt = f"Question: {problem} How many shells does Ann have now?\nAnswer:\n"
     found = list(engine.generate([Request(0, prompt, tuple(range(20)), 0)], SamplingParams(max_tokens=80)))
     engine.close()
-    texts = Counter(completion.text for completion in found)
+    completions = [one for one in found if isinstance(one, Completion)]
+    assert completions == found
+    texts = Counter(completion.text for completion in completions)
     assert texts["Step 1: less, 7 - 5 = 2.\nStep 2: more, 2 + 4 = 6.\nThe answer is: 6"] >= 15
-    assert all(completion.finish_reason == "stop" for completion in found)
+    assert all(completion.finish_reason == "stop" for completion in completions)
 
 
 def test_a_folder_without_a_model_is_a_one_line_error(tmp_path: Path) -> None:

@@ -179,11 +179,14 @@ def test_a_sample_is_the_same_in_whatever_request_it_comes(server: VllmServer) -
     assert all(row["num_tokens"] > 10 for row in many)
 
 
-def test_a_prompt_that_fills_the_context_is_completed_by_nothing(server: VllmServer) -> None:
+def test_a_prompt_that_fills_the_context_is_a_bad_row(server: VllmServer, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
     long = {"id": "long", "problem": "Tom has 2 coins. " * 200, "answer": "5"}
     for model in ("tiny", UNKNOWN_HERE):
-        done = erprm("sample", "-n", 2, "-m", model, "--base-url", server.url, stdin=lines([long]))
-        assert [(row["solution"], row["finish_reason"]) for row in rows(done)] == [("", "length")] * 2
+        words = ("sample", "-n", 2, "-m", model, "--base-url", server.url, "--errors", bad)
+        done = erprm(*words, stdin=lines([long]))
+        assert done.exit_code == 1 and not done.stdout
+        assert "too long for the model" in json.loads(bad.read_text())["reason"]
 
 
 def test_the_key_is_not_in_anything_that_is_written(

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from erprm_cli.answers.grader import Grader
-from erprm_cli.engines.base import Completion, Request, SamplingParams
+from erprm_cli.engines.base import Completion, Failure, Request, SamplingParams
 from erprm_cli.errors import EngineError
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
 from erprm_cli.policy.templates import load_template
@@ -88,7 +88,9 @@ def test_the_engine_continues_while_a_verdict_is_awaited_and_the_order_stays() -
 
 def test_solutions_that_wait_for_a_verdict_are_kept_when_the_engine_fails() -> None:
     class Failing(ScriptedEngine):
-        def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
+        def generate(
+            self, requests: Iterable[Request], params: SamplingParams
+        ) -> Iterator[Completion | Failure]:
             yield from super().generate(requests, params)
             raise EngineError("gone")
 
