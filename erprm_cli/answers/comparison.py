@@ -47,6 +47,8 @@ def equal(known: Node, tried: Node) -> bool:
         other = tried if _is_equation(known) else known
         return value is not None and equal(value, other)
     if {known.op, tried.op} & REGIONS:
+        if not _same_variables(known, tried):
+            return False
         ours, theirs = read_intervals(known), read_intervals(tried)
         if ours is not None and theirs is not None:
             return _same_in_any_order(ours, theirs, _same_interval)
@@ -58,6 +60,12 @@ def equal(known: Node, tried: Node) -> bool:
         same = known.value == tried.value and len(known.args) == len(tried.args)
         return same and all(map(equal, known.args, tried.args))
     return _same_value(known, tried)
+
+
+def _same_variables(known: Node, tried: Node) -> bool:
+    """Return whether two inequalities are about the same variables; an interval does not name its own."""
+    named = [{*variables(tree)} for tree in (known, tried) if tree.op in ("relation", "list")]
+    return len(named) < 2 or named[0] == named[1]
 
 
 REGIONS = frozenset(("relation", "union", "such that", "reals"))
@@ -127,11 +135,15 @@ def _is_equation(tree: Node) -> bool:
     return {*str(tree.value).split()} <= {"=", "~"}
 
 
+def _is_inequality(tree: Node) -> bool:
+    return tree.op == "relation" and not _is_equation(tree)
+
+
 def _named_value(equation: Node) -> Node | None:
     """Return the value in x = 5, m + n = 256 + 37 = 293 or x = \\sqrt{2} ~ 1.41, or None.
 
-    An equation in one unknown that is more than its name is to be solved, so x + 1 = 5 does not name 5. The
-    sides before the value have to be equal to it.
+    An equation that is more than a name and its value is to be solved, so x + 1 = 5 does not name 5. The sides
+    in between have to be equal to the value.
     """
     sides, signs = list(equation.args), str(equation.value).split()
     while len(signs) > 1 and signs[-1] == "~":
@@ -146,13 +158,14 @@ def _named_value(equation: Node) -> Node | None:
 
 
 def _is_name(tree: Node) -> bool:
-    """Return whether a side names a quantity: variables without numbers, or more than one of them."""
-    names = {*variables(tree)}
-    return len(names) > 1 or bool(names) and not _has_numbers(tree)
+    """Return whether a side names a quantity: m + n, AB or f(2), and a^2 + b^2, but not x^2 or 2x - y."""
+    several = len({*variables(tree)}) > 1
+    return any(variables(tree)) and not _has_numbers(tree, in_exponents=not several)
 
 
-def _has_numbers(tree: Node) -> bool:
-    return tree.op in ("number", "decimal") or any(map(_has_numbers, tree.args))
+def _has_numbers(tree: Node, in_exponents: bool) -> bool:
+    parts = tree.args if in_exponents or tree.op != "power" else tree.args[:1]
+    return tree.op in ("number", "decimal") or any(_has_numbers(part, in_exponents) for part in parts)
 
 
 def _same_relation(known: Node, tried: Node) -> bool:
@@ -191,6 +204,8 @@ def _constant_ratio(one: Node, other: Node) -> Fraction:
 
 def _same_collection(known: Node, tried: Node) -> bool:
     if known.op == tried.op:
+        if known.value != tried.value and any(map(_is_inequality, known.args)):
+            return False  # x < 1 or x > 5, x < 1 and x > 5
         if known.op in ("list", "set"):
             return _same_in_any_order(_elements(known), _elements(tried), equal)
         same = known.value == tried.value or known.op == "tuple" and len(known.args) != 2

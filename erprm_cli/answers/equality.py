@@ -5,7 +5,7 @@ True
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from erprm_cli.answers.formulas import read_formula
@@ -29,6 +29,7 @@ CHOICE = re.compile(r"\(([A-Z])\)")
 LETTERS = re.compile(r"[A-Za-z][A-Za-z,;.' -]*")  # east, I and III
 LOWER_WORD = re.compile(r"[A-Za-z][a-z]{2,}|\b[Nn]o\b")
 LETTER = re.compile(r"[A-J]")
+CURRENCIES = {r"\$": "dollar", "€": "euro", "£": "pound"}
 BRACKETS = re.compile(r"[(\[]|\\\{")  # in which a comma separates
 THOUSANDS = re.compile(r"(?<![\d,.])\d{1,3}(?:,\d{3})+(?![\d,])")
 ASSIGNED = re.compile(r"[A-Za-z]=(.+)")
@@ -40,6 +41,7 @@ Pair = tuple[str, str]
 class ParsedAnswer:
     """What is cheap to find out about an answer."""
 
+    text: str  # without fonts and spaces
     form: str  # canonical
     formula: str  # what `read_formula` is to read
     worded: Worded  # the answer without the words beside it
@@ -79,12 +81,13 @@ def _parse(answer: str) -> ParsedAnswer:
     spelled = respell(answer)
     text = SHORT_SCRIPT.sub(r"\1\2", TEXT.sub(r"\1", spelled)).strip()
     worded = _worded(spelled)
+    worded = replace(worded, said=worded.said | _currencies(answer))
     time = read_clock_time(text)
     number = None if time else read_numeral(worded.bare) or _number_in_words(worded.bare)
     if number is not None:
         form = f"{number.value}{'%' * number.percent}{' '.join(worded.senses)}"
         formula = re.sub("[, ]", "", worded.bare) if number.places else form
-        return ParsedAnswer(form, formula, worded, number)
+        return ParsedAnswer(SPACE.sub("", text), form, formula, worded, number)
     formula = worded.bare if BRACKETS.search(worded.bare) else THOUSANDS.sub(_without_commas, worded.bare)
     choice = split_choice(text)
     text = CHOICE.sub(r"\1", text)
@@ -94,11 +97,17 @@ def _parse(answer: str) -> ParsedAnswer:
         and bool(LOWER_WORD.search(text) or "\\text" in spelled)
     )
     form = SPACE.sub("", text.lower() if words and LOWER_WORD.search(text) else text)
-    return ParsedAnswer(form, formula, worded, None, words, time, choice)
+    return ParsedAnswer(form, form, formula, worded, None, words, time, choice)
 
 
 def _worded(spelled: str) -> Worded:
     return strip_words(re.sub(" +", " ", TEXT.sub(r" \1 ", spelled)))
+
+
+def _currencies(answer: str) -> frozenset[str]:
+    """Return the words for the currency signs in an answer; a pair of dollars encloses a formula."""
+    found = {word for sign, word in CURRENCIES.items() if sign in answer}
+    return frozenset(found | ({"dollar"} if answer.count("$") == 1 else set()))
 
 
 def _number_in_words(text: str) -> Number | None:
@@ -133,7 +142,7 @@ def _letter_and_value(answer: ParsedAnswer) -> tuple[str, str]:
 def _compare(known: ParsedAnswer, tried: ParsedAnswer) -> bool | Pair:
     if known.worded.contradicts(tried.worded):
         return False
-    if known.form == tried.form:
+    if known.form == tried.form or known.text == tried.text:
         return bool(known.form)
     known, tried = _without_name(known, tried), _without_name(tried, known)
     times = [answer.time or _on_the_hour(answer) for answer in (known, tried)]

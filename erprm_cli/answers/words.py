@@ -197,10 +197,11 @@ def _entry(word: str) -> str | None:
 CLOCK = re.compile(
     r"(?P<hour>\d{1,2})(?::(?P<minute>[0-5]\d))?(?: ?(?:(?P<half>[ap])\.? ?m\b\.?|o'clock))?", re.IGNORECASE
 )
-# A letter and what follows it, unless that makes the letter a part of a formula: (C) + 1, (A) \cup (B).
+# A letter and what follows it, unless that makes the letter a part of something: (C) + 1, (A) and (B).
 LETTERED = re.compile(
     r"(?:\(?(?P<letter>[A-J])\)[.:]?|(?P<bare>[A-J])[.:](?= ))"
-    r"(?P<value>(?: +-)?(?! *(?:[-+*/^_=<>!|']|\\cup|\\cap|\\cdot|\\times)).*)",
+    r"(?P<value>(?: +-)?(?! *(?:[-+*/^_=<>!|',;&]|\\(?:cup|cap|cdot|times)|and\b|or\b"
+    r"|\(?[A-J]\)|[A-J][.,])).*)",
     re.DOTALL,
 )
 
