@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import TypeVar
 
-from erprm_cli.answers.evaluation import (
+from erprm_cli.answers.formula_values import (
     Evaluator,
     NoValueError,
     Value,
@@ -142,8 +142,8 @@ def _is_inequality(tree: Node) -> bool:
 def _named_value(equation: Node) -> Node | None:
     """Return the value in x = 5, m + n = 256 + 37 = 293 or x = \\sqrt{2} ~ 1.41, or None.
 
-    An equation that is more than a name and its value is to be solved, so x + 1 = 5 does not name 5. The sides
-    in between have to be equal to the value.
+    Any other equation is to be solved, so x + 1 = 5 does not name 5. The sides in between have to be equal to
+    the value.
     """
     sides, signs = list(equation.args), str(equation.value).split()
     while len(signs) > 1 and signs[-1] == "~":

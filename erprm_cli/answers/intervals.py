@@ -7,7 +7,7 @@ True
 
 from dataclasses import dataclass
 
-from erprm_cli.answers.evaluation import variables
+from erprm_cli.answers.formula_values import variables
 from erprm_cli.answers.formulas import Node
 
 FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "~": "~", "!=": "!=", "in": "in"}

@@ -203,7 +203,7 @@ def serve(channel: socket.socket) -> None:
     logging.disable()
 
     from erprm_cli.answers.comparison import formulas_equal
-    from erprm_cli.answers.evaluation import TooLargeError
+    from erprm_cli.answers.formula_values import TooLargeError
 
     formulas_equal(r"\frac{1}{2}", r"\sqrt{x}")  # computes constants that later pairs need
     channel.sendall(b"r")

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import pytest
 
-from erprm_cli.answers.evaluation import MAX_DIGITS, Evaluator, NoValueError, TooLargeError, Value, agree
+from erprm_cli.answers.formula_values import MAX_DIGITS, Evaluator, NoValueError, TooLargeError, Value, agree
 from erprm_cli.answers.formulas import read_formula
 
 
