@@ -1,8 +1,8 @@
 """Grading: whether a prediction equals the gold answer.
 
-The cheap checks come first: the same text, the same canonical form, the same exact number. Only pairs that
-they leave open go to math-verify, in processes of its own (`workers`) that are killed when they take too
-long. Text of a model is never evaluated in this process.
+The cheap checks come first: the same text, the same canonical form, the same exact number. An answer that is
+not understood as a whole equals only itself. Formulas that are left are evaluated, in processes (`workers`)
+that are killed when they take too long. Text of a model is never evaluated in this process.
 """
 
 import json
@@ -13,19 +13,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 
-from erprm_cli.answers.equality import MAX_LENGTH, compare_cheaply
-from erprm_cli.answers.extraction import MAX_NESTING, unwrap
+from erprm_cli.answers.equality import MAX_LENGTH, Pair, compare_cheaply
+from erprm_cli.answers.formulas import MAX_NESTING
 from erprm_cli.answers.workers import WorkerPool
 
 CACHE_SIZE = 1 << 17  # pairs
 TOWER = re.compile(r"(?:\^[\s{(]*(?:\d+|[A-Za-z]|\\[A-Za-z]+)[\s})]*){2}\^")  # 9^{9^{9^9}}, not x^2y^2z^2
 
-Pair = tuple[str, str]  # gold answer and prediction
-
 
 @dataclass(slots=True)
 class Verdict:
-    """Whether two answers are equal: known at once, or as soon as math-verify has answered."""
+    """Whether two answers are equal: known at once, or as soon as a worker has answered."""
 
     found: bool | Future[bool | None]
     pair: Pair = ("", "")
@@ -62,7 +60,7 @@ class Grader:
     ) -> None:
         """Call `note` (such as `BadRows.note`: place, reason, pair as JSON) for each pair without a verdict.
 
-        At most `num_workers` processes run math-verify; see WorkerPool for the default.
+        At most `num_workers` processes compare formulas; see WorkerPool for the default.
         """
         self._note = note
         self._num_workers = num_workers
@@ -99,8 +97,8 @@ class Grader:
         """Return whether `prediction` is the same answer as `gold`; None and empty text equal nothing.
 
         Numbers are compared exactly, except that a decimal with ROUNDED_PLACES or more places also equals
-        the numbers that round to it. An answer longer than MAX_LENGTH equals only itself. Raises EngineError
-        if math-verify cannot be started.
+        the numbers that round to it. An answer longer than MAX_LENGTH equals only itself. docs/evaluation.md
+        has all rules. Raises EngineError if no worker can be started.
         """
         return self.submit(gold, prediction).equal()
 
@@ -112,11 +110,11 @@ class Grader:
             return Verdict(bool(gold.strip()))
         if max(len(gold), len(prediction)) > MAX_LENGTH:
             return Verdict(False)
-        equal = self._cheaply(gold, prediction)
-        if equal is not None:
-            return Verdict(equal)
+        found = self._cheaply(gold, prediction)
+        if isinstance(found, bool):
+            return Verdict(found)
         pair = gold, prediction
-        return Verdict(self._ask(pair), pair, self)
+        return Verdict(self._ask(pair, found), pair, self)
 
     def settle(self, pair: Pair, found: "Future[bool | None]") -> bool:
         """Wait for the workers' verdict and return it; count and report the pair if there is none."""
@@ -136,26 +134,21 @@ class Grader:
         answers = "1 answer" if self.unknown == 1 else f"{self.unknown:,} answers"
         return f", {answers} without a verdict in time (graded 0)" if self.unknown else ""
 
-    def _ask(self, pair: Pair) -> bool | Future[bool | None]:
+    def _ask(self, pair: Pair, formulas: Pair) -> bool | Future[bool | None]:
         """Return the workers' verdict or its future; a pair in progress is not asked again."""
         with self._lock:
             found = self._asked.get(pair)
             if found is None:
-                if any(map(_is_refused, pair)):
+                if any(map(_is_refused, formulas)):
                     found = Future()
                     found.set_result(None)
                 else:
                     self._pool = self._pool or WorkerPool(self._num_workers)
-                    found = self._pool.submit(*map(_inline, pair))
+                    found = self._pool.submit(*formulas)
                 self._asked[pair] = found
                 if len(self._asked) > CACHE_SIZE:
                     del self._asked[next(iter(self._asked))]
             return found
-
-
-def _inline(answer: str) -> str:
-    """Return an answer in the form that math-verify reads between dollars."""
-    return re.sub(r"(?<!\\)\$|\s+", " ", unwrap(answer)).strip()
 
 
 def _is_refused(answer: str) -> bool:

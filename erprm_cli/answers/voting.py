@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from erprm_cli.answers.equality import canonical_form
 from erprm_cli.answers.grader import Grader
 
-MAX_VOTE_CLASSES = 16  # classes per problem that math-verify compares with each other
+MAX_VOTE_CLASSES = 16  # classes per problem that the grader compares with each other
 
 
 def group_equal(answers: Sequence[str | None], grader: Grader | None = None) -> list[list[int]]:

@@ -1,9 +1,9 @@
-r"""math-verify in worker processes, killed when a pair of answers takes too much time or memory.
+r"""Formulas compared in worker processes, killed when a pair takes too much time or memory.
 
-math-verify can hang in C code, where a Python timeout has no effect, so it runs in a process that can be
-killed. The limit is on processor time: a verdict then does not depend on the load of the machine, and a
-resumed run gets the same verdicts as an uninterrupted one. The wall-clock limit only ends workers that do
-not compute.
+The value of a short formula can take days to compute, in C code, where a Python timeout has no effect, so it
+is computed in a process that can be killed. The limit is on processor time: a verdict then does not depend
+on the load of the machine, and a resumed run gets the same verdicts as an uninterrupted one. The wall-clock
+limit only ends workers that do not compute.
 
 Why not pebble.ProcessPool: it limits wall-clock time only, and only once a worker has taken the pair, so a
 worker stopped before that can block the run forever. It starts all workers for the first pair, and each of
@@ -21,7 +21,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 
 from erprm_cli.errors import EngineError
@@ -29,12 +28,14 @@ from erprm_cli.errors import EngineError
 CPU_LIMIT_S = 2.0  # processor time per pair; wall-clock time for a worker that sleeps
 WALL_LIMIT_S = 20.0  # per pair; reached only if the machine is overloaded or the worker is stopped
 POLL_INTERVAL_S = 0.1  # between two checks of a worker past CPU_LIMIT_S of wall-clock time
-START_LIMIT_S = 120.0  # importing math_verify: 0.6 s on an idle machine
+START_LIMIT_S = 120.0  # importing mpmath: 0.2 s on an idle machine
 MEMORY_LIMIT_BYTES = 2 << 30  # address space of a worker
-MAX_WORKERS = 4  # per pool; each takes about 100 MB
+MAX_WORKERS = 4  # per pool; each takes about 30 MB
 
 # -P keeps the current folder, which may hold any file, off the import path
 COMMAND = (sys.executable, "-P", "-m", "erprm_cli.answers.workers")
+
+REPLIES = {True: b"1", False: b"0", None: b"?"}
 
 
 class WorkerPool:
@@ -50,9 +51,9 @@ class WorkerPool:
         self._closed = False
 
     def submit(self, gold: str, prediction: str) -> "Future[bool | None]":
-        """Return a future of math-verify's verdict, which is None if the pair exceeds the limits.
+        """Return a future of the verdict, which is None if the pair exceeds the limits.
 
-        The future raises EngineError if math-verify cannot be started.
+        The future raises EngineError if no worker can be started.
         """
         return self._threads.submit(self._verdict, gold, prediction)
 
@@ -100,7 +101,7 @@ class WorkerPool:
 
 
 class Worker:
-    """A process that runs math-verify. It ends when its channel closes, and so with this process.
+    """A process that compares formulas. It ends when its channel closes, and so with this process.
 
     The kernel kills it after CPU_LIMIT_S of processor time on one pair, even if this process has ended.
     """
@@ -119,8 +120,8 @@ class Worker:
                 start_new_session=True,  # Ctrl-C goes to the command only, which then closes its workers
             )
 
-    def ask(self, gold: str, prediction: str) -> bool:
-        """Return whether two answers are equal.
+    def ask(self, gold: str, prediction: str) -> bool | None:
+        """Return whether two formulas are equal, or None if their numbers are too large to tell.
 
         Raises TimeoutError if they exceed the limits, ConnectionError if the process was killed, EngineError
         if it cannot be started.
@@ -131,7 +132,7 @@ class Worker:
         self._channel.sendall(json.dumps([gold, prediction]).encode() + b"\n")
         reply = self._reply()
         if reply:
-            return reply == b"1"
+            return {reply: verdict for verdict, reply in REPLIES.items()}[reply]
         if self._process.wait(WALL_LIMIT_S) == -signal.SIGPROF:
             raise TimeoutError
         raise ConnectionResetError
@@ -152,7 +153,7 @@ class Worker:
             self._ready = bool(self._channel.recv(1))
         if not self._ready:
             raise EngineError(
-                f"cannot start math-verify; run `{' '.join(self._command)} </dev/null` to see why"
+                f"cannot start the grader's worker; run `{' '.join(self._command)} </dev/null` to see why"
             )
 
     def _reply(self) -> bytes:
@@ -190,7 +191,7 @@ def _num_cores() -> int:
 
 
 def serve(channel: socket.socket) -> None:
-    """Run in the worker: answer JSON lines [gold, prediction] with "1" or "0" until the channel closes."""
+    """Run in the worker: answer JSON lines [gold, prediction] until the channel closes."""
     import logging
     import resource
 
@@ -201,20 +202,20 @@ def serve(channel: socket.socket) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable()
 
-    from math_verify import parse, verify
+    from erprm_cli.answers.comparison import formulas_equal
+    from erprm_cli.answers.formula_values import TooLargeError
 
-    @lru_cache(maxsize=1 << 12)  # parsing takes most of the time, and a problem's answers recur
-    def read(answer: str) -> list[object]:
-        return list(parse(f"${answer}$", parsing_timeout=None))  # its own timeout would use SIGALRM
-
-    verify(read(r"\frac{1}{2}"), read("x+1"), timeout_seconds=None)  # imports what it imports lazily
+    formulas_equal(r"\frac{1}{2}", r"\sqrt{x}")  # computes constants that later pairs need
     channel.sendall(b"r")
     for line in channel.makefile("rb"):
         gold, prediction = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)
-        equal = verify(read(gold), read(prediction), timeout_seconds=None)
+        try:
+            verdict = formulas_equal(gold, prediction)
+        except (TooLargeError, MemoryError, RecursionError):
+            verdict = None
         signal.setitimer(signal.ITIMER_PROF, 0)
-        channel.sendall(b"1" if equal else b"0")
+        channel.sendall(REPLIES[verdict])
 
 
 if __name__ == "__main__":

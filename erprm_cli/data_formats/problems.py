@@ -2,7 +2,7 @@
 
 import re
 
-from erprm_cli.answers.extraction import extract
+from erprm_cli.answers.extraction import WORKED_RULES, extract
 from erprm_cli.errors import RowError
 from erprm_cli.hashing import content_hash
 from erprm_cli.rows.row import Row
@@ -31,9 +31,9 @@ def as_problem(row: Row) -> Row:
         row["reference_solution"] = row.pop(worked)
     answer = row.get("answer")
     if answer is None and worked is not None:
-        answer = extract(row["reference_solution"])
+        answer = extract(row["reference_solution"], WORKED_RULES)
     elif _is_worked(row, "answer"):
-        answer = extract(row["answer"])
+        answer = extract(row["answer"], WORKED_RULES)
     row["id"] = str(next((row[name] for name in ID_NAMES if row.get(name) is not None), content_hash(text)))
     row["problem"] = text
     row["answer"] = None if answer is None else _answer_text(answer)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 from erprm_cli import shipped
-from erprm_cli.answers.extraction import RULES
+from erprm_cli.answers.extraction import DEFAULT_RULES, RULES
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import read_toml
 from erprm_cli.io.typed_fields import from_table
@@ -29,7 +29,7 @@ class PolicyTemplate:
     chat: bool = False
     system: str = ""
     step_break: str = r"\n+"
-    answers: tuple[str, ...] = ("phrase", "boxed", "hashes")
+    answers: tuple[str, ...] = DEFAULT_RULES
     stop: tuple[str, ...] = ()
 
     def fill(self, problem: str) -> str:

@@ -9,8 +9,8 @@ DATA = Path(__file__).parents[1] / "data"
 GSM8K = [json.loads(line)["answer"] for line in (DATA / "gsm8k_answers.jsonl").open()]
 MATH500 = [json.loads(line)["answer"] for line in (DATA / "math500_answers.jsonl").open()]
 
-# Short and flat, so that it is not refused; math-verify does not return from it.
-ENDLESS = r"\sum_{n=1}^{10^{9}} n^{n^{7}} !"
+# Short and flat, so that it is not refused; the gamma function to 18,000 digits takes minutes.
+ENDLESS = r"(x + \frac{1}{2999!})!"
 
 PIECES = [
     *r"\ { } $ ^ _ ( ) [ ] , . / % - + = 0 1 2 9 x ' \boxed{ \frac \dfrac12 \text{ \left( \! \$".split(),

@@ -175,7 +175,7 @@ def test_a_worker_that_waits_for_a_processor_gets_the_wall_clock_limit(
         worker.ask("1", "2")
 
 
-def test_math_verify_that_does_not_start_is_an_engine_error() -> None:
+def test_a_worker_that_does_not_start_is_an_engine_error() -> None:
     with closing(Worker([sys.executable, "-c", "pass"])) as worker:
-        with pytest.raises(EngineError, match="cannot start math-verify"):
+        with pytest.raises(EngineError, match="cannot start the grader's worker"):
             worker.ask("1", "2")

@@ -85,7 +85,7 @@ def test_texts_are_kept_when_asked_for() -> None:
 @pytest.mark.slow
 def test_hard_completions_are_graded_in_parallel_and_reported_in_order() -> None:
     def say(_: str, index: int) -> str:
-        hard = rf"\sum_{{n=1}}^{{10^{{{9 + index}}}}} n^{{n^7}} !"
+        hard = rf"(x + \frac{{1}}{{{2990 + index}!}})!"
         return f"The answer is: {5 if index == 2 else hard}"
 
     told: list[str] = []
@@ -93,7 +93,7 @@ def test_hard_completions_are_graded_in_parallel_and_reported_in_order() -> None
         roller = Roller(ScriptedEngine(say), TINY, SETTINGS, 4, grader)
         (row,) = roller.roll([solution(0, "one", "two")])
     assert row["rollouts"] == [[0.0, 0.0, 1.0, 0.0], [1.0]]
-    assert [text.split("}")[1] for text in told] == ["^{10^{9", "^{10^{10", "^{10^{12"]
+    assert [text.partition("!")[0][-4:] for text in told] == ["2990", "2991", "2993"]
 
 
 @pytest.mark.parametrize("name", ["answer", "reward"])

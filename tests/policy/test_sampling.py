@@ -68,7 +68,7 @@ def test_the_seed_of_a_problem_is_its_own() -> None:
     assert seeds("a")["a"] == seeds("a", "b")["a"] != seeds("a", "b")["b"]
 
 
-HARD = r"The answer is: \sum_{n=1}^{10^{9}} n^{n^{7}} !"  # no verdict within the limits
+HARD = r"The answer is: (x + \frac{1}{2999!})!"  # no verdict within the limits
 
 
 def test_the_engine_continues_while_a_verdict_is_awaited_and_the_order_stays() -> None:
