@@ -4,7 +4,7 @@ from math import exp, inf, isclose, log, nan, nextafter
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from mpmath import mp, mpf  # type: ignore[import-untyped]
+from mpmath import mp, mpf
 
 from erprm_cli.labels.estimator import (
     entropy_regularized,
