@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from erprm_cli.errors import UserError
+from erprm_cli.models.tokenizer_file import as_in_its_file
 from erprm_cli.shipped import resolve
 
 HUB_TIMEOUT_S = 3.0  # for the question whether the Hub can be reached at all
@@ -35,16 +36,18 @@ def load_tokenizer(
 ) -> Any:
     """Load the tokenizer of a folder or Hub name; UserError if that fails.
 
-    An optional one is loaded from the cache if the Hub does not know it or does not answer at once: the Hub's
-    client would try again for a minute, with warnings.
+    It does what tokenizer.json says, whatever class the model names. An optional one is loaded from the
+    cache if the Hub does not know it or does not answer at once: the Hub's client would try again for a
+    minute, with warnings.
     """
+    path = resolve(name)
+    files: dict[str, Any] = {
+        "revision": revision,
+        "local_files_only": is_optional and not _is_available(name),
+    }
     with explained(name):
-        return AutoTokenizer.from_pretrained(
-            resolve(name),
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            local_files_only=is_optional and not _is_available(name),
-        )
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **files)
+        return as_in_its_file(tokenizer, path, **files)
 
 
 def _is_available(name: str) -> bool:
