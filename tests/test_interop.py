@@ -13,6 +13,8 @@ import pytest
 
 from tests.torture import rows
 
+pytestmark = pytest.mark.slow
+
 COUNT, LATE = 120_000, 110_000
 
 
@@ -44,7 +46,6 @@ def check(rewards: list[float], labels: list[list[float]], predictions: list[obj
     assert predictions[-1] == "5"
 
 
-@pytest.mark.slow
 def test_datasets(labelled: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     last = json.loads(labelled.read_text().splitlines()[-1])
@@ -59,7 +60,6 @@ def test_datasets(labelled: Path, tmp_path: Path) -> None:
     assert table["prediction"][0] is None
 
 
-@pytest.mark.slow
 def test_tools_that_infer_types_from_few_rows_read_numbers_right(tmp_path: Path) -> None:
     datasets, duckdb = pytest.importorskip("datasets"), pytest.importorskip("duckdb")
     path = make(tmp_path, null_first=False)
@@ -71,7 +71,6 @@ def test_tools_that_infer_types_from_few_rows_read_numbers_right(tmp_path: Path)
     assert polars.read_ndjson(path)["reward"].sum() == (COUNT - LATE) * 0.5
 
 
-@pytest.mark.slow
 def test_pandas(labelled: Path) -> None:
     pandas = pytest.importorskip("pandas")
     table = pandas.read_json(labelled, lines=True, dtype={"prediction": str})

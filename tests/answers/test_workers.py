@@ -162,6 +162,7 @@ def test_a_sleeping_worker_gets_as_much_wall_clock_time_as_processor_time(
         assert time.perf_counter() - begin < workers.WALL_LIMIT_S / 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_waits_for_a_processor_gets_the_wall_clock_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -141,6 +141,7 @@ def test_an_output_appears_when_all_went_well_and_is_made_again(erprm: Erprm, tm
     assert isinstance(erprm("grade", source, "-o", source).exception, UserError)
 
 
+@pytest.mark.slow
 def test_a_hard_pair_is_noted_and_graded_0(erprm: Erprm, tmp_path: Path) -> None:
     hard = "The answer is: (x + 1/2999!)!"
     rows = [solution(0, hard), solution(1, RIGHT)]

@@ -321,6 +321,7 @@ def test_nothing_heavy_is_loaded() -> None:
     assert done.stdout == "\n"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Rewards that never repeat fill what the command remembers of them."""
     source = tmp_path / "in.jsonl"

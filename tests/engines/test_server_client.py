@@ -133,6 +133,7 @@ def test_answers_that_are_none_are_told(failure: Reply, reason: str) -> None:
     assert isinstance(error, RequestFailed) and reason in str(error)
 
 
+@pytest.mark.slow
 def test_one_request_is_given_up_while_others_are_answered() -> None:
     """It is tried oftener than on a server that answers nothing, but not for ever."""
 

@@ -128,6 +128,7 @@ def test_a_server_that_keeps_failing_is_an_engine_error() -> None:
             complete(server, requests=20)
 
 
+@pytest.mark.slow
 def test_one_failing_request_is_tried_as_long_as_others_are_answered() -> None:
     """Seven failures in a row would be too many if no other request had been answered meanwhile."""
     failures = count()
@@ -473,6 +474,7 @@ def server_process(port: int = 0, answers: int = 10**6) -> Iterator[tuple[subpro
 
 
 @pytest.mark.parametrize("command", ["sample", "rollout"])
+@pytest.mark.slow
 def test_a_run_whose_server_is_killed_resumes_to_the_same_rows(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ def test_an_incomplete_or_false_gz_is_an_error(tmp_path: Path) -> None:
         numbers(path)
 
 
+@pytest.mark.slow
 def test_a_row_of_50_mb_is_a_row(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"n":1,"text":"' + "x" * 50_000_000 + '"}\n{"n":2}\n{"n":' + "x" * 50_000_000 + "}\n")

@@ -71,6 +71,7 @@ def test_the_seed_of_a_problem_is_its_own() -> None:
 HARD = r"The answer is: (x + \frac{1}{2999!})!"  # no verdict within the limits
 
 
+@pytest.mark.slow
 def test_the_engine_continues_while_a_verdict_is_awaited_and_the_order_stays() -> None:
     asked: list[int] = []
 
@@ -86,6 +87,7 @@ def test_the_engine_continues_while_a_verdict_is_awaited_and_the_order_stays() -
         assert grader.unknown == 1
 
 
+@pytest.mark.slow
 def test_solutions_that_wait_for_a_verdict_are_kept_when_the_engine_fails() -> None:
     class Failing(ScriptedEngine):
         def generate(

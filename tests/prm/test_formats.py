@@ -78,6 +78,7 @@ def test_every_shipped_format_is_valid() -> None:
     assert [load_prm_format(name).name for name in shipped.names("prm")] == shipped.names("prm")
 
 
+@pytest.mark.slow
 def test_a_format_can_be_a_file(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text('prompt = "Q: {problem}\\n"\ntag = " ки"\nbetween = "\\n"\ngood = " yes"\nbad = " no"')

@@ -20,6 +20,8 @@ from erprm_cli.prm.scorer import Scorer
 from erprm_cli.prm.tagger import Tagger
 from tests.real_tokenizers import llama3, mistral
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     {
         "id": "a",
@@ -145,7 +147,6 @@ def test_rlhflow_in_one_pass_is_what_one_pass_per_step_gives(tmp_path: Path) -> 
     check(tmp_path, "rlhflow", owners)
 
 
-@pytest.mark.slow
 def test_qwen_is_read_as_on_its_model_card_without_its_code(tmp_path: Path) -> None:
     tokenizer = type(llama3()).from_pretrained(_saved(llama3(), tmp_path / "tokenizer"))
     tokenizer.add_special_tokens({"additional_special_tokens": ["<extra_0>"]})

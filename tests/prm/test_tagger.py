@@ -51,6 +51,7 @@ def test_a_step_without_a_token_where_the_format_needs_one_is_a_bad_row() -> Non
         Tagger(load_prm_format("reasoneval-34b"), mistral()).encode("Why?", ["a", ""])
 
 
+@pytest.mark.slow
 def test_a_chat_format_needs_a_chat_template() -> None:
     prm_format = PrmFormat("own", "{problem}", "<|eot_id|>", kind="head", build="chat")
     tokenizer = type(llama3())(tokenizer_object=llama3().backend_tokenizer)

@@ -35,6 +35,7 @@ while True:
 
 @pytest.mark.parametrize("program", [BUSY, SWALLOWED], ids=["busy", "swallowed"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_the_second_signal_ends_a_process_within_2_s(program: str, number: int) -> None:
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -88,6 +89,7 @@ program.app.main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_signal_does_not_wait_for_a_verdict(tmp_path: Path, number: int) -> None:
     source = rows.write(tmp_path / "in.jsonl", [rows.problem(1)])
     command = [sys.executable, "-c", HARD, "sample", str(source), "-n", "4", "-q"]
