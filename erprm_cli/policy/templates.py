@@ -12,6 +12,8 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.files import read_toml
 from erprm_cli.io.typed_fields import from_table
 
+KNOWN_RULES = f"known rules: {', '.join(RULES)}"
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyTemplate:
@@ -32,6 +34,26 @@ class PolicyTemplate:
     answers: tuple[str, ...] = DEFAULT_RULES
     stop: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for a value with which no prompt or no solution could be right."""
+        if "{problem}" not in self.prompt:
+            raise UsageError("'prompt' must contain {problem}")
+        try:
+            is_empty = re.fullmatch(self.step_break, "")
+        except re.error as error:
+            raise UsageError(f"'step_break' is not a regular expression: {error}") from None
+        if is_empty:
+            raise UsageError(
+                f"'step_break' {self.step_break!r} matches the empty text, so no step would be whole"
+            )
+        if not self.answers:
+            raise UsageError(f"'answers' names no rule, so no answer would be found; {KNOWN_RULES}")
+        for rule in self.answers:
+            if rule not in RULES:
+                raise UsageError(f"unknown rule {rule!r} in 'answers'; {KNOWN_RULES}")
+        if "" in self.stop:
+            raise UsageError("'stop' has an empty string, at which every solution would end")
+
     def fill(self, problem: str) -> str:
         """Return the prompt (or the user's turn) for one problem; braces in the problem have no meaning."""
         return self.prompt.replace("{problem}", problem)
@@ -40,15 +62,4 @@ class PolicyTemplate:
 def load_template(name: str) -> PolicyTemplate:
     """Return the shipped template `name`, or the one in a .toml file. Raises UsageError if it is invalid."""
     path = shipped.template_path("policy", name, "template")
-    table = read_toml(path)
-    template = from_table(PolicyTemplate, table, str(path), name=path.stem)
-    if "{problem}" not in template.prompt:
-        raise UsageError(f"{path}: 'prompt' must contain {{problem}}")
-    try:
-        re.compile(template.step_break)
-    except re.error as error:
-        raise UsageError(f"{path}: 'step_break' is not a regular expression: {error}") from None
-    for rule in template.answers:
-        if rule not in RULES:
-            raise UsageError(f"{path}: unknown rule {rule!r} in 'answers'; known rules: {', '.join(RULES)}")
-    return template
+    return from_table(PolicyTemplate, read_toml(path), str(path), name=path.stem)
