@@ -5,6 +5,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
+from erprm_cli.io.sources import check_input
 from erprm_cli.io.streams import open_side_output, open_streams
 from erprm_cli.rows.row import Row
 
@@ -62,8 +63,10 @@ def bon(
     others, budgets = compare or [], _budgets(n)
     if report == "-" and streams.output == "-":
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
+    for other in others:
+        check_input(other)
     if plot not in (None, "-"):
-        plots.load_figure_module()
+        plots.check_plot(plot)
     aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}

@@ -31,7 +31,7 @@ def rlhf(
     # A server cannot load the policy of each iteration, and --batch-size is the optimizer's here.
     engine: Annotated[EngineConfig, options.Without("batch_size", "revision", "base_url", "concurrency")],
     training: Annotated[PolicyTrainingConfig, FIXED],
-    template: options.Template = "tiny",
+    template: options.Template = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -44,28 +44,31 @@ def rlhf(
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
     from erprm_cli.data_formats.problems import as_problem
+    from erprm_cli.engines.open import choose_engine
     from erprm_cli.io.bad_rows import bad_rows
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.run_directory import run_directory
     from erprm_cli.io.writing import open_output
-    from erprm_cli.policy.templates import load_template
+    from erprm_cli.policy.template_choice import choose_template
     from erprm_cli.rows.streams import unique
     from erprm_cli.terminal.reporter import Reporter
-    from erprm_cli.training.distributed import check_packages
+    from erprm_cli.training.distributed import check_launch
     from erprm_cli.training.raft import Raft
 
-    prompt = load_template(template)
-    check_packages(training.accelerate_config, training.lora_rank)  # now, not when a round has been sampled
+    check_launch(training)
+    choose_engine(engine)
     with (
         bad_rows(rows.errors, rows.max_errors) as bad,
         open_output("-", {}) as out,
         Reporter("rlhf", quiet) as reporter,
     ):
+        prompt = choose_template(template, engine, reporter)
+        raft = Raft(config, training, engine, prompt, directory, reporter, bad)
+        raft.check()  # now, not when a round has been sampled
         # In memory, as later iterations need their slices later; problems are short.
         problems = list(read_rows(rows.source, unique(as_problem, "id"), bad, rows.limit))
         if not problems:
             return
-        raft = Raft(config, training, engine, prompt, directory, reporter, bad)
         with run_directory(directory, raft.settings, overwrite=overwrite):
             for row in raft.run(problems):
                 out.write(row)

@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from erprm_cli.errors import EngineError, Stopped, UserError
 from erprm_cli.options import Heading
+from erprm_cli.packages import EXTRAS, missing_package
 from erprm_cli.terminal.signals import catch_signals
 from erprm_cli.terminal.text import visible
 
@@ -30,7 +31,6 @@ COMMANDS = (
     "show",
     "rlhf",
 )
-MODEL_LIBRARIES = ("accelerate", "datasets", "pyarrow", "torch", "transformers")  # the extra "train"
 FLAG_COLUMNS = 26  # a longer flag has its help on the next line
 
 
@@ -80,9 +80,10 @@ def main() -> None:
     except UserError as error:
         _exit(str(error), error.exit_status)
     except ModuleNotFoundError as error:
-        if error.name not in MODEL_LIBRARIES:
+        if error.name not in EXTRAS:
             raise
-        _exit(f"{error.name} is not installed; models need: pip install 'erprm[train]'", 1)
+        missing = missing_package(error.name, "this command")
+        _exit(str(missing), missing.exit_status)
     except Stopped as stop:
         _exit(f"stopped; {_how_to_continue()}", stop.exit_status)
 

@@ -221,12 +221,13 @@ AllowPickle = Annotated[
 
 # Sampling
 Template = Annotated[
-    str,
+    str | None,
     Option(
         "--template",
         "-t",
         metavar="NAME",
-        help="Prompt format: a shipped name or a .toml file.",
+        help="Prompt format: a shipped name or a .toml file. Default: math-chat for a model with a chat "
+        "template, tiny for the model tiny, else math.",
         rich_help_panel=Heading.SAMPLING,
     ),
 ]

@@ -9,7 +9,6 @@ R rows of the output layer that are read
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -19,12 +18,11 @@ from torch import Tensor
 from erprm_cli.errors import UserError
 from erprm_cli.labels.estimator import relabel
 from erprm_cli.models import loading
-from erprm_cli.models.folder import CARD
 from erprm_cli.models.outputs import flat_positions, max_positions, output_at, pad
-from erprm_cli.prm.card import eta_learned, prm_format_of, read_card
+from erprm_cli.prm.card import eta_learned
 from erprm_cli.prm.formats import PrmFormat
-from erprm_cli.prm.loading import load_prm
-from erprm_cli.prm.tagger import Tagged, Tagger
+from erprm_cli.prm.loading import load_prm, load_tagger
+from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
 
 WINDOW_BATCHES = 16  # batches that are sorted by length together; enough that little is padding
@@ -54,19 +52,13 @@ class Scorer:
         included; 0 chooses by device. Raises UserError if the model or its tokenizer is unsuitable.
         """
         self.name = name
-        self.card = read_card(name)  # None: not trained by erprm
+        self.card, self.tagger = load_tagger(
+            name, prm_format, revision=revision, trust_remote_code=trust_remote_code
+        )
+        self.prm_format = self.tagger.prm_format
         # An outcome reward model was trained at the last tag only; its outputs at other tags are meaningless.
         self.outcome_only = bool(self.card and self.card.get("settings", {}).get("outcome_only"))
         self.eta, self.eta_learned = eta, None if eta is None else eta_learned(name, self.card)
-        tokenizer = loading.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        self.tagger = Tagger(prm_format_of(name, self.card, prm_format), tokenizer)
-        self.prm_format = self.tagger.prm_format
-        token_ids = asdict(self.tagger.token_ids)
-        if self.card is not None and prm_format is None and self.card["token_ids"] != token_ids:
-            raise UserError(
-                f"{name}: {CARD} says {self.card['token_ids']}, but the tokenizer in the same folder gives "
-                f"{token_ids}; the folder mixes files of two models"
-            )
         self.num_tokens = 0  # scored so far
         self.num_padded = 0  # scored so far, padding included
         load_options = {

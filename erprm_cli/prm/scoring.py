@@ -12,7 +12,10 @@ from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
+from erprm_cli.models.names import find_model
 from erprm_cli.options import EngineName
+from erprm_cli.packages import MODELS, check_packages
+from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.sharding import Shard
@@ -42,7 +45,16 @@ class LazyScorer:
         eta: float | None = None,
         on_load: "Callable[[Scorer], object] | None" = None,
     ) -> None:
-        """Take the arguments of `open_scorer`; `on_load` is called with the loaded scorer."""
+        """Take the arguments of `open_scorer`; `on_load` is called with the loaded scorer.
+
+        Raises UserError at once for a model that is nowhere, an invalid format or a missing package.
+        """
+        if config.engine == "server":
+            raise UsageError("a server cannot score; give --engine transformers or vllm")
+        check_packages([*MODELS, *["vllm"] * (config.engine == "vllm")], f"the PRM {config.model}")
+        find_model(config.model, config.revision)
+        if prm_format is not None:
+            load_prm_format(prm_format)
         self._arguments = config, batch_tokens, prm_format, eta
         self._on_load = on_load
 
@@ -171,8 +183,6 @@ def open_scorer(
     config: EngineConfig, batch_tokens: int = 0, prm_format: str | None = None, eta: float | None = None
 ) -> "Scorer":
     """Load the PRM with the engine that `config` names (auto: transformers). Other arguments: see Scorer."""
-    if config.engine == "server":
-        raise UsageError("a server cannot score; give --engine transformers or vllm")
     if config.engine == "vllm":
         from erprm_cli.prm.vllm_scorer import VllmScorer
 

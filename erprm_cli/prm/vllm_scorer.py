@@ -16,7 +16,7 @@ from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.models.adapters import adapter_settings
 from erprm_cli.prm.scorer import Scorer
-from erprm_cli.prm.tagger import Tagged
+from erprm_cli.prm.tagger import Tagged, Tagger
 from erprm_cli.rows.row import Row
 
 # What some architectures do to logits after the output layer. vLLM's classifier does not do it.
@@ -42,42 +42,13 @@ class VllmScorer(Scorer):
 
     def load(self, *_: Any) -> None:
         """Start the engine instead of loading a model."""
-        from transformers import AutoConfig
         from vllm.config import PoolerConfig
 
-        if self.prm_format.kind != "token":
-            raise UsageError(
-                f"--engine vllm supports token PRMs only; {self.prm_format.name} needs --engine transformers"
-            )
-        if adapter_settings(shipped.resolve(self.name), self.config.revision) is not None:
-            raise UsageError(
-                f"{self.name} holds adapters: use --engine transformers, or merge them once with "
-                "`erprm export --kind token`"
-            )
-        model = AutoConfig.from_pretrained(
-            shipped.resolve(self.name),
-            revision=self.config.revision,
-            trust_remote_code=self.config.trust_remote_code,
-        )
-        architecture = (model.architectures or [""])[0]
-        changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
-        if changed or not architecture.endswith("ForCausalLM"):
-            reason = f"ignores its {changed[0]}" if changed else "supports ...ForCausalLM only"
-            raise UsageError(
-                f"--engine vllm cannot score {self.name} ({architecture}): vLLM {reason}; use --engine "
-                "transformers"
-            )
-        ids = self.tagger.token_ids
         self.stream = VllmStream(
             self.config,
             runner="pooling",
             pooler_config=PoolerConfig(task="token_classify"),
-            hf_overrides={
-                "architectures": [architecture.replace("ForCausalLM", "ForSequenceClassification")],
-                "classifier_from_token": self.tagger.tokenizer.convert_ids_to_tokens([ids.bad, ids.good]),
-                "method": "from_2_way_softmax",
-                "num_labels": 1,
-            },
+            hf_overrides=classifier_settings(self.config, self.tagger),
         )
         self.tagger.max_tokens = self.stream.max_model_len
 
@@ -105,3 +76,39 @@ class VllmScorer(Scorer):
         for number, (row, tagged) in enumerate(solutions):
             self.num_tokens += len(tagged.ids)
             yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task="token_classify")
+
+
+def classifier_settings(config: EngineConfig, tagger: Tagger) -> dict[str, Any]:
+    """Return the changes to the configuration of the PRM `config.model` that make it a classifier in vLLM.
+
+    Raises UsageError for a model that vLLM would not score correctly; the engine is not started.
+    """
+    from transformers import AutoConfig
+
+    name, prm_format = config.model, tagger.prm_format
+    if prm_format.kind != "token":
+        raise UsageError(
+            f"--engine vllm supports token PRMs only; {prm_format.name} needs --engine transformers"
+        )
+    if adapter_settings(shipped.resolve(name), config.revision) is not None:
+        raise UsageError(
+            f"{name} holds adapters: use --engine transformers, or merge them once with "
+            "`erprm export --kind token`"
+        )
+    model = AutoConfig.from_pretrained(
+        shipped.resolve(name), revision=config.revision, trust_remote_code=config.trust_remote_code
+    )
+    architecture = (model.architectures or [""])[0]
+    changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
+    if changed or not architecture.endswith("ForCausalLM"):
+        reason = f"ignores its {changed[0]}" if changed else "supports ...ForCausalLM only"
+        raise UsageError(
+            f"--engine vllm cannot score {name} ({architecture}): vLLM {reason}; use --engine transformers"
+        )
+    ids = tagger.token_ids
+    return {
+        "architectures": [architecture.replace("ForCausalLM", "ForSequenceClassification")],
+        "classifier_from_token": tagger.tokenizer.convert_ids_to_tokens([ids.bad, ids.good]),
+        "method": "from_2_way_softmax",
+        "num_labels": 1,
+    }

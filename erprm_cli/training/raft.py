@@ -15,14 +15,17 @@ Every phase is a file or a folder in the run directory, made by the code of its 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.errors import UserError
 from erprm_cli.evaluation.aggregation import aggregate
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_atomic_output, open_output
+from erprm_cli.policy.prompts import render_end
 from erprm_cli.policy.sampling import SamplingSettings, sample_to
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.prm.scoring import score_to
@@ -56,6 +59,36 @@ class Raft:
         self.config, self.training, self.engine = config, training, engine
         self.template, self.directory = template, directory
         self.reporter, self.bad = reporter, bad
+
+    @cached_property
+    def eval_problems(self) -> list[Row]:
+        """The problems of --eval; UserError if there are none in the file."""
+        if self.config.eval is None:
+            return []
+        found = list(read_rows(self.config.eval, unique(as_problem, "id"), self.bad))
+        if not found:
+            raise UserError("no problem to evaluate on", where=f"--eval {self.config.eval}")
+        return found
+
+    def check(self) -> None:
+        """Open what later phases need: settings, both tokenizers, the PRM's format, the --eval problems.
+
+        Raises UserError for what would stop them. No weights are loaded.
+        """
+        from erprm_cli.models.loading import load_tokenizer  # torch
+        from erprm_cli.prm.loading import load_tagger
+        from erprm_cli.training.arguments import check_names
+
+        config, code = self.config, self.engine.trust_remote_code
+        _ = self.eval_problems
+        check_names(self.training)
+        _, tagger = load_tagger(config.prm, config.prm_format, trust_remote_code=code)
+        if self.engine.engine == "vllm":
+            from erprm_cli.prm.vllm_scorer import classifier_settings
+
+            classifier_settings(replace(self.engine, model=config.prm), tagger)
+        tokenizer = load_tokenizer(self.engine.model, trust_remote_code=code)
+        render_end(self.template, tokenizer)
 
     @property
     def settings(self) -> Row:
@@ -164,12 +197,11 @@ class Raft:
 
     def _evaluate(self, iteration: int, policy: str) -> float | None:
         """Return the share of the --eval problems that `policy` solves greedily; None without any."""
-        if self.config.eval is None:
+        if not self.eval_problems:
             return None
         path = self._folder(iteration) / "eval.jsonl"
-        problems = read_rows(self.config.eval, unique(as_problem, "id"))
         self.reporter.info(f"iteration {iteration}: greedy evaluation")
-        self._sample(problems, 1, self._sampling(policy, 0.0, 1.0, self.config.seed), path)
+        self._sample(self.eval_problems, 1, self._sampling(policy, 0.0, 1.0, self.config.seed), path)
         return mean_reward(path)
 
     def _lr(self, iteration: int) -> float:

@@ -408,7 +408,7 @@ def test_rows_with_and_without_scores_are_refused(erprm: Erprm, rows: list[Row],
 
 
 @pytest.mark.parametrize(
-    "flags", [["--aggregate", "prod"], ["--all-aggregates"], ["--compare", "other.jsonl"]]
+    "flags", [["--aggregate", "prod"], ["--all-aggregates"], ["--compare", "tiny:test"]]
 )
 def test_flags_about_scores_are_refused_without_scores(erprm: Erprm, flags: list[str]) -> None:
     result = erprm("bon", *flags, stdin=jsonl(without_scores(ROWS)))
@@ -537,7 +537,7 @@ def test_rows_without_scores_are_scored_on_the_way(erprm: Erprm, tmp_path: Path)
 
 
 def test_no_model_is_loaded_where_there_is_no_row(erprm: Erprm) -> None:
-    assert erprm("bon", "--prm", "nowhere", stdin="").exit_code == 0
+    assert erprm("bon", "--prm", "tiny", stdin="").exit_code == 0
 
 
 def test_torch_is_not_loaded_for_rows_that_have_scores(scored: str) -> None:
