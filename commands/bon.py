@@ -15,7 +15,7 @@ def bon(
     streams: options.Streams,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
-    engine: options.Engine = options.EngineName.auto,
+    engine: options.ScoringEngine = "auto",
     aggregate: options.AggregateOption = options.Aggregate.min,
     all_aggregates: options.AllAggregates = False,
     n: Annotated[

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from erprm_cli import options
-from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.config import LocalConfig
 from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
 
 # An iteration sets these itself, or leaves them at the paper's value.
@@ -29,7 +29,7 @@ def rlhf(
     rows: options.Input,
     config: RaftConfig,
     # A server cannot load the policy of each iteration, and --batch-size is the optimizer's here.
-    engine: Annotated[EngineConfig, options.Without("batch_size", "revision", "base_url", "concurrency")],
+    engine: Annotated[LocalConfig, options.Without("batch_size", "revision", "base_url", "concurrency")],
     training: Annotated[PolicyTrainingConfig, FIXED],
     template: options.Template = None,
     overwrite: options.Overwrite = False,

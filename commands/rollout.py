@@ -35,7 +35,7 @@ def rollout(
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
     from erprm_cli.io.writing import open_journal
-    from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable
+    from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable, same_origin
     from erprm_cli.policy.sampling import SamplingSettings
     from erprm_cli.policy.template_choice import choose_template
     from erprm_cli.rows.sharding import choose_shard
@@ -71,7 +71,7 @@ def rollout(
         ):
             out.add_provenance(provenance(running, type(running).__name__))
             roller = Roller(running, prompts, sampling, k, grader, keep_text, finished, journal, bad)
-            for row in roller.roll(missing):
+            for row in roller.roll(same_origin(missing, sampling, progress)):
                 out.write(row)
                 progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
             tally = roller.tally

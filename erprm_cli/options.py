@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from inspect import Parameter, signature
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from typer import Argument as Argument
 from typer import Option as Option  # other packages declare their flags with these two, and import no typer
@@ -32,11 +32,8 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
-class EngineName(StrEnum):
-    auto = "auto"
-    transformers = "transformers"
-    vllm = "vllm"
-    server = "server"
+LocalEngineName = Literal["auto", "transformers", "vllm"]
+EngineName = Literal["auto", "transformers", "vllm", "server"]
 
 
 class Aggregate(StrEnum):
@@ -163,10 +160,21 @@ Prm = Annotated[
 Engine = Annotated[
     EngineName,
     Option(
-        help="Backend that runs the model. auto: server with --base-url, else vllm if there is a GPU (score "
-        "uses transformers), else transformers.",
+        help="Backend that runs the model. auto: server with --base-url, else vllm if there is a GPU, else "
+        "transformers.",
         rich_help_panel=Heading.MODEL,
     ),
+]
+LocalEngine = Annotated[
+    LocalEngineName,
+    Option(
+        help="Backend that runs the models. auto: vllm for a policy if there is a GPU, else transformers.",
+        rich_help_panel=Heading.MODEL,
+    ),
+]
+ScoringEngine = Annotated[
+    LocalEngineName,
+    Option(help="Backend that runs the PRM. auto: transformers.", rich_help_panel=Heading.MODEL),
 ]
 PrmOnTheWay = Annotated[
     str | None,

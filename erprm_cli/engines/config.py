@@ -22,7 +22,7 @@ class EngineConfig:
     """
 
     model: options.Model = "tiny"
-    engine: options.Engine = options.EngineName.auto
+    engine: options.Engine = "auto"
     dtype: options.DtypeOption = options.Dtype.auto
     batch_size: Annotated[
         int, _model(metavar="N", min=0, help="Completions in flight at once; 0: the engine chooses.")
@@ -91,3 +91,17 @@ class EngineConfig:
         names = ("quantization", "trust_remote_code", "allow_pickle")
         unusual = {name: getattr(self, name) for name in names}
         return {"dtype": self.dtype.value} | {name: value for name, value in unusual.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig(EngineConfig):
+    """As EngineConfig, for a command that runs its models here, never on a server."""
+
+    engine: options.LocalEngine = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringConfig(EngineConfig):
+    """As EngineConfig, for a PRM."""
+
+    engine: options.ScoringEngine = "auto"

@@ -27,13 +27,13 @@ def choose_engine(config: EngineConfig) -> options.EngineName:
     Raises UsageError if options contradict each other, UserError if there is no such model or if a package
     is missing.
     """
-    chosen = config.engine
+    chosen: options.EngineName = config.engine
     if chosen == "auto":
-        chosen = options.EngineName.server if config.base_url else _local_engine()
+        chosen = "server" if config.base_url else _local_engine()
     if (chosen == "server") != (config.base_url is not None):
         raise UsageError("--engine server requires --base-url URL, and the reverse")
     if chosen != "server":
-        check_packages([*MODELS, *["vllm"] * (chosen == "vllm")], f"--engine {chosen.value}")
+        check_packages([*MODELS, *["vllm"] * (chosen == "vllm")], f"--engine {chosen}")
         find_model(config.model, config.revision)
     return chosen
 
@@ -54,11 +54,11 @@ def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engin
     return TransformersEngine.load(config)
 
 
-def _local_engine() -> options.EngineName:
+def _local_engine() -> options.LocalEngineName:
     """Return vllm if it is installed and there is a GPU, else transformers."""
     if find_spec("vllm") is not None and find_spec("torch") is not None:
         import torch
 
         if torch.cuda.is_available():
-            return options.EngineName.vllm
-    return options.EngineName.transformers
+            return "vllm"
+    return "transformers"

@@ -13,7 +13,7 @@ from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
 from erprm_cli.models.names import find_model
-from erprm_cli.options import EngineName
+from erprm_cli.options import LocalEngineName
 from erprm_cli.packages import MODELS, check_packages
 from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.rows import schema
@@ -153,14 +153,18 @@ class ScoredRows:
         check: Check,
         check_scored: Check,
         *key: str,
-        engine: EngineName = EngineName.auto,
+        engine: LocalEngineName = "auto",
         prm_format: str | None = None,
     ) -> None:
         """Take scores from the rows, which `check_scored` checks, or from the PRM named `prm`.
 
         A PRM is run by `engine` and read with `prm_format` (default: its own); it replaces scores that are in
-        the rows, which `check` checks. Rows with equal fields `key`, if any are named, are bad.
+        the rows, which `check` checks. Rows with equal fields `key`, if any are named, are bad. Raises
+        UsageError for `engine` or `prm_format` without a PRM.
         """
+        if prm is None and (prm_format is not None or engine != "auto"):
+            flag = "--engine" if prm_format is None else "--prm-format"
+            raise UsageError(f"{flag} says how to run a PRM; --prm MODEL names it")
         self.prm = None if prm is None else LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
         self.check = unique(check, *key) if key else check
         self.check_scored = unique(check_scored, *key) if key else check_scored

@@ -13,7 +13,7 @@ from typing import Any
 from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
-from erprm_cli.errors import UsageError, UserError
+from erprm_cli.errors import Stopped, UsageError, UserError
 from erprm_cli.models.adapters import adapter_settings
 from erprm_cli.prm.scorer import Scorer
 from erprm_cli.prm.tagger import Tagged, Tagger
@@ -53,18 +53,24 @@ class VllmScorer(Scorer):
         self.tagger.max_tokens = self.stream.max_model_len
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
-        """Yield scored rows in the order given: a solution that finishes early waits for those before it."""
+        """Yield scored rows in the order given: a solution that finishes early waits for those before it.
+
+        If an error or a signal ends the work, those that wait come first.
+        """
         finished: dict[int, Row] = {}
         next_number = 0
-        for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
-            good_T = output.outputs.data.flatten().float()
-            good_L = good_T[tagged.tags.tolist()]
-            if not bool(good_L.isfinite().all()):
-                raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
-            finished[number] = self.scored(row, good_L.tolist())
-            while next_number in finished:
-                yield finished.pop(next_number)
-                next_number += 1
+        try:
+            for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
+                good_T = output.outputs.data.flatten().float()
+                good_L = good_T[tagged.tags.tolist()]
+                self.check_finite(good_L)
+                finished[number] = self.scored(row, good_L.tolist())
+                while next_number in finished:
+                    yield finished.pop(next_number)
+                    next_number += 1
+        except (UserError, Stopped):
+            yield from finished.values()
+            raise
 
     def close(self) -> None:
         """End vLLM's processes."""

@@ -160,7 +160,9 @@ class Raft:
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the solution of each problem with the best score; of equal scores, the first sample."""
         best: dict[str, tuple[float, Row]] = {}
+        problems = set()
         for row in read_rows(str(scored), schema.check_scores):
+            problems.add(row["id"])
             if self.config.require_correct and not schema.is_correct(row["reward"]):
                 continue
             score = aggregate(row["scores"], self.config.aggregate)
@@ -171,6 +173,11 @@ class Raft:
         with open_atomic_output(str(selected), {"command": "select", **settings}) as out:
             for score, row in best.values():
                 out.write(row | {"score": score})
+        if len(best) < len(problems):
+            self.reporter.info(
+                f"{len(problems) - len(best):,} of {len(problems):,} problems have no correct solution and "
+                "are left out (--require-correct)"
+            )
 
     def _fine_tune(self, iteration: int, policy: str, selected: Path) -> str:
         """Train `policy` on the selected solutions, unless that is done; return the new policy's folder."""

@@ -407,9 +407,7 @@ def test_rows_with_and_without_scores_are_refused(erprm: Erprm, rows: list[Row],
     assert result.stdout == "" and str(result.exception).startswith(message)
 
 
-@pytest.mark.parametrize(
-    "flags", [["--aggregate", "prod"], ["--all-aggregates"], ["--compare", "tiny:test"]]
-)
+@pytest.mark.parametrize("flags", [["--aggregate", "prod"], ["--all-aggregates"], ["--compare", "tiny:test"]])
 def test_flags_about_scores_are_refused_without_scores(erprm: Erprm, flags: list[str]) -> None:
     result = erprm("bon", *flags, stdin=jsonl(without_scores(ROWS)))
     assert isinstance(result.exception, UsageError) and result.stdout == ""

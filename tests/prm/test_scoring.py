@@ -3,14 +3,13 @@ import pytest
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.io.bad_rows import BadRows
-from erprm_cli.options import EngineName
 from erprm_cli.prm.scoring import LazyScorer, ScoredRows
 from erprm_cli.rows.row import Row
 
 
 def test_a_server_cannot_score() -> None:
     with pytest.raises(UsageError, match="cannot score"):
-        LazyScorer(EngineConfig("tiny", EngineName.server))
+        LazyScorer(EngineConfig("tiny", "server"))
 
 
 @pytest.mark.parametrize(
