@@ -44,13 +44,13 @@ def bon(
 ) -> None:
     """Choose the best of N candidates and judge the choice.
 
-    Writes one row per problem: the solution with the highest score (the first one in a tie), with score, n,
-    aggregate and correct (reward above 0.5; null without a reward). Without scores, it is the first solution
-    with the most frequent answer (in a tie, the answer that comes first); score is then the share of
-    candidates with that answer. INPUT holds solutions in any order, all with scores or all without, or
-    solutions with one reward each in a format that `erprm convert` reads. On stderr: pass@1, votes, best-of-n
-    (with scores) and pass@n for every n over all subsets of the candidates (votes: over random subsets), with
-    95 % intervals over problems; with --compare also paired differences.
+    Writes one row per problem: the solution with the highest score, with score, n, aggregate and correct
+    (reward above 0.5; null without a reward). Without scores, it is the first solution with the most frequent
+    answer; score is then the share of candidates with that answer. Of tied candidates or answers, the row has
+    the one that comes first; the table counts them with their mean. INPUT holds solutions in any order, all
+    with scores or all without, or solutions with one reward each in a format that `erprm convert` reads. On
+    stderr: pass@1, votes, best-of-n (with scores) and pass@n for every n over all subsets of the candidates
+    (votes: over random subsets), with 95 % intervals over problems; with --compare also paired differences.
 
     Example: erprm sample tiny:test -L 40 -n 16 | erprm bon -o chosen.jsonl
     """
@@ -66,7 +66,7 @@ def bon(
     for other in others:
         check_input(other)
     if plot not in (None, "-"):
-        plots.check_plot(plot)
+        plots.load_figure_module()
     aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}

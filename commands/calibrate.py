@@ -62,7 +62,7 @@ def calibrate(
     if against == Against.rates and eta is not None and isinf(eta):
         raise UsageError("no rate can be computed from a label at an infinite eta; give --against labels")
     if plot is not None:
-        plots.check_plot(plot)
+        plots.load_figure_module()
     settings: Row = {"command": "calibrate", "against": against, "prm": prm, "seed": seed}
     settings["eta"] = None if eta is None else f"{eta:g}"  # JSON has no inf
     settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}

@@ -10,33 +10,24 @@ from erprm_cli.errors import UsageError, UserError
 from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
 from erprm_cli.evaluation.calibration import CalibrationResult
 from erprm_cli.io.files import replacing
-from erprm_cli.packages import check_packages
+from erprm_cli.packages import missing_package
 from erprm_cli.reports.tables import calibration_title, names_of
 
 WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
-def check_plot(path: str) -> None:
-    """Raise UserError if matplotlib is not installed or does not know the format that `path` names."""
-    check_packages(["matplotlib"], "--plot")
-    known = sorted(_figure().canvas.get_supported_filetypes())
-    if _suffix(path) not in known:
-        raise UsageError(f"unknown format of a plot; known: {', '.join(known)}", where=f"--plot {path}")
-
-
-def _figure(**options: Any) -> Any:
-    """Return an empty figure, which needs no display."""
-    return import_module("matplotlib.figure").Figure(**options)
-
-
-def _suffix(path: str) -> str:
-    return Path(path).suffix.removeprefix(".").lower() or "png"
+def load_figure_module() -> Any:
+    """Return matplotlib.figure, which needs no display. Raises UserError if it is not installed."""
+    try:
+        return import_module("matplotlib.figure")
+    except ModuleNotFoundError:
+        raise missing_package("matplotlib", "--plot") from None
 
 
 def plot_accuracy(results: Sequence[BestOfNResult], path: str) -> None:
     """Plot % correct against n with 95 % intervals, to a .png, .svg or .pdf file."""
-    figure = _figure(figsize=(7, 4.5), layout="constrained")
+    figure = load_figure_module().Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for name, points in _curves(results).items():
         style = "-" if points[0].method == BEST else "--"
@@ -102,7 +93,7 @@ def text_accuracy(results: Sequence[BestOfNResult]) -> str:
 
 def plot_calibration(results: Sequence[CalibrationResult], path: str) -> None:
     """Plot the reliability diagram, the mean target of each bin against its mean score, to an image file."""
-    figure = _figure(figsize=(5.5, 5.5), layout="constrained")
+    figure = load_figure_module().Figure(figsize=(5.5, 5.5), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1, label="perfect")
     for result in results:
@@ -132,8 +123,11 @@ def _curves(results: Sequence[BestOfNResult]) -> dict[str, list[BestOfNResult]]:
 
 
 def _save(figure: Any, path: str) -> None:
+    target = Path(path)
     try:
-        with replacing(Path(path)) as draft:
-            figure.savefig(draft, format=_suffix(path), dpi=150)
+        with replacing(target) as draft:
+            figure.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=150)
     except OSError as error:
-        raise UserError(error.strerror, where=path) from None
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # matplotlib does not know the format
+        raise UsageError(f"{path}: {error}") from None
