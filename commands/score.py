@@ -41,7 +41,7 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
-    from erprm_cli.prm.scoring import score_to
+    from erprm_cli.prm.scoring import LazyScorer, score_to
     from erprm_cli.rows.sharding import choose_shard
 
     shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
@@ -54,15 +54,14 @@ def score(
         **engine.settings(),
         **shard.settings(),
     }
+    model = replace(engine, model=prm)
+    scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
     with open_streams("score", streams, settings) as (bad, out, reporter):
         score_to(
             out,
             streams.source,
-            replace(engine, model=prm),
+            scorer,
             reporter,
-            batch_tokens=batch_tokens,
-            prm_format=prm_format,
-            eta=eta,
             bad=bad,
             limit=streams.limit,
             shard=shard,

@@ -28,7 +28,7 @@ from erprm_cli.io.writing import open_atomic_output, open_output
 from erprm_cli.policy.prompts import render_end
 from erprm_cli.policy.sampling import SamplingSettings, sample_to
 from erprm_cli.policy.templates import PolicyTemplate
-from erprm_cli.prm.scoring import score_to
+from erprm_cli.prm.scoring import LazyScorer, score_to
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.streams import unique
@@ -155,7 +155,8 @@ class Raft:
             self.engine, model=self.config.prm, max_model_len=None, quantization=None, engine_args=None
         )
         with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
-            score_to(out, str(samples), engine, self.reporter, prm_format=self.config.prm_format)
+            prm = LazyScorer(engine, prm_format=self.config.prm_format)
+            score_to(out, str(samples), prm, self.reporter)
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the solution of each problem with the best score; of equal scores, the first sample."""
