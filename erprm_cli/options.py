@@ -6,8 +6,11 @@ from enum import StrEnum
 from inspect import Parameter, signature
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from typer import Argument as Argument
-from typer import Option as Option  # other packages declare their flags with these two, and import no typer
+from typer import Argument as Argument  # other packages declare their flags with these, and import no typer
+from typer import BadParameter as BadParameter
+from typer import Option as Option
+
+from erprm_cli import shipped
 
 
 class Heading(StrEnum):
@@ -54,6 +57,28 @@ class Estimator(StrEnum):
     min = "min"
 
 
+# What a shell completes, beside flags and choices
+
+
+def template_names(kind: str) -> Callable[[str], list[str]]:
+    """Return the completion of a template's name; `kind` as in `shipped.names`."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in shipped.names(kind) if name.startswith(incomplete)]
+
+    return complete
+
+
+def shipped_problems(incomplete: str) -> list[str]:
+    """Return the completions of an INPUT that is not a file."""
+    return [name for name in ("tiny:train", "tiny:test") if name.startswith(incomplete or "-")]
+
+
+def shipped_model(incomplete: str) -> list[str]:
+    """Return the completions of a MODEL that is not a folder."""
+    return [shipped.TINY] if incomplete and shipped.TINY.startswith(incomplete) else []
+
+
 # Rows in and rows out
 Source = Annotated[
     str,
@@ -61,6 +86,7 @@ Source = Annotated[
         metavar="INPUT",
         help="JSON Lines to read; - is stdin, the default.",
         show_default=False,
+        autocompletion=shipped_problems,
         rich_help_panel=Heading.STREAMS,
     ),
 ]
@@ -148,6 +174,7 @@ Model = Annotated[
         "-m",
         metavar="MODEL",
         help="Policy: a folder, a Hub name, or tiny (shipped).",
+        autocompletion=shipped_model,
         rich_help_panel=Heading.MODEL,
     ),
 ]
@@ -183,6 +210,7 @@ PrmFormatName = Annotated[
         "--prm-format",
         metavar="NAME",
         help="Input format of the PRM: a shipped name or a .toml file. Default: the format of the model.",
+        autocompletion=template_names("prm"),
         rich_help_panel=Heading.MODEL,
     ),
 ]
@@ -227,6 +255,7 @@ Template = Annotated[
         "-t",
         metavar="NAME",
         help="Prompt format: a shipped name or a .toml file.",
+        autocompletion=template_names("policy"),
         rich_help_panel=Heading.SAMPLING,
     ),
 ]
