@@ -30,6 +30,7 @@ COMMANDS = (
     "calibrate",
     "show",
     "rlhf",
+    "doctor",
 )
 MODEL_LIBRARIES = ("accelerate", "datasets", "pyarrow", "torch", "transformers")  # the extra "train"
 FLAG_COLUMNS = 26  # a longer flag has its help on the next line
@@ -116,7 +117,9 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in MODEL_LIBRARIES:
             raise
-        _exit(f"{error.name} is not installed; models need: pip install 'erprm[train]'", 1)
+        from erprm_cli.io.installer import install_extra
+
+        _exit(f"{error.name} is not installed; models need: {install_extra('train')}", 1)
     except Stopped as stop:
         _exit(f"stopped; {_how_to_continue()}", stop.exit_status)
 

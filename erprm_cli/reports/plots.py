@@ -10,6 +10,7 @@ from erprm_cli.errors import UsageError, UserError
 from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
 from erprm_cli.evaluation.calibration import CalibrationResult
 from erprm_cli.io.files import replacing
+from erprm_cli.io.installer import install_extra
 from erprm_cli.reports.tables import calibration_title, names_of
 
 WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
@@ -21,7 +22,7 @@ def load_figure_module() -> Any:
     try:
         return import_module("matplotlib.figure")
     except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib: pip install 'erprm[plot]'") from None
+        raise UsageError(f"--plot needs matplotlib: {install_extra('plot')}") from None
 
 
 def plot_accuracy(results: Sequence[BestOfNResult], path: str) -> None:
