@@ -6,11 +6,11 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 
 from erprm_cli.errors import EngineError, Stopped, UserError
 from erprm_cli.options import Heading
-from erprm_cli.presets import CONFIG, with_presets
+from erprm_cli.presets import with_config, with_presets
 from erprm_cli.terminal.signals import catch_signals
 from erprm_cli.terminal.text import visible
 
@@ -38,17 +38,6 @@ FLAG_COLUMNS = 26  # a longer flag has its help on the next line
 
 class Command(TyperCommand):
     """A command with --config, and with help that lists the flags under headings, most needed first."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        config = TyperOption(
-            param_decls=[f"--{CONFIG}"],
-            metavar="FILE",
-            help=f"Take flags from the table [{self.name}] of a .toml file.",
-            expose_value=False,
-            rich_help_panel=Heading.OTHER,
-        )
-        self.params.append(config)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words of this command, with what --config and the environment set."""
@@ -99,7 +88,7 @@ def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     for name in names:
         command = getattr(import_module(f"erprm_cli.commands.{name}"), name)
-        app.command(name, cls=Command)(command)
+        app.command(name, cls=Command)(with_config(command))
     return app
 
 

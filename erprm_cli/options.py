@@ -357,7 +357,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         }
         command(**values, **configs)
 
-    run.__doc__ = command.__doc__
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = signature(command).replace(parameters=list(flags.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: flag.annotation for name, flag in flags.items()}
     return run

@@ -6,13 +6,15 @@ continues a stopped run) sees the flags that hold, and does not need the file or
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import read_toml
-from erprm_cli.options import BadParameter
+from erprm_cli.options import BadParameter, Heading, Option
 
 CONFIG = "config"  # the flag that names the file, which is not in the file itself
 PREFIX = "ERPRM"
@@ -26,6 +28,28 @@ SWITCHES = {
     "no": False,
     "off": False,
 }
+
+
+def with_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` for Typer, with the flag --config, which `with_presets` takes out of its words."""
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        del values[CONFIG]
+        command(**values)
+
+    flag = Option(
+        f"--{CONFIG}",
+        metavar="FILE",
+        help=f"Take flags from the table [{command.__name__}] of a .toml file.",
+        rich_help_panel=Heading.OTHER,
+    )
+    annotation = Annotated[str | None, flag]
+    parameter = Parameter(CONFIG, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+    own = signature(command)
+    run.__signature__ = own.replace(parameters=[*own.parameters.values(), parameter])  # type: ignore[attr-defined]
+    run.__annotations__ = {**command.__annotations__, CONFIG: annotation}
+    return run
 
 
 def with_presets(command: Any, context: Any, words: Sequence[str], commands: Iterable[str]) -> list[str]:
@@ -115,7 +139,7 @@ def _as_words(parameter: Any, name: str, value: Any, where: str, context: Any) -
         if isinstance(one, bool) or not isinstance(one, str | int | float):
             raise UsageError(f"{where}: must be a number or a text, not {one!r}")
         try:
-            parameter.type(str(one), param=parameter, ctx=context)
+            parameter.process_value(context, [str(one)] if _takes_many(parameter) else str(one))
         except BadParameter as error:
             raise UsageError(f"{where}: {error.message}") from None
     is_argument = parameter.param_type_name == "argument"
