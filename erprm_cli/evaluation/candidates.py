@@ -8,7 +8,7 @@ Shapes: N candidates of one problem, L steps of one candidate, K reward models, 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -240,13 +240,20 @@ def answer_classes(predictions: Sequence[str | None], grader: Grader | None = No
     return class_N
 
 
-def prm_names(tables: Sequence[ScoreTable]) -> list[str]:
+class Scored(Protocol):
+    """Scores from the rows of `source`, which name the PRM `prm` or none."""
+
+    source: str
+    prm: str | None
+
+
+def prm_names(found: Sequence[Scored]) -> list[str]:
     """Return short, different names of the PRMs: the last parts of their names, else the files' names."""
-    names = [Path(table.prm).name if table.prm else _label(table.source) for table in tables]
+    names = [Path(one.prm).name if one.prm else _label(one.source) for one in found]
     if len(set(names)) < len(names):
-        names = [_label(table.source) for table in tables]
+        names = [_label(one.source) for one in found]
     if len(set(names)) < len(names):
-        names = [table.source for table in tables]
+        names = [one.source for one in found]
     return ["".join(c if c.isprintable() else "?" for c in name) for name in names]
 
 
