@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.io.bad_rows import bad_rows
@@ -10,19 +11,29 @@ from erprm_cli.terminal.text import wants_colour
 
 
 @options.grouped
-def show(rows: options.Input) -> None:
+def show(
+    rows: options.Input,
+    reasoning: Annotated[
+        bool,
+        options.Option(
+            "--reasoning", help="Show all reasoning of thinking models. Default: its first 3 lines."
+        ),
+    ] = False,
+) -> None:
     """Show solutions step by step, with labels, k/K and scores.
 
     INPUT holds rows of any command, or of ProcessBench. The output is text, not rows: on a terminal it is
     coloured (unless NO_COLOR is set) and goes through $PAGER. A cross marks the first error that a row
     reports: a label or k/K of 0, or the step that ProcessBench names. A ? marks the first score below 0.5.
+    The reasoning of thinking models is dim.
 
     Example: erprm show -L 20 chosen.jsonl
     """
     from erprm_cli.reports import solutions
 
     on_terminal = sys.stdout.isatty()
-    renderer = solutions.Renderer(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
+    width = shutil.get_terminal_size((100, 24)).columns
+    renderer = solutions.Renderer(width, on_terminal and wants_colour(), reasoning)
     with bad_rows(rows.errors, rows.max_errors) as bad:
         texts = (renderer.render(row) for row in read_rows(rows.source, solutions.check, bad, rows.limit))
         (solutions.page if on_terminal else solutions.print_all)(texts)

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from erprm_cli.rows.schema import REASONING_NAMES
+
 Finish = Literal["stop", "length", "failed", "filtered", "unknown"]
 
 # Finish reasons of OpenAI, vLLM, SGLang, llama.cpp, TGI, Ollama, Gemini, Anthropic, Mistral, Cohere,
@@ -30,8 +32,6 @@ FINISH_REASONS: dict[Finish, str] = {
 FINISHES: dict[str, Finish] = {
     word: finish for finish, words in FINISH_REASONS.items() for word in words.split()
 }
-# Names of the model's reasoning, as a field of the message and as a type of the parts of a content.
-REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 TEXT_PARTS = ("text", "output_text", None)  # types of the parts of a content that are the answer
 
 # A prompt, or prompt and max_tokens together, that the model's context cannot hold.

@@ -184,9 +184,9 @@ def solution_row(
     row = problem | {"sample": completion.index}
     if template.marks is not None or parts.reasoning is not None:
         row["reasoning"] = parts.reasoning
-    row["solution"] = solution
     if template.steps_of != STEPS_OF[0]:
         row["steps_of"] = template.steps_of
+    row["solution"] = solution
     row |= {
         "steps": split_steps(stepped_text(row), template.step_break),
         "prediction": prediction,

@@ -19,6 +19,9 @@ from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import STEPS_OF, stepped_text
 
+# What programs call the reasoning in a message or a content part of OpenAI's chat format.
+REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
+
 
 def check_solution(row: Row) -> Row:
     """Check a solution: its identity, and steps that are substrings of the solution in order."""

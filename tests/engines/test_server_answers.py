@@ -7,7 +7,6 @@ import pytest
 
 from erprm_cli.engines import server_answers
 from erprm_cli.engines.server_answers import (
-    REASONING_NAMES,
     ServedModel,
     error_in,
     finish_of,
@@ -15,6 +14,7 @@ from erprm_cli.engines.server_answers import (
     read_json,
     read_models,
 )
+from erprm_cli.rows.schema import REASONING_NAMES
 
 
 @pytest.mark.parametrize(
