@@ -1,16 +1,18 @@
 """Flags that commands share: each is declared once, with its type, help, bounds and heading."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from inspect import Parameter, signature
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from typer import Argument as Argument  # other packages declare their flags with these, and import no typer
 from typer import BadParameter as BadParameter
 from typer import Option as Option
 
 from erprm_cli import shipped
+
+from erprm_cli.errors import UsageError
 
 
 class Heading(StrEnum):
@@ -259,6 +261,24 @@ Template = Annotated[
         rich_help_panel=Heading.SAMPLING,
     ),
 ]
+ChatTemplateKwargs = Annotated[
+    list[str] | None,
+    Option(
+        "--chat-template-kwarg",
+        metavar="KEY=VALUE",
+        help="Option of the model's chat template, such as enable_thinking=false or reasoning_effort=high; "
+        "repeatable. Default: those of the prompt format.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+StepsOf = Annotated[
+    Literal["answer", "reasoning"] | None,
+    Option(
+        help="Part of a thinking model's solution to split into steps. Default: as the prompt format says, "
+        "usually the answer.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
 Temperature = Annotated[
     float,
     Option(
@@ -313,6 +333,28 @@ def aggregates(chosen: Aggregate, show_all: bool) -> list[str]:
     """Return the names of the aggregates to show results for, `chosen` first."""
     others = [other.value for other in Aggregate if other != chosen] if show_all else []
     return [chosen.value, *others]
+
+
+def key_values(flag: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Return the settings in the values KEY=VALUE of a repeatable flag; UsageError if one has no key.
+
+    A value is JSON if it can be read as JSON (True, False and None also count), else text.
+
+    >>> key_values("--arg", ["thinking=false", "effort=high"])
+    {'thinking': False, 'effort': 'high'}
+    """
+    import msgspec  # here, because `--help` loads this module
+
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UsageError(f"{flag} {text!r} is not KEY=VALUE")
+        try:
+            found[key] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            found[key] = {"True": True, "False": False, "None": None}.get(value, value)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
