@@ -5,10 +5,13 @@ A template is a file in templates/policy. To add one, add a file there, or give 
 
 import re
 from dataclasses import dataclass
+from functools import partial
 
 from erprm_cli import shipped
 from erprm_cli.answers.extraction import DEFAULT_RULES, RULES
 from erprm_cli.errors import UsageError
+from erprm_cli.hashing import fields_hash
+from erprm_cli.io.content import Content
 from erprm_cli.io.files import read_toml
 from erprm_cli.io.typed_fields import from_table
 
@@ -35,6 +38,10 @@ class PolicyTemplate:
     def fill(self, problem: str) -> str:
         """Return the prompt (or the user's turn) for one problem; braces in the problem have no meaning."""
         return self.prompt.replace("{problem}", problem)
+
+    def content(self) -> Content:
+        """Return what the template says, whatever it is called."""
+        return Content(partial(fields_hash, self))
 
 
 def load_template(name: str) -> PolicyTemplate:

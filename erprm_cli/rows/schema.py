@@ -11,7 +11,6 @@ Python and jq.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from erprm_cli.errors import RowError
@@ -36,11 +35,6 @@ def check_solution(row: Row) -> Row:
             raise RowError(f"{_item('steps', index)} is not in 'solution' after the step before it")
         position += len(step)
     return row
-
-
-def solution_keys(rows: Iterable[Row]) -> set[tuple[str, int]]:
-    """Return (id, sample), which identifies a solution, of every row."""
-    return {(row["id"], row["sample"]) for row in rows}
 
 
 def is_correct(reward: float | None) -> bool:

@@ -40,7 +40,8 @@ class PolicyTask(TrainingTask):
 
     @property
     def settings(self) -> Row:
-        return self.config.settings() | {"template": self.template.name}
+        template = {"template": self.template.name, "template_content": self.template.content()}
+        return super().settings | template
 
     def add(self, row: Row) -> None:
         """Keep one solution, or count it as too long."""
