@@ -16,6 +16,7 @@ from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import one_line
 
 CONTENT = "_content"
+SHOWN = 200  # characters of a value in a message: enough for most paths
 
 
 class Difference(NamedTuple):
@@ -60,7 +61,8 @@ def difference(made_with: Row, settings: Row) -> Difference | None:
 
 def predates_contents(made_with: Row, settings: Row) -> bool:
     """Return whether an earlier version of erprm wrote `made_with`: one that recorded no contents."""
-    return bool(_contents(settings)) and not any(name.endswith(CONTENT) for name in made_with)
+    names = [name.removesuffix(CONTENT) for name in _contents(settings)]
+    return any(name in made_with for name in names) and not any(map(_is_content, made_with))
 
 
 def unchanged_since(moment: float, settings: Row, others: Iterable[Path] = ()) -> bool:
@@ -84,5 +86,9 @@ def _hash(value: object) -> str:
     return value.hash()
 
 
+def _is_content(name: str) -> bool:
+    return name.endswith(CONTENT)
+
+
 def _shown(value: object) -> str:
-    return one_line(str(value))
+    return one_line(str(value), SHOWN)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from erprm_cli.errors import UserError
 from erprm_cli.io.files import LOCK, open_locked, read_object, write_json
+from erprm_cli.io.seal import damage, is_sealed
 from erprm_cli.io.settings import as_written, difference, predates_contents, unchanged_since
 from erprm_cli.models.folder import CARD
 from erprm_cli.rows.row import Row
@@ -98,7 +99,10 @@ def checkpoints(run: Path) -> list[Path]:
 
 
 def last_checkpoint(run: Path, reporter: Reporter) -> str | None:
-    """Return the checkpoint to continue from, or None. An incomplete one is reported and removed."""
+    """Return the checkpoint to continue from, or None. An incomplete one is reported and removed.
+
+    Raises UserError if files of the complete one have been damaged since.
+    """
     complete = checkpoints(run)
     for draft in (run / "draft").glob("checkpoint-*"):
         number = draft.name.rpartition("-")[2]
@@ -108,6 +112,11 @@ def last_checkpoint(run: Path, reporter: Reporter) -> str | None:
         shutil.rmtree(run / "draft", ignore_errors=True)
     if not complete:
         return None
+    found = damage(complete[-1]) if is_sealed(complete[-1]) else None
+    if found is not None:
+        raise UserError(
+            f"{complete[-1]} is damaged ({found}); delete that folder, and the same command starts again"
+        )
     reporter.info(f"continuing from {complete[-1]}")
     return str(complete[-1])
 
