@@ -40,7 +40,8 @@ def show(
     INPUT holds rows of any command, or of ProcessBench. The output is text, not rows: on a terminal it is
     coloured (unless NO_COLOR is set) and goes through $PAGER. A cross marks the first error that a row
     reports: a label or k/K of 0, or the step that ProcessBench names. A ? marks the first score below 0.5.
-    With --html it is a page for the browser, which can also show where two PRMs disagree. The reasoning of thinking models is dim.
+    The reasoning of thinking models is dim. With --html it is a page for the browser, which can also show
+    where two PRMs disagree.
 
     Example: erprm show -L 20 chosen.jsonl
     """

@@ -11,7 +11,6 @@ from typer import BadParameter as BadParameter
 from typer import Option as Option
 
 from erprm_cli import shipped
-
 from erprm_cli.errors import UsageError
 
 
