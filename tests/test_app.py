@@ -47,7 +47,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
     "show": ([], {"id": "a"}, "problem"),
-    "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
+    "rlhf": (["--prm", "tiny", "--prm-format", "er-prm", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
     "convert": (["--to", "trl"], SOLUTION, "labels"),
 }
 

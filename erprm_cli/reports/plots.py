@@ -10,7 +10,7 @@ from erprm_cli.errors import UsageError
 from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
 from erprm_cli.evaluation.calibration import CalibrationResult
 from erprm_cli.io.files import report_file
-from erprm_cli.io.installer import install_extra
+from erprm_cli.packages import missing_package
 from erprm_cli.reports.tables import calibration_title, names_of
 
 WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
@@ -18,11 +18,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def load_figure_module() -> Any:
-    """Return matplotlib.figure, which needs no display. Raises UsageError if it is not installed."""
+    """Return matplotlib.figure, which needs no display. Raises UserError if it is not installed."""
     try:
         return import_module("matplotlib.figure")
     except ModuleNotFoundError:
-        raise UsageError(f"--plot needs matplotlib: {install_extra('plot')}") from None
+        raise missing_package("matplotlib", "--plot") from None
 
 
 def plot_accuracy(results: Sequence[BestOfNResult], path: str) -> None:

@@ -4,15 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from erprm_cli.io import installer
-from erprm_cli.io.installer import Installer, install_extra, install_package
+from erprm_cli import packages
+from erprm_cli.packages import Installer, install_command
 
 # A file of the environment and its content, by what made the environment.
 MARKS = {
     Installer.uv_tool: ("uv-receipt.toml", ""),
     Installer.pipx: ("pipx_metadata.json", "{}"),
-    Installer.uv: ("pyvenv.cfg", "home = /usr/bin\nuv = 0.9.1\n"),
-    Installer.pip: ("pyvenv.cfg", "home = /usr/bin\nversion = 3.11.7\n"),
 }
 EXTRA = {
     Installer.uv_tool: "uv tool install 'erprm[lora]'",
@@ -34,22 +32,32 @@ PACKAGE = {
 def test_the_environment_says_what_made_it(kind: Installer, tmp_path: Path) -> None:
     name, content = MARKS[kind]
     (tmp_path / name).write_text(content)
-    assert installer.installer(str(tmp_path)) is kind
+    assert packages.installer(str(tmp_path)) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("uv\n", Installer.uv), ("pip\n", Installer.pip), ("", Installer.pip)]
+)
+def test_the_metadata_says_who_installed_it(
+    name: str, kind: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "_metadata", {"INSTALLER": name}.__getitem__)
+    assert packages.installer(str(tmp_path)) is kind
 
 
 def test_the_cache_of_uvx_is_recognised(tmp_path: Path) -> None:
-    assert installer.installer(str(tmp_path / "archive-v0" / "x1")) is Installer.uvx
+    assert packages.installer(str(tmp_path / "archive-v0" / "x1")) is Installer.uvx
 
 
 @pytest.mark.parametrize("kind", Installer)
 def test_the_commands_of_each(kind: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(installer, "installer", lambda: kind)
-    monkeypatch.setattr(installer, "_source", lambda: "erprm")
-    assert (install_extra("lora"), install_package("wandb")) == (EXTRA[kind], PACKAGE[kind])
+    monkeypatch.setattr(packages, "installer", lambda: kind)
+    monkeypatch.setattr(packages, "_source", lambda: "erprm")
+    assert (install_command("peft"), install_command("wandb")) == (EXTRA[kind], PACKAGE[kind])
 
 
 def test_a_checkout_is_named_by_its_folder() -> None:
-    assert install_extra("zst") in (
-        f"{installer.installer().value.format(source)}"
+    assert install_command("zstandard") in (
+        f"{packages.installer().value.format(source)}"
         for source in ("'erprm[zst]'", f"'{Path(__file__).parents[2]}[zst]'")
     )
