@@ -32,6 +32,8 @@ def rlhf(
     engine: Annotated[LocalConfig, options.Without("batch_size", "revision", "base_url", "concurrency")],
     training: Annotated[PolicyTrainingConfig, FIXED],
     template: options.Template = None,
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
+    steps_of: options.StepsOf = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -62,13 +64,13 @@ def rlhf(
         open_output("-", {}) as out,
         Reporter("rlhf", quiet) as reporter,
     ):
-        prompt = choose_template(template, engine, reporter)
+        prompt = choose_template(template, engine, reporter, chat_template_kwargs, steps_of)
         raft = Raft(config, training, engine, prompt, directory, reporter, bad)
         raft.check()  # now, not when a round has been sampled
         # In memory, as later iterations need their slices later; problems are short.
         problems = list(read_rows(rows.source, unique(as_problem, "id"), bad, rows.limit))
         if not problems:
             return
-        with run_directory(directory, raft.settings, overwrite=overwrite):
+        with run_directory(directory, raft.settings(rows.source, problems), overwrite=overwrite):
             for row in raft.run(problems):
                 out.write(row)

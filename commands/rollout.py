@@ -1,7 +1,7 @@
 """erprm rollout: solutions -> graded completions after every step."""
 
 from contextlib import closing
-from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 from erprm_cli import options
@@ -14,6 +14,7 @@ def rollout(
     engine: EngineConfig,
     k: Annotated[int, options.Option("-k", "--k", min=1, metavar="K", help="Completions per step.")] = 16,
     template: options.Template = None,
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
     temperature: options.Temperature = 1.0,
     top_p: options.TopP = 1.0,
     max_tokens: options.MaxTokens = 1024,
@@ -36,29 +37,31 @@ def rollout(
     from erprm_cli.io.streams import open_streams
     from erprm_cli.io.writing import open_journal
     from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable, same_origin
-    from erprm_cli.policy.sampling import SamplingSettings
+    from erprm_cli.policy.sampling import SamplingSettings, output_settings
     from erprm_cli.policy.template_choice import choose_template
     from erprm_cli.rows.sharding import choose_shard
-    from erprm_cli.rows.streams import peek, unique
+    from erprm_cli.rows.streams import peek
+    from erprm_cli.rows.versions import one_version
     from erprm_cli.terminal.reporter import Reporter
 
     reporter = Reporter("rollout", streams.quiet)
     choose_engine(engine)  # wrong flags and names are found before anything is loaded
-    prompts = choose_template(template, engine, reporter)
+    prompts = choose_template(template, engine, reporter, chat_template_kwargs)
     sampling = SamplingSettings(
-        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
+        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, reporter)
-    settings = {"command": "rollout", **asdict(sampling), "k": k, "keep_text": keep_text}
-    settings |= engine.settings() | shard.settings()
+    settings = output_settings("rollout", sampling, engine, prompts) | shard.settings()
+    settings |= {"k": k, "keep_text": keep_text}
     with (
         open_streams("rollout", streams, settings) as (bad, out, reporter),
         open_journal(out, settings, overwrite=streams.overwrite) as journal,
     ):
-        finished = FinishedPrefixes(k, keep_text)
-        done = {(row["id"], row["sample"]) for row in map(finished.add_row, out.existing())}
+        finished = FinishedPrefixes(k, keep_text, prompts.marks)
+        done = out.solutions(finished.add_row)
         finished.add_journal(journal)
-        rows = read_rows(streams.source, unique(check_gradable, "id", "sample"), bad, streams.limit)
+        check = one_version(partial(check_gradable, marks=prompts.marks))
+        rows = read_rows(streams.source, lambda row: done.check(check(row)), bad, streams.limit)
         missing = peek(row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
         if missing is None:
             if done:

@@ -1,6 +1,5 @@
 """erprm sample: problems -> N graded solutions each."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 from erprm_cli import options
@@ -13,6 +12,8 @@ def sample(
     engine: EngineConfig,
     n: Annotated[int, options.Option("-n", "--n", min=1, metavar="N", help="Solutions per problem.")] = 15,
     template: options.Template = None,
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
+    steps_of: options.StepsOf = None,
     temperature: options.Temperature = 0.7,
     top_p: options.TopP = 1.0,
     max_tokens: options.MaxTokens = 2048,
@@ -34,7 +35,7 @@ def sample(
     from erprm_cli.engines.open import choose_engine
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
-    from erprm_cli.policy.sampling import SamplingSettings, sample_to
+    from erprm_cli.policy.sampling import SamplingSettings, output_settings, sample_to
     from erprm_cli.policy.template_choice import choose_template
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import unique
@@ -44,12 +45,12 @@ def sample(
         n, temperature = 1, 0.0
     reporter = Reporter("sample", streams.quiet)
     choose_engine(engine)  # wrong flags and names are found before anything is loaded
-    prompts = choose_template(template, engine, reporter)
+    prompts = choose_template(template, engine, reporter, chat_template_kwargs, steps_of)
     sampling = SamplingSettings(
-        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
+        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, reporter)
-    settings = {"command": "sample", **asdict(sampling), **engine.settings(), **shard.settings()}
+    settings = output_settings("sample", sampling, engine, prompts) | shard.settings()
     with open_streams("sample", streams, settings) as (bad, out, reporter):
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
         problems = (problem for problem in rows if problem["id"] in shard)

@@ -41,21 +41,13 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
-    from erprm_cli.prm.scoring import LazyScorer, score_to
+    from erprm_cli.prm.scoring import LazyScorer, output_settings, score_to
     from erprm_cli.rows.sharding import choose_shard
 
     shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
-    settings = {
-        "command": "score",
-        "prm": prm,
-        "prm_format": prm_format,
-        "revision": engine.revision,
-        "eta": None if eta is None else str(eta),  # JSON has no inf
-        **engine.settings(),
-        **shard.settings(),
-    }
     model = replace(engine, model=prm)
     scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
+    settings = output_settings(model, prm_format, eta) | shard.settings()
     with open_streams("score", streams, settings) as (bad, out, reporter):
         score_to(
             out,

@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, distribution
+from enum import Enum
 from importlib.util import find_spec
+from pathlib import Path
 
 from erprm_cli.errors import UserError
 
@@ -33,18 +34,56 @@ def missing_package(package: str, needed_by: str) -> UserError:
 
 def install_command(package: str) -> str:
     """Return the command that adds a package to this installation, with the installer that made it."""
-    extra = EXTRAS.get(package)
-    wanted = f"'erprm[{extra}]'" if extra else package
-    if "/uv/tools/" in sys.prefix:
-        return f"uv tool install {wanted}" if extra else f"uv tool install erprm --with {wanted}"
-    if "/pipx/venvs/" in sys.prefix:
-        return f"pipx install --force {wanted}" if extra else f"pipx inject erprm {wanted}"
-    return f"uv pip install {wanted}" if _installer() == "uv" else f"pip install {wanted}"
+    extra, found = EXTRAS.get(package), installer()
+    if extra is None:
+        return INJECTED.get(found, found.value).format(package)
+    return found.value.format(f"'{_source()}[{extra}]'")
 
 
-def _installer() -> str:
-    """Return the program that installed erprm, as it wrote it down (PEP 376)."""
+class Installer(Enum):
+    """The program that installed erprm; the value is how it installs a requirement."""
+
+    pip = "pip install {}"
+    uv = "uv pip install {}"
+    uv_tool = "uv tool install {}"
+    uvx = "uvx --from {} erprm"
+    pipx = "pipx install --force {}"
+
+
+# How each adds another package; pip and uv do not distinguish the two.
+INJECTED = {
+    Installer.uv_tool: "uv tool install erprm --with {}",
+    Installer.uvx: "uvx --from erprm --with {} erprm",
+    Installer.pipx: "pipx inject erprm {}",
+}
+
+
+def installer(prefix: str = sys.prefix) -> Installer:
+    """Return the program that installed erprm in the environment `prefix`."""
+    folder = Path(prefix)
+    if (folder / "uv-receipt.toml").is_file():
+        return Installer.uv_tool
+    if (folder / "pipx_metadata.json").is_file():
+        return Installer.pipx
+    if "archive-v0" in folder.parts:  # the cache of uv
+        return Installer.uvx
+    return Installer.uv if _metadata("INSTALLER").strip() == "uv" else Installer.pip  # PEP 376
+
+
+def _source() -> str:
+    """Return what was installed: the name, or the checkout or wheel that the environment was made from."""
+    from json import loads
+    from urllib.parse import unquote, urlparse
+
+    url = urlparse(loads(_metadata("direct_url.json") or "{}").get("url", ""))  # PEP 610
+    return unquote(url.path) if url.scheme == "file" else "erprm"
+
+
+def _metadata(name: str) -> str:
+    """Return a file of erprm's metadata; an empty text if there is none."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
     try:
-        return (distribution("erprm").read_text("INSTALLER") or "").strip()
+        return distribution("erprm").read_text(name) or ""
     except PackageNotFoundError:  # a checkout on the path
         return ""

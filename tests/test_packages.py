@@ -1,6 +1,5 @@
-"""What is said about a package that is not installed: what needs it, and the command that installs it."""
+"""The command that a remedy names is the one that works where erprm is installed."""
 
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,35 +8,62 @@ import pytest
 from typer.testing import Result
 
 from erprm_cli import app, packages
-from erprm_cli.packages import check_packages, install_command
+from erprm_cli.packages import Installer, check_packages, install_command
+
+# A file of the environment and its content, by what made the environment.
+MARKS = {
+    Installer.uv_tool: ("uv-receipt.toml", ""),
+    Installer.pipx: ("pipx_metadata.json", "{}"),
+}
+EXTRA = {
+    Installer.uv_tool: "uv tool install 'erprm[lora]'",
+    Installer.pipx: "pipx install --force 'erprm[lora]'",
+    Installer.uv: "uv pip install 'erprm[lora]'",
+    Installer.pip: "pip install 'erprm[lora]'",
+    Installer.uvx: "uvx --from 'erprm[lora]' erprm",
+}
+PACKAGE = {
+    Installer.uv_tool: "uv tool install erprm --with wandb",
+    Installer.pipx: "pipx inject erprm wandb",
+    Installer.uv: "uv pip install wandb",
+    Installer.pip: "pip install wandb",
+    Installer.uvx: "uvx --from erprm --with wandb erprm",
+}
+
+
+@pytest.mark.parametrize("kind", MARKS)
+def test_the_environment_says_what_made_it(kind: Installer, tmp_path: Path) -> None:
+    name, content = MARKS[kind]
+    (tmp_path / name).write_text(content)
+    assert packages.installer(str(tmp_path)) is kind
 
 
 @pytest.mark.parametrize(
-    ("prefix", "installer", "torch", "deepspeed"),
-    [
-        ("/home/me/.venv", "pip", "pip install 'erprm[train]'", "pip install deepspeed"),
-        ("/home/me/.venv", "", "pip install 'erprm[train]'", "pip install deepspeed"),
-        ("/home/me/.venv", "uv", "uv pip install 'erprm[train]'", "uv pip install deepspeed"),
-        (
-            "/home/me/.local/share/uv/tools/erprm",
-            "uv",
-            "uv tool install 'erprm[train]'",
-            "uv tool install erprm --with deepspeed",
-        ),
-        (
-            "/home/me/.local/share/pipx/venvs/erprm",
-            "pip",
-            "pipx install --force 'erprm[train]'",
-            "pipx inject erprm deepspeed",
-        ),
-    ],
+    ("name", "kind"), [("uv\n", Installer.uv), ("pip\n", Installer.pip), ("", Installer.pip)]
 )
-def test_the_command_is_that_of_the_installer(
-    prefix: str, installer: str, torch: str, deepspeed: str, monkeypatch: pytest.MonkeyPatch
+def test_the_metadata_says_who_installed_it(
+    name: str, kind: Installer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "prefix", prefix)
-    monkeypatch.setattr(packages, "_installer", lambda: installer)
-    assert (install_command("torch"), install_command("deepspeed")) == (torch, deepspeed)
+    monkeypatch.setattr(packages, "_metadata", {"INSTALLER": name}.__getitem__)
+    assert packages.installer(str(tmp_path)) is kind
+
+
+def test_the_cache_of_uvx_is_recognised(tmp_path: Path) -> None:
+    assert packages.installer(str(tmp_path / "archive-v0" / "x1")) is Installer.uvx
+
+
+@pytest.mark.parametrize("kind", Installer)
+def test_the_commands_of_each(kind: Installer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "installer", lambda: kind)
+    monkeypatch.setattr(packages, "_source", lambda: "erprm")
+    assert (install_command("peft"), install_command("wandb")) == (EXTRA[kind], PACKAGE[kind])
+
+
+def test_a_checkout_is_named_by_its_folder() -> None:
+    assert install_command("zstandard") in (
+        f"{packages.installer().value.format(source)}"
+        for source in ("'erprm[zst]'", f"'{Path(__file__).parents[1]}[zst]'")
+    )
 
 
 def test_what_is_installed_is_not_missed() -> None:
@@ -47,14 +73,14 @@ def test_what_is_installed_is_not_missed() -> None:
 @pytest.mark.parametrize(
     ("words", "package", "message"),
     [
-        (["sample", "tiny:test"], "torch", "--engine transformers needs: pip install 'erprm[train]'"),
-        (["sample", "--engine", "vllm"], "vllm", "--engine vllm needs: pip install 'erprm[vllm]'"),
-        (["rollout"], "transformers", "--engine transformers needs: pip install 'erprm[train]'"),
-        (["score", "--prm", "tiny"], "torch", "the PRM tiny needs: pip install 'erprm[train]'"),
+        (["sample", "tiny:test"], "torch", "--engine transformers needs"),
+        (["sample", "--engine", "vllm"], "vllm", "--engine vllm needs"),
+        (["rollout"], "transformers", "--engine transformers needs"),
+        (["score", "--prm", "tiny"], "torch", "the PRM tiny needs"),
         (
             ["bon", "--prm", "tiny", "--engine", "vllm"],
             "vllm",
-            "the PRM tiny needs: pip install 'erprm[vllm]'",
+            "the PRM tiny needs",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -70,7 +96,7 @@ def test_a_command_looks_for_its_packages_before_it_reads(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name == package else find_spec(name))
     done = erprm(*words, "-o", "out.jsonl")
-    assert str(done.exception) == f"{package} is not installed; {message}"
+    assert str(done.exception) == f"{package} is not installed; {message}: {install_command(package)}"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -87,5 +113,5 @@ def test_a_library_that_is_missed_later_is_named_too(
     said = capsys.readouterr().err
     assert (ended.value.code, said) == (
         1,
-        "erprm: peft is not installed; this command needs: pip install 'erprm[lora]'\n",
+        f"erprm: peft is not installed; this command needs: {install_command('peft')}\n",
     )

@@ -8,7 +8,7 @@ Shapes: N candidates of one problem, L steps of one candidate, K reward models, 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.prm.scoring import NO_SCORES, SCORES_REMEDY
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.streams import unique
+from erprm_cli.rows.versions import Versions, one_version
 
 MAJORITY = "majority vote"
 
@@ -77,11 +77,17 @@ class CandidateCheck:
         return row
 
 
-def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":
-    """Return the scores in the file `source`, to compare with others. A bad row is an error."""
+def read_scores(
+    source: str, aggregates: Sequence[str], limit: int | None, candidates: Versions
+) -> "ScoreTable":
+    """Return the scores in the file `source`, to compare with those of `candidates`. A bad row is an error.
+
+    So is a row whose problem or solution is not that of the candidate with its id and sample.
+    """
     table = ScoreTable(source, aggregates)
     bad = BadRows(remedy="A comparison needs every row")
-    for row in read_rows(source, unique(check_scored_candidate, "id", "sample"), bad, limit, ForeignRows()):
+    check = one_version(check_scored_candidate)
+    for row in read_rows(source, lambda row: candidates.check(check(row)), bad, limit, ForeignRows()):
         table.add(row)
     return table
 
@@ -253,13 +259,20 @@ def class_numbers(classes: Sequence[Sequence[int]], size: int) -> Ints:
     return class_N
 
 
-def prm_names(tables: Sequence[ScoreTable]) -> list[str]:
+class Scored(Protocol):
+    """Scores from the rows of `source`, which name the PRM `prm` or none."""
+
+    source: str
+    prm: str | None
+
+
+def prm_names(found: Sequence[Scored]) -> list[str]:
     """Return short, different names of the PRMs: the last parts of their names, else the files' names."""
-    names = [Path(table.prm).name if table.prm else _label(table.source) for table in tables]
+    names = [Path(one.prm).name if one.prm else _label(one.source) for one in found]
     if len(set(names)) < len(names):
-        names = [_label(table.source) for table in tables]
+        names = [_label(one.source) for one in found]
     if len(set(names)) < len(names):
-        names = [table.source for table in tables]
+        names = [one.source for one in found]
     return ["".join(c if c.isprintable() else "?" for c in name) for name in names]
 
 

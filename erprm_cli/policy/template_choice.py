@@ -1,5 +1,6 @@
 """The template of a run: the one that --template names, or one that suits the model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,33 @@ from erprm_cli.policy.templates import PolicyTemplate, load_template
 from erprm_cli.terminal.reporter import Reporter
 
 CHAT, PLAIN = "math-chat", "math"  # for models of unknown making: the answer in a box, as most were trained
+# What the chat template of a thinking model has in it, and the template for such models.
+THINKING = {"<|channel|>": "gpt-oss", "enable_thinking": "qwen3", "</think>": "deepseek-r1"}
 
 
-def choose_template(name: str | None, engine: EngineConfig, reporter: Reporter) -> PolicyTemplate:
+def choose_template(
+    name: str | None,
+    engine: EngineConfig,
+    reporter: Reporter,
+    chat_template_kwargs: Sequence[str] | None = None,
+    steps_of: str | None = None,
+) -> PolicyTemplate:
     """Return the template `name`, or without a name one that suits `engine.model`; report which, and why.
+
+    The last two arguments are those of `load_template`.
 
     Only the tokenizer of the model is loaded, and only if it can decide. Raises UsageError for an invalid
     template, UserError if the chat template that it needs is missing or broken.
     """
-    template, reason = (load_template(name), "--template") if name is not None else (None, "")
-    tokenizer = None
-    if template is None:
+    tokenizer, reason = None, "--template"
+    if name is None:
         found = _made_for(engine.model)
         if found is None:
             tokenizer = _tokenizer(engine)
             found = _suitable(engine.model, tokenizer)
-        template, reason = load_template(found[0]), f"{found[1]}; -t NAME chooses another"
-    elif template.chat:
+        name, reason = found[0], f"{found[1]}; -t NAME chooses another"
+    template = load_template(name, chat_template_kwargs, steps_of)
+    if template.chat and tokenizer is None:
         tokenizer = _tokenizer(engine)
     if template.chat and tokenizer is not None:
         render_prompt(template, tokenizer, "?")
@@ -57,8 +68,12 @@ def _suitable(model: str, tokenizer: Any) -> tuple[str, str]:
     """Return a template for a model with this tokenizer (None: unknown), and why."""
     if tokenizer is None:
         return CHAT, f"no tokenizer of {model} is here, and most served models are chat models"
-    if getattr(tokenizer, "chat_template", None) is None:
+    own = getattr(tokenizer, "chat_template", None)
+    if own is None:
         return PLAIN, f"{model} has no chat template, so it is taken for a base model"
+    for mark, name in THINKING.items():
+        if mark in str(own):
+            return name, f"the chat template of {model} has {mark!r}, the mark of a thinking model"
     return CHAT, f"{model} has a chat template"
 
 

@@ -6,10 +6,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from erprm_cli.errors import UsageError, UserError
+from erprm_cli.errors import UsageError
 from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
 from erprm_cli.evaluation.calibration import CalibrationResult
-from erprm_cli.io.files import replacing
+from erprm_cli.io.files import report_file
 from erprm_cli.packages import missing_package
 from erprm_cli.reports.tables import calibration_title, names_of
 
@@ -123,11 +123,8 @@ def _curves(results: Sequence[BestOfNResult]) -> dict[str, list[BestOfNResult]]:
 
 
 def _save(figure: Any, path: str) -> None:
-    target = Path(path)
     try:
-        with replacing(target) as draft:
-            figure.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=150)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        with report_file(path) as draft:
+            figure.savefig(draft, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
     except ValueError as error:  # matplotlib does not know the format
         raise UsageError(f"{path}: {error}") from None

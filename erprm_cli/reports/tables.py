@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from erprm_cli.evaluation import calibration, processbench
 from erprm_cli.evaluation.best_of_n import PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
+from erprm_cli.reports.environment import Finding
 from erprm_cli.terminal.column_table import ColumnTable
 from erprm_cli.terminal.text import visible
 
@@ -97,6 +99,17 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
             )
         blocks += [*[""] * bool(blocks), *map(Text, lines), _aligned(cells, names=1)]
     return Group(*blocks)
+
+
+def environment_table(findings: Sequence[Finding]) -> Table:
+    """Return what `erprm doctor` found, with what to do in a line of its own."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for column in ("part", "state", "detail"):
+        made.add_column(column, overflow="fold")
+    for one in findings:
+        remedy = f"\n{one.remedy}" if one.remedy else ""
+        made.add_row(*(Text(visible(cell)) for cell in (one.part, one.state, one.detail + remedy)))
+    return made
 
 
 def _around(interval: tuple[float, float], digits: int) -> str:
