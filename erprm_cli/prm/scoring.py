@@ -148,7 +148,7 @@ def score_to(
         return row
 
     def loaded(scorer: "Scorer") -> None:
-        out.add_provenance(provenance(scorer, type(scorer).__name__))
+        out.add_provenance(provenance(scorer, config))
         reporter.info(f"{config.model} is read with the format {scorer.prm_format.name}")
 
     foreign = ForeignRows()
