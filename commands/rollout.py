@@ -72,7 +72,7 @@ def rollout(
             Grader(bad.note) as grader,
             Reporter("rollout", streams.quiet) as progress,  # its clock starts now: loading does not count
         ):
-            out.add_provenance(provenance(running, type(running).__name__))
+            out.add_provenance(provenance(running, engine))
             roller = Roller(running, prompts, sampling, k, grader, keep_text, finished, journal, bad)
             for row in roller.roll(same_origin(missing, sampling, progress)):
                 out.write(row)

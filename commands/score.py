@@ -46,8 +46,8 @@ def score(
 
     shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
     model = replace(engine, model=prm)
-    scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
     settings = output_settings(model, prm_format, eta) | shard.settings()
+    scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
     with open_streams("score", streams, settings) as (bad, out, reporter):
         score_to(
             out,

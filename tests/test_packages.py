@@ -1,4 +1,4 @@
-"""The command that a remedy names is the one that works where erprm is installed."""
+"""What is said about a package that is not installed: what needs it, and the command that installs it."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -66,6 +66,13 @@ def test_a_checkout_is_named_by_its_folder() -> None:
     )
 
 
+@pytest.fixture
+def by_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed with pip, by its name."""
+    monkeypatch.setattr(packages, "installer", lambda: Installer.pip)
+    monkeypatch.setattr(packages, "_source", lambda: "erprm")
+
+
 def test_what_is_installed_is_not_missed() -> None:
     check_packages(["orjson", "typer"], "reading")
 
@@ -73,18 +80,19 @@ def test_what_is_installed_is_not_missed() -> None:
 @pytest.mark.parametrize(
     ("words", "package", "message"),
     [
-        (["sample", "tiny:test"], "torch", "--engine transformers needs"),
-        (["sample", "--engine", "vllm"], "vllm", "--engine vllm needs"),
-        (["rollout"], "transformers", "--engine transformers needs"),
-        (["score", "--prm", "tiny"], "torch", "the PRM tiny needs"),
+        (["sample", "tiny:test"], "torch", "--engine transformers needs: pip install 'erprm[train]'"),
+        (["sample", "--engine", "vllm"], "vllm", "--engine vllm needs: pip install 'erprm[vllm]'"),
+        (["rollout"], "transformers", "--engine transformers needs: pip install 'erprm[train]'"),
+        (["score", "--prm", "tiny"], "torch", "the PRM tiny needs: pip install 'erprm[train]'"),
         (
             ["bon", "--prm", "tiny", "--engine", "vllm"],
             "vllm",
-            "the PRM tiny needs",
+            "the PRM tiny needs: pip install 'erprm[vllm]'",
         ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
+@pytest.mark.usefixtures("by_pip")
 def test_a_command_looks_for_its_packages_before_it_reads(
     words: list[str],
     package: str,
@@ -96,10 +104,11 @@ def test_a_command_looks_for_its_packages_before_it_reads(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(packages, "find_spec", lambda name: None if name == package else find_spec(name))
     done = erprm(*words, "-o", "out.jsonl")
-    assert str(done.exception) == f"{package} is not installed; {message}: {install_command(package)}"
+    assert str(done.exception) == f"{package} is not installed; {message}"
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("by_pip")
 def test_a_library_that_is_missed_later_is_named_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,5 +122,5 @@ def test_a_library_that_is_missed_later_is_named_too(
     said = capsys.readouterr().err
     assert (ended.value.code, said) == (
         1,
-        f"erprm: peft is not installed; this command needs: {install_command('peft')}\n",
+        "erprm: peft is not installed; this command needs: pip install 'erprm[lora]'\n",
     )

@@ -8,17 +8,23 @@ from erprm_cli import options
 from erprm_cli.engines.base import Engine
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UsageError
+from erprm_cli.models.content import hub_commit
 from erprm_cli.models.names import find_model
 from erprm_cli.packages import MODELS, check_packages
 from erprm_cli.terminal.reporter import Reporter
 
 
-def provenance(model: Any, name: str) -> dict[str, Any]:
-    """Return what a sidecar records of an engine or scorer: its `name`, versions and the model's commit."""
+def provenance(loaded: Any, config: EngineConfig) -> dict[str, Any]:
+    """Return what a sidecar records of a loaded engine or scorer: its name, versions, the model's commits.
+
+    `commit` is that of the model on the Hub, for adapters that of their base; they have their own then.
+    """
     libraries = ("torch", "transformers", "vllm")
     versions = {library: sys.modules[library].__version__ for library in libraries if library in sys.modules}
-    commit = getattr(getattr(getattr(model, "model", None), "config", None), "_commit_hash", None)
-    return {"engine": name, "commit": commit, **versions}
+    own = None if config.base_url else hub_commit(config.model, config.revision)
+    commit = getattr(getattr(getattr(loaded, "model", None), "config", None), "_commit_hash", None) or own
+    adapters = {"adapter_commit": own} if own != commit else {}
+    return {"engine": type(loaded).__name__, "commit": commit, **adapters, **versions}
 
 
 def choose_engine(config: EngineConfig) -> options.EngineName:

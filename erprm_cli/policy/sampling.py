@@ -124,7 +124,7 @@ def sample_to(
         Grader(bad.note) as grader,
         Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
     ):
-        out.add_provenance(opening.provenance(running, type(running).__name__))
+        out.add_provenance(opening.provenance(running, engine))
         tally = Tally()
         for row in sample_solutions(missing, running, template, settings, n, grader, done, bad):
             out.write(row)

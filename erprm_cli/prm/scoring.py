@@ -58,7 +58,7 @@ class LazyScorer:
         find_model(config.model, config.revision)
         if prm_format is not None:
             load_prm_format(prm_format)
-        self.name = config.model
+        self.name, self.config = config.model, config
         self.on_load: Callable[[Scorer], object] = lambda _: None  # called with the loaded scorer
         self._arguments = config, batch_tokens, prm_format, eta
 
@@ -143,7 +143,7 @@ def score_to(
         return row
 
     def loaded(scorer: "Scorer") -> None:
-        out.add_provenance(provenance(scorer, type(scorer).__name__))
+        out.add_provenance(provenance(scorer, prm.config))
         reporter.info(f"{prm.name} is read with the format {scorer.prm_format.name}")
 
     foreign = ForeignRows()
