@@ -9,7 +9,7 @@ from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Engine, Failure, Request, SamplingParams, generate
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.errors import EngineError
+from erprm_cli.errors import EngineError, RowError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
@@ -21,6 +21,7 @@ from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
 from erprm_cli.rows.steps import STEPS_OF, split_steps, stepped_text
 from erprm_cli.rows.streams import peek
+from erprm_cli.rows.versions import Versions
 from erprm_cli.terminal.reporter import Reporter
 
 
@@ -52,6 +53,49 @@ class SamplingSettings:
         return SamplingParams(self.temperature, self.top_p, self.max_tokens, template.stop, special_tokens)
 
 
+def output_settings(
+    command: str, settings: SamplingSettings, engine: EngineConfig, template: PolicyTemplate
+) -> Row:
+    """Return the settings of an output of completions, by which a later run may continue it."""
+    contents = {"model_content": engine.content(), "template_content": template.content()}
+    return {"command": command, **settings.row(), **contents, **engine.settings()}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of sampled solutions, for the summary."""
+
+    graded: int = 0
+    correct: int = 0
+    unfinished: int = 0
+    ungraded: int = 0
+    fields: str = ""  # of the first problem without an answer
+
+    def add(self, row: Row) -> None:
+        """Count one solution."""
+        self.unfinished += row["finish_reason"] != "stop"
+        self.correct += schema.is_correct(row["reward"])
+        self.graded += row["reward"] is not None
+        self.ungraded += row["reward"] is None
+        if row["reward"] is None and not self.fields:
+            self.fields = ", ".join(
+                list(row)[: list(row).index("sample")]
+            )  # ours follow those of the problem
+
+    def summary(self) -> str:
+        """Return how many solutions are correct and unfinished; the share is of those that were graded."""
+        share = f"{self.correct / self.graded:.1%} correct" if self.graded else "none graded"
+        return f"{share}, {self.unfinished:,} unfinished"
+
+    def ungraded_warning(self) -> str:
+        """Return what to do about solutions without a gold answer."""
+        return (
+            f"{self.ungraded:,} of {self.graded + self.ungraded:,} solutions were not graded because their "
+            f"problems have no answer (their fields are {self.fields}); --field answer=NAME names the field "
+            "that has it"
+        )
+
+
 def sample_to(
     out: Output,
     problems: Iterable[Row],
@@ -69,8 +113,8 @@ def sample_to(
     by which a later run may continue it.
     """
     bad = bad or BadRows()
-    done = schema.solution_keys(out.existing())
-    missing = peek(problem for problem in problems if missing_samples(problem, n, done))
+    done = out.solutions(schema.check_solution)
+    missing = peek(problem for problem in _same_as(done, problems, bad) if missing_samples(problem, n, done))
     if missing is None:
         if done:
             reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
@@ -80,17 +124,27 @@ def sample_to(
         Grader(bad.note) as grader,
         Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
     ):
-        out.add_provenance(opening.provenance(running, type(running).__name__))
-        correct = unfinished = 0
+        out.add_provenance(opening.provenance(running, engine))
+        tally = Tally()
         for row in sample_solutions(missing, running, template, settings, n, grader, done, bad):
             out.write(row)
-            correct += schema.is_correct(row["reward"])
-            unfinished += row["finish_reason"] != "stop"
+            tally.add(row)
             progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
         progress.info(
-            f"{out.count:,} solutions, {correct / max(out.count, 1):.1%} correct, {unfinished:,} unfinished, "
-            f"{running.usage.summary(progress.seconds)}{grader.summary()}"
+            f"{out.count:,} solutions, {tally.summary()}, {running.usage.summary(progress.seconds)}"
+            f"{grader.summary()}"
         )
+        if tally.ungraded:
+            progress.warn(tally.ungraded_warning())
+
+
+def _same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:
+    """Yield the problems; one that is stored in another version is a bad row."""
+    for problem in problems:
+        try:
+            yield stored.check_problem(problem)
+        except RowError as error:
+            bad.add("the input", str(error), to_line(problem))
 
 
 def sample_solutions(
