@@ -102,7 +102,8 @@ def test_options_change_the_prompt() -> None:
     assert render_prompt(qwen, thinking_tokenizer("qwen3"), "2 + 3?") == PROMPTS["qwen3-non-thinking"]
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+# Without Magistral: the chat template of Mistral Nemo, whose tokenizer stands in, knows no reasoning.
+@pytest.mark.parametrize("name", [name for name in PROMPTS if name != "magistral"])
 def test_prompt_and_completion_are_the_whole_chat_of_the_model(name: str) -> None:
     tokenizer, template = thinking_tokenizer(name), template_of(name)
     prompt = render_prompt(template, tokenizer, "2 + 3?")
@@ -116,9 +117,7 @@ def test_prompt_and_completion_are_the_whole_chat_of_the_model(name: str) -> Non
     chat = tokenizer.apply_chat_template(
         [*system, *user, turn], tokenize=False, **template.chat_template_kwargs
     )
-    if (
-        name == "deepseek-r1"
-    ):  # its chat template leaves the reasoning out, so a chat cannot be continued by it
+    if name == "deepseek-r1":  # its chat template leaves the reasoning out: it cannot continue a chat
         assert chat == prompt.removesuffix("<think>\n") + turn["content"] + ENDS[name]
     else:
         assert chat.rstrip() == prompt + text + render_end(template, tokenizer)
