@@ -1,7 +1,7 @@
 """Seeds and names that depend on content only: the same on every machine and in every run."""
 
 from dataclasses import fields
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ def derive_seed(*parts: object) -> int:
 
 def digest(*values: object) -> bytes:
     """Return 16 bytes that differ, in practice, whenever the JSON `values` differ, unlike Python's hash()."""
-    return blake2b(orjson.dumps(values), digest_size=16).digest()
+    return sha256(orjson.dumps(values)).digest()[:16]
 
 
 def fields_hash(record: Any) -> str:
