@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from erprm_cli import options
-from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.config import ScoringConfig
 from erprm_cli.io.streams import open_streams
 from erprm_cli.terminal.reporter import Reporter
 
@@ -13,7 +13,7 @@ from erprm_cli.terminal.reporter import Reporter
 def score(
     prm: options.Prm,
     streams: options.ShardedStreams,
-    engine: Annotated[EngineConfig, options.Without("model", "batch_size", "base_url", "concurrency")],
+    engine: Annotated[ScoringConfig, options.Without("model", "batch_size", "base_url", "concurrency")],
     prm_format: options.PrmFormatName = None,
     eta: Annotated[
         float | None,

@@ -83,4 +83,4 @@ def _problem(row: Row) -> bytes:
 
 
 def _solution(row: Row) -> bytes:
-    return digest(row["solution"], row["steps"])
+    return digest(row["solution"], row["steps"], row.get("reasoning"))
