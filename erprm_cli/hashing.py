@@ -1,6 +1,6 @@
 """Seeds and names that depend on content only: the same on every machine and in every run."""
 
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from hashlib import sha256
 from typing import Any
 
@@ -29,8 +29,12 @@ def fields_hash(record: Any) -> str:
     So a field that a later version adds does not change the hash.
     """
     values = {
-        field.name: value
+        field.name: getattr(record, field.name)
         for field in fields(record)
-        if field.name != "name" and (value := getattr(record, field.name)) != field.default
+        if field.name != "name" and getattr(record, field.name) != _default(field)
     }
     return content_hash(orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode())
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()
