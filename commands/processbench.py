@@ -74,6 +74,8 @@ def processbench(
     sources = sources or ["-"]
     for source in sources:
         check_input(source)
+    if tune_on is not None and prm is not None and streams.errors is None:  # not after hours of scoring
+        processbench.check_split(tune_on, sources, limit)
     streams = replace(streams, source=sources[0])
     at = processbench.THRESHOLD if threshold is None else threshold
     settings: Row = {"command": "processbench", "inputs": sources, "prm": prm, "limit": limit}

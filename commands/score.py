@@ -41,21 +41,19 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
-    from erprm_cli.prm.scoring import output_settings, score_to
+    from erprm_cli.prm.scoring import LazyScorer, output_settings, score_to
     from erprm_cli.rows.sharding import choose_shard
 
     shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
-    scorer = replace(engine, model=prm)
-    settings = output_settings(scorer, prm_format, eta) | shard.settings()
+    model = replace(engine, model=prm)
+    settings = output_settings(model, prm_format, eta) | shard.settings()
+    scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
     with open_streams("score", streams, settings) as (bad, out, reporter):
         score_to(
             out,
             streams.source,
             scorer,
             reporter,
-            batch_tokens=batch_tokens,
-            prm_format=prm_format,
-            eta=eta,
             bad=bad,
             limit=streams.limit,
             shard=shard,

@@ -1,11 +1,14 @@
-"""The command that a remedy names is the one that works where erprm is installed."""
+"""What is said about a package that is not installed: what needs it, and the command that installs it."""
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from typer.testing import Result
 
-from erprm_cli import packages
-from erprm_cli.packages import Installer, install_command
+from erprm_cli import app, packages
+from erprm_cli.packages import Installer, check_packages, install_command
 
 # A file of the environment and its content, by what made the environment.
 MARKS = {
@@ -59,5 +62,65 @@ def test_the_commands_of_each(kind: Installer, monkeypatch: pytest.MonkeyPatch) 
 def test_a_checkout_is_named_by_its_folder() -> None:
     assert install_command("zstandard") in (
         f"{packages.installer().value.format(source)}"
-        for source in ("'erprm[zst]'", f"'{Path(__file__).parents[2]}[zst]'")
+        for source in ("'erprm[zst]'", f"'{Path(__file__).parents[1]}[zst]'")
+    )
+
+
+@pytest.fixture
+def by_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed with pip, by its name."""
+    monkeypatch.setattr(packages, "installer", lambda: Installer.pip)
+    monkeypatch.setattr(packages, "_source", lambda: "erprm")
+
+
+def test_what_is_installed_is_not_missed() -> None:
+    check_packages(["orjson", "typer"], "reading")
+
+
+@pytest.mark.parametrize(
+    ("words", "package", "message"),
+    [
+        (["sample", "tiny:test"], "torch", "--engine transformers needs: pip install 'erprm[train]'"),
+        (["sample", "--engine", "vllm"], "vllm", "--engine vllm needs: pip install 'erprm[vllm]'"),
+        (["rollout"], "transformers", "--engine transformers needs: pip install 'erprm[train]'"),
+        (["score", "--prm", "tiny"], "torch", "the PRM tiny needs: pip install 'erprm[train]'"),
+        (
+            ["bon", "--prm", "tiny", "--engine", "vllm"],
+            "vllm",
+            "the PRM tiny needs: pip install 'erprm[vllm]'",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+@pytest.mark.usefixtures("by_pip")
+def test_a_command_looks_for_its_packages_before_it_reads(
+    words: list[str],
+    package: str,
+    message: str,
+    erprm: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == package else find_spec(name))
+    done = erprm(*words, "-o", "out.jsonl")
+    assert str(done.exception) == f"{package} is not installed; {message}"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("by_pip")
+def test_a_library_that_is_missed_later_is_named_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> None:
+        raise ModuleNotFoundError("No module named 'peft'", name="peft")
+
+    monkeypatch.setattr(app, "catch_signals", lambda: None)
+    monkeypatch.setattr(app, "make_app", broken)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said) == (
+        1,
+        "erprm: peft is not installed; this command needs: pip install 'erprm[lora]'\n",
     )

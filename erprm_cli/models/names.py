@@ -35,7 +35,7 @@ def find_model(name: str, revision: str | None = None) -> Place:
     if path.is_dir():
         return Place.FOLDER
     if path.exists():
-        raise UserError("is a file, but a model is a folder", where=name)
+        raise UserError("a file, but a model is a folder", where=name)
     if not HUB_NAME.fullmatch(name):  # ./prm, /models/prm, runs/prm/last
         raise UserError("no such folder", where=name)
     check_packages(MODELS, f"the model {name}")

@@ -105,9 +105,8 @@ class SolutionGrader:
         field is one of GRADED.
         """
         if gold_field in GRADED:
-            raise UsageError(
-                f"--gold-field {gold_field}: this field is graded; give the field of the gold answer"
-            )
+            where, remedy = f"--gold-field {gold_field}", "give the field of the gold answer"
+            raise UsageError("this field is graded", where=where, remedy=remedy)
         self.grader = grader
         self.template = template
         self.gold_field = gold_field

@@ -56,8 +56,7 @@ def _made_for(model: str) -> tuple[str, str] | None:
         return None
     if trained_with not in shipped.names("policy"):
         raise UsageError(
-            f"was trained with the template {trained_with!r}, which is not a shipped one",
-            where=model,
+            f"{model} was trained with the template {trained_with!r}, which is not a shipped one",
             remedy="give its file with --template",
         )
     return trained_with, f"{model} was trained with it"

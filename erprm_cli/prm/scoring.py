@@ -47,9 +47,8 @@ class LazyScorer:
         batch_tokens: int = 0,
         prm_format: str | None = None,
         eta: float | None = None,
-        on_load: "Callable[[Scorer], object] | None" = None,
     ) -> None:
-        """Take the arguments of `open_scorer`; `on_load` is called with the loaded scorer.
+        """Take the arguments of `open_scorer`.
 
         Raises UserError at once for a model that is nowhere, an invalid format or a missing package.
         """
@@ -59,15 +58,15 @@ class LazyScorer:
         find_model(config.model, config.revision)
         if prm_format is not None:
             load_prm_format(prm_format)
+        self.name, self.config = config.model, config
+        self.on_load: Callable[[Scorer], object] = lambda _: None  # called with the loaded scorer
         self._arguments = config, batch_tokens, prm_format, eta
-        self._on_load = on_load
 
     @cached_property
     def scorer(self) -> "Scorer":
         """The PRM, loaded at the first access."""
         scorer = open_scorer(*self._arguments)
-        if self._on_load is not None:
-            self._on_load(scorer)
+        self.on_load(scorer)
         return scorer
 
     def read(
@@ -116,21 +115,17 @@ def output_settings(config: EngineConfig, prm_format: str | None, eta: float | N
 def score_to(
     out: Output,
     source: str,
-    config: EngineConfig,
+    prm: LazyScorer,
     reporter: Reporter,
     *,
-    batch_tokens: int = 0,
-    prm_format: str | None = None,
-    eta: float | None = None,
     bad: BadRows | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
 ) -> None:
     """Write to `out` the solutions of `source` that are not in it yet, with scores, and a summary.
 
-    `config.model` is the PRM; `batch_tokens`, `prm_format` and `eta` are those of Scorer. With `shard`, only
-    rows whose id is in it are scored. The caller opens `out`, with the settings by which a later run may
-    continue it.
+    With `shard`, only rows whose id is in it are scored. The caller opens `out`, with the settings by which a
+    later run may continue it. `prm` is closed at the end.
     """
     done = out.solutions(schema.check_scores)
     skipped = 0
@@ -148,11 +143,11 @@ def score_to(
         return row
 
     def loaded(scorer: "Scorer") -> None:
-        out.add_provenance(provenance(scorer, config))
-        reporter.info(f"{config.model} is read with the format {scorer.prm_format.name}")
+        out.add_provenance(provenance(scorer, prm.config))
+        reporter.info(f"{prm.name} is read with the format {scorer.prm_format.name}")
 
     foreign = ForeignRows()
-    prm = LazyScorer(config, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta, on_load=loaded)
+    prm.on_load = loaded
     with closing(prm), Reporter(reporter.command, reporter.quiet) as progress:  # its clock starts now
         for row in prm.read(source, missing, bad, limit, foreign):
             out.write(row)

@@ -34,7 +34,7 @@ def accelerate_config(name: str) -> Path:
     """Return the file of a shipped configuration of accelerate, or `name` as a path. Raises UsageError."""
     path = shipped.template_path("accelerate", name, "accelerate configuration")
     if not path.is_file():
-        raise UsageError(f"--accelerate-config {name}: no such file")
+        raise UsageError("no such file", where=f"--accelerate-config {name}")
     return path
 
 

@@ -31,8 +31,8 @@ from erprm_cli.policy.prompts import render_end
 from erprm_cli.policy.sampling import SamplingSettings, sample_to
 from erprm_cli.policy.sampling import output_settings as sample_settings
 from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.prm.scoring import LazyScorer, score_to
 from erprm_cli.prm.scoring import output_settings as score_settings
-from erprm_cli.prm.scoring import score_to
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.streams import unique
@@ -178,7 +178,7 @@ class Raft:
     def _score(self, samples: Path, scored: Path) -> None:
         scorer, prm_format = self._scorer(), self.config.prm_format
         with open_output(str(scored), score_settings(scorer, prm_format)) as out:
-            score_to(out, str(samples), scorer, self.reporter, prm_format=prm_format)
+            score_to(out, str(samples), LazyScorer(scorer, prm_format=prm_format), self.reporter)
 
     def _scorer(self) -> EngineConfig:
         """Return how the PRM runs: the policy's context length and vLLM options do not apply to it."""

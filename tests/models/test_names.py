@@ -108,7 +108,7 @@ def test_the_hub_is_not_asked_offline_or_for_what_is_here(
 
 def test_a_file_is_not_a_model(tmp_path: Path) -> None:
     (tmp_path / "prm").write_text("")
-    with pytest.raises(UserError, match="prm: is a file, but a model is a folder"):
+    with pytest.raises(UserError, match="prm: a file, but a model is a folder"):
         find_model(str(tmp_path / "prm"))
 
 
