@@ -284,7 +284,7 @@ Template = Annotated[
         "--template",
         "-t",
         metavar="NAME",
-        help="Prompt format: a shipped name or a .toml file. Default: math-chat for a model with a chat "
+        help="Prompt format: a shipped name or a .toml file. Default: one for chats if the model has a chat "
         "template, tiny for the model tiny, else math.",
         autocompletion=template_names("policy"),
         rich_help_panel=Heading.SAMPLING,
