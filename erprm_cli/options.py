@@ -165,6 +165,26 @@ class ShardedStreams(Streams):
     shard: Shard = None
 
 
+# Dry runs
+DryRun = Annotated[
+    bool,
+    Option(
+        "--dry-run",
+        help="Check everything, count what would be done, and run no model.",
+        rich_help_panel=Heading.OTHER,
+    ),
+]
+TokensPerS = Annotated[
+    float | None,
+    Option(
+        "--tokens-per-s",
+        min=0.001,
+        metavar="RATE",
+        help="With --dry-run: tokens generated per second, to state hours.",
+        rich_help_panel=Heading.OTHER,
+    ),
+]
+
 # Models
 Model = Annotated[
     str,
