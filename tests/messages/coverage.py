@@ -81,15 +81,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to write down; the processes of xdist, and programs that tests start, write to the same file."""
+    """Begin to write down; the processes of xdist, and programs that tests start, write to the same file.
+
+    Runs with the same $ERPRM_MESSAGES, an empty file at first, add up.
+    """
     if not config.getoption("--messages"):
         return
-    if not hasattr(config, "workerinput"):
+    if TARGET not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="erprm-messages-")
         config.add_cleanup(folder.cleanup)
         places = Path(folder.name) / "places"
         places.touch()
         os.environ[TARGET] = str(places)
+    if not hasattr(config, "workerinput"):
         path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(path)
     from tests.messages import sitecustomize
