@@ -6,6 +6,7 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.writing import open_output
+from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PrmTrainingConfig
 
@@ -14,6 +15,7 @@ from erprm_cli.training.config import PrmTrainingConfig
 def train(
     rows: options.Input,
     config: Annotated[PrmTrainingConfig, options.Without("log_every")],
+    figures: options.Figures,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a process reward model on labelled solutions.
@@ -22,13 +24,16 @@ def train(
     DIR gets a model that transformers loads, its tokenizer, erprm.json and a model card. The same command
     continues a stopped run from its last checkpoint, which is kept in .DIR.run beside DIR. Log rows (step,
     epoch, loss, lr, grad_norm; with validation also eval_loss, eval_brier, eval_ece, eval_auc) go to stdout;
-    the last one adds rows, left_out, seconds, tokens_per_s and model. The defaults are the paper's, for a
-    base with 8 billion parameters; tiny needs --lr 1e-3.
+    the last one adds rows, left_out, seconds, tokens_per_s and model. --plot draws the loss. The defaults are
+    the paper's, for a base with 8 billion parameters; tiny needs --lr 1e-3.
 
     Example: erprm train labels.jsonl -o prm --epochs 3 --lr 1e-3
     """
+    from erprm_cli.reports import charts, tables
+    from erprm_cli.reports.figures import check_figures, write_figures
     from erprm_cli.training.distributed import Silence, is_main
 
+    check_figures(figures)
     # Of several processes that accelerate started, only the first one reads, reports and writes.
     first = is_main()
     with (
@@ -40,11 +45,21 @@ def train(
         from erprm_cli.training.prm_task import PrmTask
         from erprm_cli.training.run_folder import locked_run
 
+        log: dict[int, Row] = {}
+
+        def write(row: Row) -> None:
+            out.write(row)
+            log[row["step"]] = row  # the last step has two rows; its second one has all fields
+
         task = PrmTask(config)
         with locked_run(config.output) if first else nullcontext():
             task.read(rows.source, bad, rows.limit, reporter)
-            last = train.train(task, out.write, reporter)
+            last = train.train(task, write, reporter)
         reporter.info(
             f"{config.output}: {last['rows']:,} solutions, {last['step']:,} steps, loss {last['loss']:.4f}, "
             f"{last['seconds']:.0f} s, {last['tokens_per_s']:,.0f} tokens/s"
         )
+        if first:
+            steps = list(log.values())
+            chart, grids = charts.training_chart(steps), [tables.training_grid(steps)]
+            write_figures(figures, chart, grids, steps, reporter)

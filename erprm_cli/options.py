@@ -140,6 +140,28 @@ class ShardedStreams(Streams):
     shard: Shard = None
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Files for people beside the rows; `reports.figures` writes them."""
+
+    plot: Annotated[
+        str | None,
+        Option(
+            metavar="FILE",
+            help="Draw the results (.png, .svg, .pdf; - draws in the terminal).",
+            rich_help_panel=Heading.STREAMS,
+        ),
+    ] = None
+    table: Annotated[
+        str | None,
+        Option(
+            metavar="FILE",
+            help="Write the results as a table, for a paper (.md, .tex) or with all digits (.csv).",
+            rich_help_panel=Heading.STREAMS,
+        ),
+    ] = None
+
+
 # Models
 Model = Annotated[
     str,

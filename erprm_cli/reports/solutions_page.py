@@ -77,8 +77,11 @@ class SolutionsPage:
         row = solutions.check(row)
         return row if self.other is None else self.other.check(row)
 
-    def parts(self, rows: Iterable[Row]) -> Iterator[str]:
+    def parts(self, rows: Iterable[Row]) -> Iterator[bytes]:
         """Yield the page of checked rows, part by part: however many there are, one is in memory."""
+        return (part.encode() for part in self._parts(rows))
+
+    def _parts(self, rows: Iterable[Row]) -> Iterator[str]:
         script, style = _viewer_file("viewer.js"), _viewer_file("viewer.css")
         policy = POLICY.format(script=_hash_source(script), style=_hash_source(style))
         sources = [self.source] if self.other is None else [self.source, self.other.source]

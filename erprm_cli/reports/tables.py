@@ -1,7 +1,8 @@
-"""Results as tables for people; `plots` draws them."""
+"""Results as tables for people; `paper_tables` writes them as files, `plots` draws them."""
 
 import math
 from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 from rich.console import Group
 from rich.table import Table
@@ -10,16 +11,45 @@ from rich.text import Text
 from erprm_cli.evaluation import calibration, processbench
 from erprm_cli.evaluation.best_of_n import PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
+from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import visible
 
 BAR_WIDTH = 41  # characters of a bar from 0 to 1
 TITLES = {PASS: "pass@n (oracle)"}
 
 
+class Column(NamedTuple):
+    """A column of a grid: its cells, and whether they are names, which align left, or numbers."""
+
+    is_name: bool
+    heading: str
+    cells: list[str]
+
+
+class Grid(NamedTuple):
+    """The cells of a table, line by line, the headings first. The first `names` columns are names."""
+
+    cells: Sequence[Sequence[str]]
+    names: int
+
+    def columns(self) -> list[Column]:
+        """Return the columns that have more than a heading."""
+        columns = enumerate(zip(*self.cells, strict=True))
+        return [
+            Column(place < self.names, heading, cells) for place, (heading, *cells) in columns if any(cells)
+        ]
+
+
 def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
+    """Return the grids of best-of-n as tables, one below the other."""
+    first, *others = map(_aligned, best_of_n_grids(results))
+    return Group(first, *(part for other in others for part in ("", other)))
+
+
+def best_of_n_grids(results: Sequence[BestOfNResult]) -> list[Grid]:
     """Return accuracies in percent: a line per method, a column per n, ± half of the 95 % interval.
 
-    Differences between PRMs follow in a second table.
+    Differences between PRMs follow in a second grid.
     """
     values = [result for result in results if result.minus is None]
     budgets = sorted({result.n for result in values})
@@ -32,10 +62,10 @@ def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
     counts = {result.n: result.estimate.problems for result in values if result.method == PASS}
     counts.setdefault(1, max(result.estimate.problems for result in values))
     cells.append(["problems", "", "", *(f"{counts[n]:,}" for n in budgets)])
-    values_table = _aligned(cells, names=3)
+    grids = [Grid(cells, names=3)]
     differences = [result for result in results if result.minus is not None]
     if not differences:
-        return Group(values_table)
+        return grids
     cells = [[f"difference at n={differences[0].n}", "", "", "points", "95 % interval", "p"]]
     for result in differences:
         estimate = result.estimate
@@ -50,10 +80,15 @@ def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
                 f"{estimate.p:.2g}" if estimate.p is not None else "",
             ]
         )
-    return Group(values_table, "", _aligned(cells, names=3))
+    return [*grids, Grid(cells, names=3)]
 
 
 def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> Table:
+    """Return the grid of ProcessBench as a table."""
+    return _aligned(processbench_grid(results))
+
+
+def processbench_grid(results: Sequence[processbench.ProcessBenchResult]) -> Grid:
     """Return the results of ProcessBench in percent, with 95 % intervals."""
     cells = [["", "threshold", "F1", "95 %", "on errors", "95 %", "on correct", "95 %", "rows"]]
     for result in results:
@@ -63,7 +98,7 @@ def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> Ta
         estimates = result.f1, result.error_accuracy, result.correct_accuracy
         values = [text for estimate in estimates for text in _with_interval(estimate)]
         cells.append([result.split, at, *values, rows])
-    return _aligned(cells, names=1)
+    return Grid(cells, names=1)
 
 
 def _with_interval(estimate: Estimate) -> tuple[str, str]:
@@ -96,13 +131,40 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
                     "  " + "".join(bar),
                 ]
             )
-        blocks += [*[""] * bool(blocks), *map(Text, lines), _aligned(cells, names=1)]
+        blocks += [*[""] * bool(blocks), *map(Text, lines), _aligned(Grid(cells, names=1))]
     return Group(*blocks)
 
 
+def calibration_grid(results: Sequence[calibration.CalibrationResult]) -> Grid:
+    """Return a line of metrics per result, without the reliability diagrams."""
+    cells = [["", "count", "problems", "Brier", "95 %", "calibration error", "AUC", "95 %"]]
+    for result in results:
+        counts = [f"{result.count:,}", f"{result.problems:,}"]
+        brier = [f"{result.brier:.4f}", _range(result.brier_interval, 4)]
+        auc = ["-", ""] if result.auc is None else [f"{result.auc:.3f}", _range(result.auc_interval, 3)]
+        cells.append([calibration_title(result), *counts, *brier, f"{result.error:.3f}", *auc])
+    return Grid(cells, names=1)
+
+
+def training_grid(log: Sequence[Row]) -> Grid:
+    """Return the log rows of a training that have validation figures, and the last one."""
+    fields = ("loss", "eval_loss", "eval_brier", "eval_ece", "eval_auc")
+    cells = [["step", "epoch", "loss", "validation loss", "Brier", "calibration error", "AUC"]]
+    for row in log:
+        if row is log[-1] or row.get("eval_loss") is not None:
+            values = ["" if row.get(name) is None else f"{row[name]:.4f}" for name in fields]
+            cells.append([f"{row['step']:,}", f"{row['epoch']:.4g}", *values])
+    return Grid(cells, names=0)
+
+
 def _around(interval: tuple[float, float], digits: int) -> str:
+    text = _range(interval, digits)
+    return f" ({text})" if text else ""
+
+
+def _range(interval: tuple[float, float], digits: int) -> str:
     low, high = interval
-    return "" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return "" if math.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def calibration_title(result: calibration.CalibrationResult) -> str:
@@ -125,12 +187,13 @@ def _cell(result: BestOfNResult) -> str:
     return f"{100 * estimate.value:.1f} ±{50 * (estimate.high - estimate.low):.1f}"
 
 
-def _aligned(cells: Sequence[Sequence[str]], names: int) -> Table:
-    """Return a table of a heading and lines without empty columns; the first `names` align left."""
+def _aligned(grid: Grid) -> Table:
+    """Return a table of a heading and lines, without empty columns."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    columns = [(place, column) for place, column in enumerate(zip(*cells, strict=True)) if any(column)]
-    for place, (heading, *_) in columns:
-        made.add_column(Text(visible(heading)), justify="left" if place < names else "right", overflow="fold")
-    for line in zip(*(column[1:] for _, column in columns), strict=True):
+    columns = grid.columns()
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column.is_name else "right"
+        made.add_column(Text(visible(column.heading)), justify=justify, overflow="fold")
+    for line in zip(*(column.cells for column in columns), strict=True):
         made.add_row(*(Text(visible(cell)) for cell in line))
     return made
