@@ -32,6 +32,8 @@ def rlhf(
     engine: Annotated[EngineConfig, options.Without("batch_size", "revision", "base_url", "concurrency")],
     training: Annotated[PolicyTrainingConfig, FIXED],
     template: options.Template = "tiny",
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
+    steps_of: options.StepsOf = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -54,7 +56,7 @@ def rlhf(
     from erprm_cli.training.distributed import check_packages
     from erprm_cli.training.raft import Raft
 
-    prompt = load_template(template)
+    prompt = load_template(template, chat_template_kwargs, steps_of)
     check_packages(training.accelerate_config, training.lora_rank)  # now, not when a round has been sampled
     with (
         bad_rows(rows.errors, rows.max_errors) as bad,

@@ -1,7 +1,7 @@
 """erprm rollout: solutions -> graded completions after every step."""
 
 from contextlib import closing
-from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 from erprm_cli import options
@@ -14,6 +14,7 @@ def rollout(
     engine: EngineConfig,
     k: Annotated[int, options.Option("-k", "--k", min=1, metavar="K", help="Completions per step.")] = 16,
     template: options.Template = "tiny",
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
     temperature: options.Temperature = 1.0,
     top_p: options.TopP = 1.0,
     max_tokens: options.MaxTokens = 1024,
@@ -42,21 +43,22 @@ def rollout(
     from erprm_cli.rows.streams import peek, unique
     from erprm_cli.terminal.reporter import Reporter
 
-    prompts = load_template(template)
+    prompts = load_template(template, chat_template_kwargs)
     sampling = SamplingSettings(
-        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
+        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, Reporter("rollout", streams.quiet))
-    settings = {"command": "rollout", **asdict(sampling), "k": k, "keep_text": keep_text}
+    settings = {"command": "rollout", **sampling.row(), "k": k, "keep_text": keep_text}
     settings |= engine.settings() | shard.settings()
     with (
         open_streams("rollout", streams, settings) as (bad, out, reporter),
         open_journal(out, settings, overwrite=streams.overwrite) as journal,
     ):
-        finished = FinishedPrefixes(k, keep_text)
+        finished = FinishedPrefixes(k, keep_text, prompts.marks)
         done = {(row["id"], row["sample"]) for row in map(finished.add_row, out.existing())}
         finished.add_journal(journal)
-        rows = read_rows(streams.source, unique(check_gradable, "id", "sample"), bad, streams.limit)
+        check = partial(check_gradable, marks=prompts.marks)
+        rows = read_rows(streams.source, unique(check, "id", "sample"), bad, streams.limit)
         missing = peek(row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
         if missing is None:
             if done:

@@ -1,6 +1,5 @@
 """erprm sample: problems -> N graded solutions each."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 from erprm_cli import options
@@ -13,6 +12,8 @@ def sample(
     engine: EngineConfig,
     n: Annotated[int, options.Option("-n", "--n", min=1, metavar="N", help="Solutions per problem.")] = 15,
     template: options.Template = "tiny",
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
+    steps_of: options.StepsOf = None,
     temperature: options.Temperature = 0.7,
     top_p: options.TopP = 1.0,
     max_tokens: options.MaxTokens = 2048,
@@ -41,12 +42,12 @@ def sample(
 
     if greedy:
         n, temperature = 1, 0.0
-    prompts = load_template(template)
+    prompts = load_template(template, chat_template_kwargs, steps_of)
     sampling = SamplingSettings(
-        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
+        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, Reporter("sample", streams.quiet))
-    settings = {"command": "sample", **asdict(sampling), **engine.settings(), **shard.settings()}
+    settings = {"command": "sample", **sampling.row(), **engine.settings(), **shard.settings()}
     with open_streams("sample", streams, settings) as (bad, out, reporter):
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
         problems = (problem for problem in rows if problem["id"] in shard)

@@ -27,6 +27,12 @@ def show(
         str | None,
         options.Option(metavar="FILE", help="Show the scores of another PRM for the same solutions too."),
     ] = None,
+    reasoning: Annotated[
+        bool,
+        options.Option(
+            "--reasoning", help="Show all reasoning of thinking models. Default: its first 3 lines."
+        ),
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Show solutions step by step, with labels, k/K and scores.
@@ -34,7 +40,8 @@ def show(
     INPUT holds rows of any command, or of ProcessBench. The output is text, not rows: on a terminal it is
     coloured (unless NO_COLOR is set) and goes through $PAGER. A cross marks the first error that a row
     reports: a label or k/K of 0, or the step that ProcessBench names. A ? marks the first score below 0.5.
-    With --html it is a page for the browser, which can also show where two PRMs disagree.
+    The reasoning of thinking models is dim. With --html it is a page for the browser, which can also show
+    where two PRMs disagree.
 
     Example: erprm show -L 20 chosen.jsonl
     """
@@ -55,6 +62,6 @@ def show(
             return
         terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size((100, 24)).columns
-        renderer = solutions.Renderer(width, terminal and wants_colour())
+        renderer = solutions.Renderer(width, terminal and wants_colour(), reasoning)
         texts = (renderer.render(row) for row in read_rows(rows.source, solutions.check, bad, rows.limit))
         (solutions.page if terminal else solutions.print_all)(texts)

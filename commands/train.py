@@ -6,6 +6,7 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.writing import open_output
+from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PrmTrainingConfig
@@ -15,7 +16,7 @@ from erprm_cli.training.config import PrmTrainingConfig
 def train(
     rows: options.Input,
     config: Annotated[PrmTrainingConfig, options.Without("log_every")],
-    figures: options.Figures,
+    figures: FiguresConfig,
     quiet: options.Quiet = False,
 ) -> None:
     """Train a process reward model on labelled solutions.

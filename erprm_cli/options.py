@@ -1,13 +1,17 @@
 """Flags that commands share: each is declared once, with its type, help, bounds and heading."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from inspect import Parameter, signature
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from typer import Argument as Argument
-from typer import Option as Option  # other packages declare their flags with these two, and import no typer
+from typer import Argument as Argument  # other packages declare their flags with these, and import no typer
+from typer import BadParameter as BadParameter
+from typer import Option as Option
+
+from erprm_cli import shipped
+from erprm_cli.errors import UsageError
 
 
 class Heading(StrEnum):
@@ -54,6 +58,28 @@ class Estimator(StrEnum):
     min = "min"
 
 
+# What a shell completes, beside flags and choices
+
+
+def template_names(kind: str) -> Callable[[str], list[str]]:
+    """Return the completion of a template's name; `kind` as in `shipped.names`."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in shipped.names(kind) if name.startswith(incomplete)]
+
+    return complete
+
+
+def shipped_problems(incomplete: str) -> list[str]:
+    """Return the completions of an INPUT that is not a file."""
+    return [name for name in ("tiny:train", "tiny:test") if name.startswith(incomplete or "-")]
+
+
+def shipped_model(incomplete: str) -> list[str]:
+    """Return the completions of a MODEL that is not a folder."""
+    return [shipped.TINY] if incomplete and shipped.TINY.startswith(incomplete) else []
+
+
 # Rows in and rows out
 Source = Annotated[
     str,
@@ -61,6 +87,7 @@ Source = Annotated[
         metavar="INPUT",
         help="JSON Lines to read; - is stdin, the default.",
         show_default=False,
+        autocompletion=shipped_problems,
         rich_help_panel=Heading.STREAMS,
     ),
 ]
@@ -140,28 +167,6 @@ class ShardedStreams(Streams):
     shard: Shard = None
 
 
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Files for people beside the rows; `reports.figures` writes them."""
-
-    plot: Annotated[
-        str | None,
-        Option(
-            metavar="FILE",
-            help="Draw the results (.png, .svg, .pdf; - draws in the terminal).",
-            rich_help_panel=Heading.STREAMS,
-        ),
-    ] = None
-    table: Annotated[
-        str | None,
-        Option(
-            metavar="FILE",
-            help="Write the results as a table, for a paper (.md, .tex) or with all digits (.csv).",
-            rich_help_panel=Heading.STREAMS,
-        ),
-    ] = None
-
-
 # Models
 Model = Annotated[
     str,
@@ -170,6 +175,7 @@ Model = Annotated[
         "-m",
         metavar="MODEL",
         help="Policy: a folder, a Hub name, or tiny (shipped).",
+        autocompletion=shipped_model,
         rich_help_panel=Heading.MODEL,
     ),
 ]
@@ -205,6 +211,7 @@ PrmFormatName = Annotated[
         "--prm-format",
         metavar="NAME",
         help="Input format of the PRM: a shipped name or a .toml file. Default: the format of the model.",
+        autocompletion=template_names("prm"),
         rich_help_panel=Heading.MODEL,
     ),
 ]
@@ -249,6 +256,25 @@ Template = Annotated[
         "-t",
         metavar="NAME",
         help="Prompt format: a shipped name or a .toml file.",
+        autocompletion=template_names("policy"),
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+ChatTemplateKwargs = Annotated[
+    list[str] | None,
+    Option(
+        "--chat-template-kwarg",
+        metavar="KEY=VALUE",
+        help="Option of the model's chat template, such as enable_thinking=false or reasoning_effort=high; "
+        "repeatable. Default: those of the prompt format.",
+        rich_help_panel=Heading.SAMPLING,
+    ),
+]
+StepsOf = Annotated[
+    Literal["answer", "reasoning"] | None,
+    Option(
+        help="Part of a thinking model's solution to split into steps. Default: as the prompt format says, "
+        "usually the answer.",
         rich_help_panel=Heading.SAMPLING,
     ),
 ]
@@ -308,6 +334,28 @@ def aggregates(chosen: Aggregate, show_all: bool) -> list[str]:
     return [chosen.value, *others]
 
 
+def key_values(flag: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Return the settings in the values KEY=VALUE of a repeatable flag; UsageError if one has no key.
+
+    A value is JSON if it can be read as JSON (True, False and None also count), else text.
+
+    >>> key_values("--arg", ["thinking=false", "effort=high"])
+    {'thinking': False, 'effort': 'high'}
+    """
+    import msgspec  # here, because `--help` loads this module
+
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UsageError(f"{flag} {text!r} is not KEY=VALUE")
+        try:
+            found[key] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            found[key] = {"True": True, "False": False, "None": None}.get(value, value)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Without:
     """Fields of a dataclass that are not flags of a command; they keep their defaults."""
@@ -350,7 +398,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         }
         command(**values, **configs)
 
-    run.__doc__ = command.__doc__
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
     run.__signature__ = signature(command).replace(parameters=list(flags.values()))  # type: ignore[attr-defined]
     run.__annotations__ = {name: flag.annotation for name, flag in flags.items()}
     return run

@@ -38,7 +38,9 @@ def codec(path: str) -> Codec | None:
         try:
             import zstandard
         except ModuleNotFoundError:
-            raise UsageError(f"{path}: .zst needs zstandard: pip install 'erprm[zst]'") from None
+            from erprm_cli.io.installer import install_extra  # here: few runs need it
+
+            raise UsageError(f"{path}: .zst needs zstandard: {install_extra('zst')}") from None
         zst = zstandard.ZstdDecompressor()
         return Codec("zstandard", zstandard.compress, zst.decompressobj, zstandard.ZstdError)
     return None

@@ -13,6 +13,7 @@ TYPE_NAMES: dict[object, str] = {
     int: "an integer",
     tuple[str, ...]: "a list of strings",
     tuple[int, ...]: "a list of integers",
+    dict[str, Any]: "a table",
 }
 
 
@@ -29,7 +30,8 @@ def from_table(cls: type[T], table: object, source: str, **fixed: Any) -> T:
         if key not in known:
             raise UsageError(f"{source}: unknown key {key!r}; known keys: {', '.join(known)}")
     for field in fields(cls):  # type: ignore[arg-type]  # a dataclass
-        if field.name in known and field.name not in table and field.default is MISSING:
+        has_default = field.default is not MISSING or field.default_factory is not MISSING
+        if field.name in known and field.name not in table and not has_default:
             raise UsageError(f"{source}: missing key {field.name!r}")
     return cls(**{key: typed(value, types[key], source, key) for key, value in table.items()}, **fixed)
 

@@ -1,9 +1,11 @@
 """The input of a policy: the text of a prompt, its token ids, and the text that ends a solution."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from erprm_cli.engines.base import Chat, Prompt
 from erprm_cli.errors import UserError
+from erprm_cli.policy.reasoning import is_opened
 from erprm_cli.policy.templates import PolicyTemplate
 
 ANSWER = "<<answer>>"  # the assistant's turn when a chat template is rendered to see how turns end
@@ -17,7 +19,7 @@ def make_prompt(template: PolicyTemplate, tokenizer: Any, problem: str, begun: s
     """
     if tokenizer is None and template.chat:
         turns = tuple((turn["role"], turn["content"]) for turn in _turns(template, problem))
-        return Chat(turns, begun)
+        return Chat(turns, begun, template.chat_template_kwargs)
     return encode_prompt(template, tokenizer, render_prompt(template, tokenizer, problem) + begun)
 
 
@@ -29,10 +31,16 @@ def render_prompt(template: PolicyTemplate, tokenizer: Any, problem: str) -> str
     """
     if not template.chat:
         return template.fill(problem)
-    text: str = _chat(tokenizer, template)(
-        _turns(template, problem), tokenize=False, add_generation_prompt=True
-    )
-    return text
+    return _chat(tokenizer, template)(_turns(template, problem), add_generation_prompt=True)
+
+
+def opens_reasoning(template: PolicyTemplate, tokenizer: Any) -> bool | None:
+    """Return whether prompts end with the mark that opens the reasoning; None if only the server knows."""
+    if template.marks is None:
+        return False
+    if template.chat and tokenizer is None:
+        return None
+    return is_opened(render_prompt(template, tokenizer, "?"), template.marks)
 
 
 def encode_prompt(template: PolicyTemplate, tokenizer: Any, text: str) -> str | tuple[int, ...]:
@@ -54,7 +62,7 @@ def render_end(template: PolicyTemplate, tokenizer: Any) -> str:
     end = ""
     if template.chat:
         turns = [*_turns(template, "?"), {"role": "assistant", "content": ANSWER}]
-        text: str = _chat(tokenizer, template)(turns, tokenize=False)
+        text = _chat(tokenizer, template)(turns)
         end = text.partition(ANSWER)[2].rstrip()
     end = end or tokenizer.eos_token
     if not end:
@@ -67,24 +75,25 @@ def _turns(template: PolicyTemplate, problem: str) -> list[dict[str, str]]:
     return [*system, {"role": "user", "content": template.fill(problem)}]
 
 
-def _chat(tokenizer: Any, template: PolicyTemplate) -> Any:
+def _chat(tokenizer: Any, template: PolicyTemplate) -> Callable[..., str]:
     if getattr(tokenizer, "chat_template", None) is None:
         name = getattr(tokenizer, "name_or_path", "the server's model")
+        plain = template.name.removesuffix("-chat") if template.name.endswith("-chat") else "math"
         raise UserError(
             f"the template {template.name} is for chat models, but {name} has no chat template; "
-            f"use a plain template such as {template.name.removesuffix('-chat')}"
+            f"use a plain template such as {plain}"
         )
-    return _render_in_sandbox(tokenizer)
+    return _render_in_sandbox(tokenizer, template.chat_template_kwargs)
 
 
-def _render_in_sandbox(tokenizer: Any) -> Any:
+def _render_in_sandbox(tokenizer: Any, options: Mapping[str, Any]) -> Callable[..., str]:
     """Return a function that renders the chat template, which transformers does in Jinja's sandbox."""
 
-    def render(*args: Any, **kwargs: Any) -> str:
+    def render(turns: list[dict[str, str]], **kwargs: Any) -> str:
         from jinja2 import TemplateError
 
         try:
-            text: str = tokenizer.apply_chat_template(*args, **kwargs)
+            text: str = tokenizer.apply_chat_template(turns, tokenize=False, **options, **kwargs)
         except TemplateError as error:  # the template is broken, or tries to leave the sandbox
             raise UserError(f"the chat template of {tokenizer.name_or_path} failed: {error}") from None
         return text

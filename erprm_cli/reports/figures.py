@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from erprm_cli.options import Figures
 from erprm_cli.reports.charts import Chart
+from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.reports.paper_tables import check_table, save_table
 from erprm_cli.reports.plots import check_plot, save_plot, text_plot
 from erprm_cli.reports.tables import Grid
@@ -13,7 +13,7 @@ from erprm_cli.terminal.reporter import Reporter
 IN_TERMINAL = "-"  # instead of a file
 
 
-def check_figures(wanted: Figures) -> None:
+def check_figures(wanted: FiguresConfig) -> None:
     """Raise UsageError, before any work, if a file has another format, or matplotlib is not installed."""
     if wanted.plot not in (None, IN_TERMINAL):
         check_plot(wanted.plot)
@@ -22,7 +22,7 @@ def check_figures(wanted: Figures) -> None:
 
 
 def write_figures(
-    wanted: Figures, chart: Chart, grids: Sequence[Grid], rows: Sequence[Row], reporter: Reporter
+    wanted: FiguresConfig, chart: Chart, grids: Sequence[Grid], rows: Sequence[Row], reporter: Reporter
 ) -> None:
     """Draw `chart` and write `grids` (or `rows`, as CSV) to the files that are wanted."""
     if wanted.plot == IN_TERMINAL:

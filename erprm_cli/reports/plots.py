@@ -7,6 +7,7 @@ from typing import Any
 
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import report_file
+from erprm_cli.io.installer import install_extra
 from erprm_cli.reports.charts import Chart, y_range
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -25,7 +26,7 @@ def _figure_module() -> Any:
     try:
         return import_module("matplotlib.figure")  # needs no display
     except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib: pip install 'erprm[plot]'") from None
+        raise UsageError(f"--plot needs matplotlib: {install_extra('plot')}") from None
 
 
 def save_plot(chart: Chart, path: str) -> None:

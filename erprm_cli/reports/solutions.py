@@ -4,6 +4,9 @@ Each step has a line: its number, then the values that its row has (label, k/K r
 its text. Colours go from red (0) to green (1); the text has the colour of the first value. ✗ marks the first
 error: in ProcessBench the step in `label`, else the first step with a label or k/K of 0. ? marks the first
 step with a score below 0.5, because a score is only a model's estimate.
+
+The part of a thinking model's solution that has no steps is dim: the reasoning before the steps of the
+answer, shortened unless all of it is wanted, or the answer after the steps of the reasoning.
 """
 
 import os
@@ -30,6 +33,7 @@ from erprm_cli.terminal.text import one_line, rendered, visible
 SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # for five equal parts of [0, 1]
 LOW_SCORE = 0.5
 VERDICT_STYLES = {"right": "bold green", "wrong": "bold red"}
+THOUGHT_LINES = 3  # of the reasoning, if it is shortened
 
 
 def check(row: Row) -> Row:
@@ -121,6 +125,16 @@ def origin(row: Row) -> list[str]:
     return [row[name] for name in ("split", "generator") if isinstance(row.get(name), str)]
 
 
+def around_steps(row: Row) -> tuple[str, str]:
+    """Return what a thinking model wrote outside the steps: its reasoning before them, its answer after them.
+
+    One of them is empty, because the steps are those of the other one; both are without a thinking model.
+    """
+    if row.get("steps_of") == "reasoning":
+        return "", str(row.get("solution") or "").strip()
+    return str(row.get("reasoning") or "").strip(), ""
+
+
 def is_correct(row: Row) -> bool | None:
     """Return whether the final answer of a row is right, or None if the row does not say."""
     for name in ("correct", "final_answer_correct"):
@@ -150,19 +164,31 @@ def facts(row: Row) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Renders rows as text of `width` columns, with or without colours."""
+    """Renders rows as text of `width` columns, with or without colours and all of the reasoning."""
 
     width: int = 80
     colour: bool = False
+    all_reasoning: bool = False
 
     def render(self, row: Row) -> str:
         """Return a checked row as text that ends with an empty line."""
         parts: list[RenderableType] = [self._heading(row), Text(visible(row["problem"])), ""]
         if row.get("steps") is not None:
-            parts += [_steps(row), ""]
+            reasoning, answer = around_steps(row)
+            parts += [*self._reasoning(reasoning), _steps(row), ""]
+            parts += [Text(visible(answer), "dim"), ""] if answer else []
         if verdict := self._verdict(row):
             parts += [verdict, ""]
         return rendered(Group(*parts), self.width, self.colour)
+
+    def _reasoning(self, text: str) -> list[RenderableType]:
+        """Return the reasoning before the steps of an answer; without any, nothing."""
+        lines = text.splitlines()
+        hidden = 0 if self.all_reasoning else max(0, len(lines) - THOUGHT_LINES)
+        shown = lines[: len(lines) - hidden]
+        if hidden:
+            shown.append(f"... {hidden:,} more lines of reasoning; --reasoning shows them")
+        return [Text(visible("\n".join(shown)), "dim"), ""] if lines else []
 
     def _heading(self, row: Row) -> Text:
         words = [one_line(str(row.get("id", "")), self.width // 2)]

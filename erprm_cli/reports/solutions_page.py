@@ -106,12 +106,15 @@ class SolutionsPage:
         values[0] = values[0] or _labels_by_people(row)
         if self.other is not None:
             values.append(self.other.scores(row))
+        reasoning, answer = solutions.around_steps(row)
         return {
             "id": one_line(str(row.get("id", "")), ID_CHARACTERS),
             "sample": row.get("sample"),
             "origin": [visible(name) for name in solutions.origin(row)],
             "problem": visible(row["problem"]),
+            "reasoning": visible(reasoning),
             "steps": [visible(step) for step in row.get("steps") or []],
+            "answer": visible(answer),
             "values": values,
             "counts": columns["k/K"].cells if "k/K" in columns else None,
             "error": solutions.first_error(row),

@@ -11,6 +11,7 @@ from rich.text import Text
 from erprm_cli.evaluation import calibration, processbench
 from erprm_cli.evaluation.best_of_n import PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
+from erprm_cli.reports.environment import Finding
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import visible
 
@@ -155,6 +156,17 @@ def training_grid(log: Sequence[Row]) -> Grid:
             values = ["" if row.get(name) is None else f"{row[name]:.4f}" for name in fields]
             cells.append([f"{row['step']:,}", f"{row['epoch']:.4g}", *values])
     return Grid(cells, names=0)
+
+
+def environment_table(findings: Sequence[Finding]) -> Table:
+    """Return what `erprm doctor` found, with what to do in a line of its own."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for column in ("part", "state", "detail"):
+        made.add_column(column, overflow="fold")
+    for one in findings:
+        remedy = f"\n{one.remedy}" if one.remedy else ""
+        made.add_row(*(Text(visible(cell)) for cell in (one.part, one.state, one.detail + remedy)))
+    return made
 
 
 def _around(interval: tuple[float, float], digits: int) -> str:

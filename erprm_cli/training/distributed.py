@@ -7,6 +7,7 @@ from pathlib import Path
 from erprm_cli import shipped
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.files import read_text
+from erprm_cli.io.installer import install_extra, install_package
 from erprm_cli.terminal.reporter import Reporter
 
 
@@ -62,12 +63,12 @@ def check_packages(accelerate_config: str | None, lora_rank: int = 0, report_to:
     """Raise UserError if a package that these settings need is missing, before any work is done."""
     needed = []
     if lora_rank:
-        needed.append(("peft", "--lora-rank", "'erprm[lora]'"))
+        needed.append(("peft", "--lora-rank", install_extra("lora")))
     if report_to != "none":
-        needed.append((report_to, f"--report-to {report_to}", report_to))
+        needed.append((report_to, f"--report-to {report_to}", install_package(report_to)))
     if sharded_by(accelerate_config) == "DEEPSPEED":
-        needed.append(("deepspeed", f"--accelerate-config {accelerate_config}", "deepspeed"))
+        needed.append(("deepspeed", f"--accelerate-config {accelerate_config}", install_package("deepspeed")))
     for package, flag, remedy in needed:
         spec = find_spec(package)
         if spec is None or spec.origin is None:  # only a folder of that name, such as wandb's logs
-            raise UserError(f"{package} is not installed; {flag} needs: pip install {remedy}")
+            raise UserError(f"{package} is not installed; {flag} needs: {remedy}")

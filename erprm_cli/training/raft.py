@@ -66,6 +66,7 @@ class Raft:
             **asdict(self.config),
             **{name: getattr(self.training, name) for name in TRAINING_SETTINGS},
             "template": self.template.name,
+            **self.template.options(),
         }
 
     def run(self, problems: list[Row]) -> Iterator[Row]:
@@ -107,12 +108,19 @@ class Raft:
 
     def _sampling(self, policy: str, temperature: float, top_p: float, seed: int) -> SamplingSettings:
         return SamplingSettings(
-            policy, None, temperature, top_p, self.config.max_tokens, seed, self.template.name
+            policy,
+            None,
+            temperature,
+            top_p,
+            self.config.max_tokens,
+            seed,
+            self.template.name,
+            self.template.options(),
         )
 
     def _sample(self, problems: Iterable[Row], n: int, settings: SamplingSettings, path: Path) -> None:
         # The flags of the engine are not among the settings: earlier versions did not write them.
-        with open_output(str(path), {"command": "sample", **asdict(settings)}) as out:
+        with open_output(str(path), {"command": "sample", **settings.row()}) as out:
             engine = replace(self.engine, model=settings.model)
             sample_to(out, problems, engine, self.template, settings, n, self.reporter, self.bad)
 

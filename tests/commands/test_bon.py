@@ -14,6 +14,7 @@ import pytest
 from typer.testing import Result
 
 from erprm_cli.errors import UsageError, UserError
+from erprm_cli.io.installer import install_extra
 
 Row = dict[str, Any]
 Erprm = Callable[..., Result]
@@ -513,7 +514,7 @@ def test_a_plot_of_letters_goes_to_stderr(erprm: Erprm, scored: str) -> None:
 def test_a_plot_without_matplotlib_is_refused_before_the_work(erprm: Erprm, scored: str) -> None:
     result = erprm("bon", scored, "--plot", "plot.png")
     assert isinstance(result.exception, UsageError) and result.stdout == ""
-    assert "pip install 'erprm[plot]'" in str(result.exception)
+    assert install_extra("plot") in str(result.exception)
 
 
 def test_rows_without_scores_are_scored_on_the_way(erprm: Erprm, tmp_path: Path) -> None:

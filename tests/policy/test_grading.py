@@ -96,10 +96,49 @@ def test_what_is_graded_is_not_a_gold_answer(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("finish_reason", "reward"),
-    [("stop", 1.0), (None, 1.0), ("length", 0.0), ("content_filter", 0.0), (7, 0.0)],
+    [
+        *((reason, 1.0) for reason in ("stop", None, "", "eos", "end_turn", "STOP")),
+        *((reason, 0.0) for reason in ("length", "max_tokens", "MAX_TOKENS", "something", 7)),
+    ],
 )
 def test_an_unfinished_solution_is_wrong(finish_reason: object, reward: float) -> None:
-    assert graded(SOLUTION | {"finish_reason": finish_reason})["reward"] == reward
+    row = graded(SOLUTION | {"finish_reason": finish_reason})
+    assert (row["reward"], row["prediction"]) == (reward, "5")
+
+
+@pytest.mark.parametrize(
+    "finish_reason", ["abort", "error", "cancelled", "content_filter", "SAFETY", "refusal"]
+)
+def test_a_failed_or_filtered_completion_gets_no_reward(finish_reason: str) -> None:
+    row = graded(SOLUTION | {"finish_reason": finish_reason, "prediction": "5", "reward": 1.0})
+    assert (row["reward"], row["prediction"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "template", "prediction", "reward"),
+    [
+        ("<think>Is it 4?</think>\n\nThe answer is: 5", "qwen3", "5", 1.0),
+        ("<think>The answer is: 5", "qwen3", None, 0.0),
+        ("The answer is: 5", "qwen3", "5", 1.0),
+        ("<|channel|>analysis<|message|>The answer is: 5", "gpt-oss", None, 0.0),
+        ("<|channel|>final<|message|>The answer is: 5", "gpt-oss", "5", 1.0),
+    ],
+)
+def test_reasoning_that_other_programs_leave_in_the_solution_is_not_graded(
+    text: str, template: str, prediction: str | None, reward: float
+) -> None:
+    row = graded(SOLUTION | {"solution": text}, template)
+    assert (row["solution"], row["prediction"], row["reward"]) == (text, prediction, reward)
+
+
+def test_an_open_thought_has_no_answer() -> None:
+    row = graded(SOLUTION | {"reasoning": "The answer is: 5", "solution": "", "finish_reason": "length"})
+    assert (row["prediction"], row["reward"], row["steps"]) == (None, 0.0, [""])
+
+
+def test_steps_of_the_reasoning_are_split_from_it() -> None:
+    row = SOLUTION | {"reasoning": "2 + 3\n= 5", "steps_of": "reasoning"}
+    assert graded(row)["steps"] == ["2 + 3", "= 5"]
 
 
 TWO_ANSWERS = "First \\boxed{4}.\n\nThe answer is: 5"

@@ -80,6 +80,19 @@ def test_a_solution_has_its_steps_values_marks_and_a_chart(show: Open) -> None:
     assert first != second and "--low" in str(second)
 
 
+def test_the_reasoning_of_a_thinking_model_is_folded_and_its_answer_comes_last(show: Open) -> None:
+    row = ROWS[0] | {"reasoning": "Let me think."}
+    thought = {"id": "q", "steps_of": "reasoning", "reasoning": ROWS[0]["solution"], "solution": "It is 7."}
+    page = show(page_of([row, row | thought]))
+    page.get_by_text("Reasoning, 13 characters").click()
+    expect(page.get_by_text("Let me think.")).to_be_visible()
+    page.keyboard.press("j")
+    assert page.locator("details").count() == 0
+    assert page.locator("#solution .text").last.inner_text() == "It is 7."
+    page.fill("#search", "think.")
+    assert listed(page) == ["p0"]
+
+
 def test_filters_count_and_combine(show: Open) -> None:
     page = show(page_of(ROWS))
     counts = page.locator("#filters button:visible").all_inner_texts()

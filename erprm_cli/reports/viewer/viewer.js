@@ -3,6 +3,7 @@
 // A row, as reports/solutions_page.py writes it:
 //   id, sample, origin [text]      what it is
 //   problem, steps [L]             text
+//   reasoning, answer              what a thinking model wrote before and after the steps, or ""
 //   values [C][L]                  numbers of the columns in data.columns: label, k/K, then scores; null: none
 //   counts [L]                     k/K as text, or null
 //   error                          index of the first wrong step; -1: none is wrong; null: unknown
@@ -130,7 +131,8 @@ function judge() {
 
 /** Return the text to search in, made when it is first needed. */
 function haystack(row) {
-  row.text ??= [row.id, ...row.origin, row.problem, ...row.steps, ...row.facts.flat()].join("\n").toLowerCase();
+  const texts = () => [row.id, row.origin, row.problem, row.reasoning, row.steps, row.answer, row.facts].flat(2);
+  row.text ??= texts().join("\n").toLowerCase();
   return row.text;
 }
 
@@ -226,11 +228,16 @@ function solution(row) {
   }
   const heading = make("h2", "", row.id, make("small", "", about.map((word) => `, ${word}`).join("")));
   const parts = [heading, facts, textBlock(row.problem, "problem")];
+  if (row.reasoning) {
+    const title = `Reasoning, ${row.reasoning.length.toLocaleString("en")} characters`;
+    parts.push(make("details", "", make("summary", "", title), textBlock(row.reasoning)));
+  }
   if (row.steps.length) {
     const table = stepTable(row);
     if (row.values.some(Boolean)) parts.push(chart(row, table));
     parts.push(table);
   }
+  if (row.answer) parts.push(textBlock(row.answer, "answer"));
   return parts;
 }
 
