@@ -55,6 +55,7 @@ def bon(
     from erprm_cli.prm.scoring import ScoredRows
     from erprm_cli.reports import charts, tables
     from erprm_cli.reports.figures import check_figures, write_figures
+    from erprm_cli.rows.versions import Versions, one_version
 
     others, budgets = compare or [], _budgets(n)
     if report == "-" and streams.output == "-":
@@ -66,11 +67,13 @@ def bon(
     need_scores = ["--compare"] * bool(others) + ["--all-aggregates"] * all_aggregates
     need_scores += [f"--aggregate {aggregate.value}"] * (aggregate != options.Aggregate.min)
     pool, foreign = candidates.Candidates(streams.source, aggregates), ForeignRows()
-    checks = candidates.check_candidate, candidates.CandidateCheck(" and ".join(need_scores))
+    seen = Versions()
+    check = one_version(candidates.check_candidate, seen)
+    check_unless_prm = one_version(candidates.CandidateCheck(" and ".join(need_scores)), seen)
     with (
         open_streams("bon", streams, settings, atomic=True) as (bad, out, reporter),
         open_side_output(report, streams, settings | shown) as report_out,
-        closing(ScoredRows(prm, *checks, "id", "sample", engine=engine, prm_format=prm_format)) as rows,
+        closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format)) as rows,
         Grader() as grader,  # answers that it finds equal vote together
     ):
         for row in rows.read(streams.source, bad, streams.limit, foreign):
@@ -78,7 +81,7 @@ def bon(
             reporter.progress(pool.count, "candidates")
         foreign.report(reporter)
         pool.check_evidence()
-        compared = [candidates.read_scores(other, aggregates, streams.limit) for other in others]
+        compared = [candidates.read_scores(other, aggregates, streams.limit, seen) for other in others]
         for table in compared:
             pool.table.check_same(table)
         for row in pool.choices(grader):

@@ -68,6 +68,6 @@ def rlhf(
         if not problems:
             return
         raft = Raft(config, training, engine, prompt, directory, reporter, bad)
-        with run_directory(directory, raft.settings, overwrite=overwrite):
+        with run_directory(directory, raft.settings(rows.source, problems), overwrite=overwrite):
             for row in raft.run(problems):
                 out.write(row)

@@ -37,10 +37,11 @@ def rollout(
     from erprm_cli.io.streams import open_streams
     from erprm_cli.io.writing import open_journal
     from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable
-    from erprm_cli.policy.sampling import SamplingSettings
+    from erprm_cli.policy.sampling import SamplingSettings, output_settings
     from erprm_cli.policy.templates import load_template
     from erprm_cli.rows.sharding import choose_shard
-    from erprm_cli.rows.streams import peek, unique
+    from erprm_cli.rows.streams import peek
+    from erprm_cli.rows.versions import one_version
     from erprm_cli.terminal.reporter import Reporter
 
     prompts = load_template(template, chat_template_kwargs)
@@ -48,17 +49,17 @@ def rollout(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, Reporter("rollout", streams.quiet))
-    settings = {"command": "rollout", **sampling.row(), "k": k, "keep_text": keep_text}
-    settings |= engine.settings() | shard.settings()
+    settings = output_settings("rollout", sampling, engine, prompts) | shard.settings()
+    settings |= {"k": k, "keep_text": keep_text}
     with (
         open_streams("rollout", streams, settings) as (bad, out, reporter),
         open_journal(out, settings, overwrite=streams.overwrite) as journal,
     ):
         finished = FinishedPrefixes(k, keep_text, prompts.marks)
-        done = {(row["id"], row["sample"]) for row in map(finished.add_row, out.existing())}
+        done = out.solutions(finished.add_row)
         finished.add_journal(journal)
-        check = partial(check_gradable, marks=prompts.marks)
-        rows = read_rows(streams.source, unique(check, "id", "sample"), bad, streams.limit)
+        check = one_version(partial(check_gradable, marks=prompts.marks))
+        rows = read_rows(streams.source, lambda row: done.check(check(row)), bad, streams.limit)
         missing = peek(row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
         if missing is None:
             if done:

@@ -34,7 +34,7 @@ def sample(
     from erprm_cli.data_formats.problems import as_problem
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
-    from erprm_cli.policy.sampling import SamplingSettings, sample_to
+    from erprm_cli.policy.sampling import SamplingSettings, output_settings, sample_to
     from erprm_cli.policy.templates import load_template
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import unique
@@ -47,7 +47,7 @@ def sample(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, Reporter("sample", streams.quiet))
-    settings = {"command": "sample", **sampling.row(), **engine.settings(), **shard.settings()}
+    settings = output_settings("sample", sampling, engine, prompts) | shard.settings()
     with open_streams("sample", streams, settings) as (bad, out, reporter):
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
         problems = (problem for problem in rows if problem["id"] in shard)

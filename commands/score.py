@@ -41,24 +41,17 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
-    from erprm_cli.prm.scoring import score_to
+    from erprm_cli.prm.scoring import output_settings, score_to
     from erprm_cli.rows.sharding import choose_shard
 
     shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
-    settings = {
-        "command": "score",
-        "prm": prm,
-        "prm_format": prm_format,
-        "revision": engine.revision,
-        "eta": None if eta is None else str(eta),  # JSON has no inf
-        **engine.settings(),
-        **shard.settings(),
-    }
+    scorer = replace(engine, model=prm)
+    settings = output_settings(scorer, prm_format, eta) | shard.settings()
     with open_streams("score", streams, settings) as (bad, out, reporter):
         score_to(
             out,
             streams.source,
-            replace(engine, model=prm),
+            scorer,
             reporter,
             batch_tokens=batch_tokens,
             prm_format=prm_format,

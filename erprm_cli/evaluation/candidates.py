@@ -23,7 +23,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.prm.scoring import NO_SCORES, SCORES_REMEDY
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.streams import unique
+from erprm_cli.rows.versions import Versions, one_version
 
 MAJORITY = "majority vote"
 
@@ -77,11 +77,17 @@ class CandidateCheck:
         return row
 
 
-def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":
-    """Return the scores in the file `source`, to compare with others. A bad row is an error."""
+def read_scores(
+    source: str, aggregates: Sequence[str], limit: int | None, candidates: Versions
+) -> "ScoreTable":
+    """Return the scores in the file `source`, to compare with those of `candidates`. A bad row is an error.
+
+    So is a row whose problem or solution is not that of the candidate with its id and sample.
+    """
     table = ScoreTable(source, aggregates)
     bad = BadRows(remedy="A comparison needs every row")
-    for row in read_rows(source, unique(check_scored_candidate, "id", "sample"), bad, limit, ForeignRows()):
+    check = one_version(check_scored_candidate)
+    for row in read_rows(source, lambda row: candidates.check(check(row)), bad, limit, ForeignRows()):
         table.add(row)
     return table
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines.base import Completion, Engine, Failure, Prompt, Request, generate
-from erprm_cli.errors import EngineError, UserError
+from erprm_cli.errors import EngineError, RowError, UserError
 from erprm_cli.hashing import content_hash, derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
@@ -86,8 +86,9 @@ class FinishedPrefixes:
             del self._found[next(iter(self._found))]
 
     def add_row(self, row: Row) -> Row:
-        """Add the prefixes of an existing rollouts row; return the row."""
-        completions = row.get("completions") or [[]] * len(row["steps"])
+        """Add the prefixes of an existing rollouts row; return the row. RowError if it is not one."""
+        schema.check_rollouts(schema.check_solution(row))
+        completions = _check_completions(row) or [[]] * len(row["steps"])
         for text, rewards, texts in zip(
             written_prefixes(row, self.marks), row["rollouts"], completions, strict=False
         ):
@@ -96,7 +97,7 @@ class FinishedPrefixes:
 
     def add_journal(self, journal: Output | None) -> None:
         """Add the prefixes that an interrupted run finished before their solutions were finished."""
-        for row in journal.existing() if journal is not None else ():
+        for row in journal.existing(_check_prefix) if journal is not None else ():
             self._add_if_complete((row["id"], row["prefix"]), row["rewards"], row["completions"])
 
     def _add_if_complete(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
@@ -112,6 +113,26 @@ def check_gradable(row: Row, marks: Marks | None = None) -> Row:
     reward = schema.need(row, "reward", object, "sample")
     schema.check_numbers([reward], "'reward'")
     return row
+
+
+def _check_prefix(row: Row) -> Row:
+    """Check a row of the journal: the rewards of a prefix, and the texts if they are kept."""
+    for name in ("id", "prefix"):
+        schema.need(row, name, str)
+    schema.check_numbers(row.get("rewards"), "'rewards'")
+    if row.get("completions") != []:
+        schema.check_strings(row.get("completions"), "'completions'")
+    return row
+
+
+def _check_completions(row: Row) -> list[list[str]]:
+    """Return the texts of a rollouts row, a list per step; an empty list if they were not kept."""
+    lists: list[list[str]] = row.get("completions") or []
+    if lists and (not isinstance(lists, list) or len(lists) != len(row["steps"])):
+        raise RowError("'completions' must be one list of strings per step")
+    for texts in lists:
+        schema.check_strings(texts, "each list in 'completions'")
+    return lists
 
 
 class Roller:

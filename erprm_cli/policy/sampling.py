@@ -9,7 +9,7 @@ from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Engine, Failure, Request, SamplingParams, generate
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.errors import EngineError
+from erprm_cli.errors import EngineError, RowError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
@@ -21,6 +21,7 @@ from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
 from erprm_cli.rows.steps import STEPS_OF, split_steps, stepped_text
 from erprm_cli.rows.streams import peek
+from erprm_cli.rows.versions import Versions
 from erprm_cli.terminal.reporter import Reporter
 
 
@@ -52,6 +53,14 @@ class SamplingSettings:
         return SamplingParams(self.temperature, self.top_p, self.max_tokens, template.stop, special_tokens)
 
 
+def output_settings(
+    command: str, settings: SamplingSettings, engine: EngineConfig, template: PolicyTemplate
+) -> Row:
+    """Return the settings of an output of completions, by which a later run may continue it."""
+    contents = {"model_content": engine.content(), "template_content": template.content()}
+    return {"command": command, **settings.row(), **contents, **engine.settings()}
+
+
 def sample_to(
     out: Output,
     problems: Iterable[Row],
@@ -69,8 +78,8 @@ def sample_to(
     by which a later run may continue it.
     """
     bad = bad or BadRows()
-    done = schema.solution_keys(out.existing())
-    missing = peek(problem for problem in problems if missing_samples(problem, n, done))
+    done = out.solutions(schema.check_solution)
+    missing = peek(problem for problem in _same_as(done, problems, bad) if missing_samples(problem, n, done))
     if missing is None:
         if done:
             reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
@@ -91,6 +100,15 @@ def sample_to(
             f"{out.count:,} solutions, {correct / max(out.count, 1):.1%} correct, {unfinished:,} unfinished, "
             f"{running.usage.summary(progress.seconds)}{grader.summary()}"
         )
+
+
+def _same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:
+    """Yield the problems; one that is stored in another version is a bad row."""
+    for problem in problems:
+        try:
+            yield stored.check_problem(problem)
+        except RowError as error:
+            bad.add("the input", str(error), to_line(problem))
 
 
 def sample_solutions(

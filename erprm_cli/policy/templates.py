@@ -6,11 +6,14 @@ A template is a file in templates/policy. To add one, add a file there, or give 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from erprm_cli import options, shipped
 from erprm_cli.answers.extraction import DEFAULT_RULES, RULES
 from erprm_cli.errors import UsageError
+from erprm_cli.hashing import fields_hash
+from erprm_cli.io.content import Content
 from erprm_cli.io.files import read_toml
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.policy.reasoning import MARKS, Marks
@@ -61,6 +64,10 @@ class PolicyTemplate:
     def fill(self, problem: str) -> str:
         """Return the prompt (or the user's turn) for one problem; braces in the problem have no meaning."""
         return self.prompt.replace("{problem}", problem)
+
+    def content(self) -> Content:
+        """Return what the template says, whatever it is called."""
+        return Content(partial(fields_hash, self))
 
 
 def load_template(

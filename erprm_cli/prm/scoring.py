@@ -9,14 +9,18 @@ from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import provenance
 from erprm_cli.errors import UsageError
+from erprm_cli.hashing import fields_hash
 from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.content import Content
 from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
 from erprm_cli.options import EngineName
+from erprm_cli.prm.card import prm_format_of, read_card
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.sharding import Shard
-from erprm_cli.rows.streams import peek, unique
+from erprm_cli.rows.streams import peek
+from erprm_cli.rows.versions import one_version
 from erprm_cli.terminal.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -82,6 +86,21 @@ class LazyScorer:
             self.scorer.close()
 
 
+def output_settings(config: EngineConfig, prm_format: str | None, eta: float | None = None) -> Row:
+    """Return the settings of an output of scores, by which a later run may continue it; see `score_to`."""
+    name = config.model
+    return {
+        "command": "score",
+        "prm": name,
+        "prm_content": config.content(),
+        "prm_format": prm_format,
+        "prm_format_content": Content(lambda: fields_hash(prm_format_of(name, read_card(name), prm_format))),
+        "revision": config.revision,
+        "eta": None if eta is None else str(eta),  # JSON has no inf
+        **config.settings(),
+    }
+
+
 def score_to(
     out: Output,
     source: str,
@@ -101,14 +120,14 @@ def score_to(
     rows whose id is in it are scored. The caller opens `out`, with the settings by which a later run may
     continue it.
     """
-    done = schema.solution_keys(out.existing())
+    done = out.solutions(schema.check_scores)
     skipped = 0
     # A duplicate would seem to be done already when a stopped run is continued.
-    check = unique(schema.check_solution, "id", "sample")
+    check = one_version(schema.check_solution)
 
     def missing(row: Row) -> Row | None:
         nonlocal skipped
-        check(row)
+        done.check(check(row))
         if shard is not None and row["id"] not in shard:
             return None
         if (row["id"], row["sample"]) in done:
@@ -140,18 +159,16 @@ class ScoredRows:
         prm: str | None,
         check: Check,
         check_scored: Check,
-        *key: str,
         engine: EngineName = EngineName.auto,
         prm_format: str | None = None,
     ) -> None:
         """Take scores from the rows, which `check_scored` checks, or from the PRM named `prm`.
 
         A PRM is run by `engine` and read with `prm_format` (default: its own); it replaces scores that are in
-        the rows, which `check` checks. Rows with equal fields `key`, if any are named, are bad.
+        the rows, which `check` checks.
         """
         self.prm = None if prm is None else LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
-        self.check = unique(check, *key) if key else check
-        self.check_scored = unique(check_scored, *key) if key else check_scored
+        self.check, self.check_scored = check, check_scored
 
     def read(
         self, source: str, bad: BadRows, limit: int | None = None, expand: Expand | None = None

@@ -12,7 +12,6 @@ Python and jq.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from erprm_cli.errors import RowError
@@ -52,11 +51,6 @@ def check_reasoning(row: Row) -> None:
         raise RowError(f"'reasoning' is {kind_name(row['reasoning'])}, not a string or null")
     if (row.get("steps_of") or STEPS_OF[0]) not in STEPS_OF:
         raise RowError(f"'steps_of' must be {' or '.join(STEPS_OF)}")
-
-
-def solution_keys(rows: Iterable[Row]) -> set[tuple[str, int]]:
-    """Return (id, sample), which identifies a solution, of every row."""
-    return {(row["id"], row["sample"]) for row in rows}
 
 
 def is_correct(reward: float | None) -> bool:

@@ -43,7 +43,8 @@ class PolicyTask(TrainingTask):
 
     @property
     def settings(self) -> Row:
-        return self.config.settings() | {"template": self.template.name} | self.template.options()
+        template = {"template": self.template.name, "template_content": self.template.content()}
+        return super().settings | template | self.template.options()
 
     def add(self, row: Row) -> None:
         """Keep one solution, or count it as too long."""

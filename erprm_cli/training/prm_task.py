@@ -26,6 +26,7 @@ L steps of a solution, N targets of a micro-batch
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from erprm_cli import hashing, shipped
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation import calibration_metrics
 from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.content import Content
 from erprm_cli.io.reading import read_rows
 from erprm_cli.labels.estimator import eta_of_row, rate_of_label
 from erprm_cli.models import loading
@@ -84,6 +86,14 @@ class PrmTask(TrainingTask):
         self._is_special = np.zeros(max(special, default=0) + 1, bool)  # by token id
         self._is_special[list(special)] = True
         self._seen: set[str] = set()  # hashes of the problems to train on
+
+    @property
+    def settings(self) -> Row:
+        name = self.config.format
+        content = Content(
+            lambda: hashing.fields_hash(load_prm_format(name)), (Path(name),) if Path(name).exists() else ()
+        )
+        return super().settings | {"format_content": content}
 
     def add(self, row: Row) -> None:
         """Keep one labelled solution, or count it as too long. Raises RowError if it cannot be used."""

@@ -13,18 +13,23 @@ Every phase is a file or a folder in the run directory, made by the code of its 
     ...
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.evaluation.aggregation import aggregate
+from erprm_cli.hashing import content_hash, digest
 from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.content import Content
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_atomic_output, open_output
 from erprm_cli.policy.sampling import SamplingSettings, sample_to
+from erprm_cli.policy.sampling import output_settings as sample_settings
 from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.prm.scoring import output_settings as score_settings
 from erprm_cli.prm.scoring import score_to
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
@@ -32,7 +37,7 @@ from erprm_cli.rows.streams import unique
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
 
-TRAINING_SETTINGS = ("epochs", "lr", "batch_size", "lora_rank")  # of the fine-tuning, in the run's settings
+SET_HERE = {"base", "seed", "merge_lora"}  # fields of the training that each iteration sets
 
 
 class Raft:
@@ -57,16 +62,31 @@ class Raft:
         self.template, self.directory = template, directory
         self.reporter, self.bad = reporter, bad
 
-    @property
-    def settings(self) -> Row:
-        """What decides the result: a run directory is continued only with equal settings."""
+    def settings(self, source: str, problems: list[Row]) -> Row:
+        """Return what decides the result: a run directory is continued only with equal settings.
+
+        `problems` are those of the file `source`.
+        """
+        config, training, held_out = self.config, self.training.settings(), self.config.eval
+        scores = score_settings(self._scorer(), config.prm_format)
+        contents = {
+            "policy_content": self.engine.content(),
+            "prm_content": scores["prm_content"],
+            "prm_format_content": scores["prm_format_content"],
+            "template_content": self.template.content(),
+            "input_content": problems_content(source, lambda: problems),
+            "eval_content": held_out and problems_content(held_out, partial(_eval_problems, held_out)),
+        }
         return {
             "command": "rlhf",
             "policy": self.engine.model,
-            **asdict(self.config),
-            **{name: getattr(self.training, name) for name in TRAINING_SETTINGS},
+            **{name: value for name, value in training.items() if name not in SET_HERE},
+            **asdict(config),
             "template": self.template.name,
             **self.template.options(),
+            "input": source,
+            **contents,
+            **self.engine.settings(),
         }
 
     def run(self, problems: list[Row]) -> Iterator[Row]:
@@ -119,18 +139,20 @@ class Raft:
         )
 
     def _sample(self, problems: Iterable[Row], n: int, settings: SamplingSettings, path: Path) -> None:
-        # The flags of the engine are not among the settings: earlier versions did not write them.
-        with open_output(str(path), {"command": "sample", **settings.row()}) as out:
-            engine = replace(self.engine, model=settings.model)
+        engine = replace(self.engine, model=settings.model)
+        with open_output(str(path), sample_settings("sample", settings, engine, self.template)) as out:
             sample_to(out, problems, engine, self.template, settings, n, self.reporter, self.bad)
 
     def _score(self, samples: Path, scored: Path) -> None:
-        # The policy's context length and vLLM options do not apply to the PRM.
-        engine = replace(
+        scorer, prm_format = self._scorer(), self.config.prm_format
+        with open_output(str(scored), score_settings(scorer, prm_format)) as out:
+            score_to(out, str(samples), scorer, self.reporter, prm_format=prm_format)
+
+    def _scorer(self) -> EngineConfig:
+        """Return how the PRM runs: the policy's context length and vLLM options do not apply to it."""
+        return replace(
             self.engine, model=self.config.prm, max_model_len=None, quantization=None, engine_args=None
         )
-        with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
-            score_to(out, str(samples), engine, self.reporter, prm_format=self.config.prm_format)
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the solution of each problem with the best score; of equal scores, the first sample."""
@@ -175,7 +197,7 @@ class Raft:
         if self.config.eval is None:
             return None
         path = self._folder(iteration) / "eval.jsonl"
-        problems = read_rows(self.config.eval, unique(as_problem, "id"))
+        problems = _eval_problems(self.config.eval)
         self.reporter.info(f"iteration {iteration}: greedy evaluation")
         self._sample(problems, 1, self._sampling(policy, 0.0, 1.0, self.config.seed), path)
         return mean_reward(path)
@@ -188,6 +210,21 @@ class Raft:
         folder = self.directory / f"iteration-{iteration}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _eval_problems(source: str) -> Iterable[Row]:
+    return read_rows(source, unique(as_problem, "id"))
+
+
+def problems_content(source: str, problems: Callable[[], Iterable[Row]]) -> Content:
+    """Return the content of the file `source` of problems: their ids, texts and answers, in order."""
+
+    def hash_all() -> str:
+        parts = (digest(row["id"], row["problem"], row["answer"]).hex() for row in problems())
+        return content_hash("".join(parts))
+
+    path = Path(source)
+    return Content(hash_all, (path,) if path.exists() else ())
 
 
 def mean_reward(path: Path) -> float | None:

@@ -11,7 +11,6 @@ from erprm_cli.io.writing import open_journal, open_output
 from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable
 from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import load_template
-from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from tests.scripted import ScriptedEngine
 
@@ -124,7 +123,7 @@ def run(path: Path, rows: list[Row], stop_after: int | None = None, **options: A
     settings = {"seed": 0, "keep_text": keep_text}
     with open_output(str(path), settings, **options) as out, Grader() as grader:
         finished = FinishedPrefixes(4, keep_text)
-        done = schema.solution_keys(map(finished.add_row, out.existing()))
+        done = out.solutions(finished.add_row)
         missing = [row for row in rows if (row["id"], row["sample"]) not in done]
         with open_journal(out, settings, **options) as journal:
             finished.add_journal(journal)

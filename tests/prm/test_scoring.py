@@ -22,7 +22,7 @@ def test_without_a_prm_the_scores_are_those_of_the_rows(tmp_path: object) -> Non
     path = f"{tmp_path}/in.jsonl"
     with open(path, "w") as file:
         file.write('{"id": "a", "scores": [0.5]}\n')
-    rows = ScoredRows(None, dict, check_scored, "id")
+    rows = ScoredRows(None, dict, check_scored)
     assert list(rows.read(path, BadRows())) == [{"id": "a", "scores": [0.5]}]
     rows.close()
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ SCORED = [
     for place, row in enumerate(solution_rows(8, labels=True))
 ]
 ROWS: dict[str, list[dict[str, Any]]] = {
-    "bon": [row | {"id": f"p{place // 4}", "sample": place % 4} for place, row in enumerate(SCORED)],
+    "bon": [  # two problems with four candidates each
+        row | {"id": problem, "problem": problem, "answer": "7", "sample": sample}
+        for row, (problem, sample) in zip(SCORED, product("pq", range(4)), strict=True)
+    ],
     "calibrate": [row | {"eta": 1.0, "estimator": "er"} for row in SCORED],
     "processbench": [row | {"label": place % 2 - 1} for place, row in enumerate(SCORED)],
     "train": solution_rows(8, labels=True),

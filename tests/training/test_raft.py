@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
 import pytest
 from typer.testing import Result
 
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.io.reading import read_rows
+from erprm_cli.io.settings import as_written, difference
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training import distributed
@@ -55,18 +55,18 @@ def test_adapters_trained_by_two_processes_sample_in_the_next_iteration(
 def test_the_settings_of_a_run_directory_keep_their_names_and_values(tmp_path: Path) -> None:
     """Those of directories that earlier versions made are compared with them."""
     raft = Raft(
-        RaftConfig("prm", eval="tiny:test"),
+        RaftConfig("prm", "er-prm", eval="tiny:test"),
         PolicyTrainingConfig(),
         EngineConfig("tiny"),
         CHAT,
         tmp_path,
         Reporter("rlhf", quiet=True),
     )
-    assert orjson.loads(orjson.dumps(raft.settings)) == {
+    earlier = {
         "command": "rlhf",
         "policy": "tiny",
         "prm": "prm",
-        "prm_format": None,
+        "prm_format": "er-prm",
         "iterations": 3,
         "slice_size": 20_000,
         "n": 16,
@@ -83,6 +83,9 @@ def test_the_settings_of_a_run_directory_keep_their_names_and_values(tmp_path: P
         "lora_rank": 0,
         "template": "chat",
     }
+    settings = as_written(raft.settings("tiny:train", []))
+    assert settings.items() >= earlier.items()
+    assert difference(earlier, raft.settings("tiny:train", [])) is None
 
 
 def test_a_missing_package_is_reported_before_anything_is_sampled(
