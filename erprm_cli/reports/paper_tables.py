@@ -28,6 +28,10 @@ from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import visible
 
 CSV = ".csv"
+NOTES = {  # at the top of a file, not seen in print
+    ".md": "<!-- made by erprm -->",
+    ".tex": r"% made by erprm; the rules need \usepackage{booktabs}",
+}
 MARKDOWN_SIGNS = re.compile(r"([\\`*_|<\[\]])")
 LATEX_SIGNS = {sign: rf"\{sign}" for sign in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -54,7 +58,10 @@ def save_table(grids: Sequence[Grid], rows: Sequence[Row], path: str) -> None:
     The suffix of `path` decides. Raises UserError if the file cannot be written.
     """
     suffix = Path(path).suffix
-    text = csv_text(rows) if suffix == CSV else "\n\n".join(map(WRITERS[suffix], grids)) + "\n"
+    if suffix == CSV:
+        text = csv_text(rows)
+    else:
+        text = "\n\n".join([NOTES[suffix], *map(WRITERS[suffix], grids)]) + "\n"
     with report_file(path) as file:
         file.write(text.encode())
 

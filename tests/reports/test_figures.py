@@ -63,8 +63,11 @@ def test_plots_and_tables_are_files_beside_the_rows(
         assert len(result.stdout.splitlines()) == len(rows.splitlines())
         assert (tmp_path / f"made{plot}").read_bytes().startswith(BEGINS[plot])
     markdown, latex, csv = ((tmp_path / f"made{suffix}").read_text() for suffix in (".md", ".tex", ".csv"))
-    assert HEADINGS[command] in markdown.splitlines()[0]
-    assert latex.startswith(r"\begin{tabular}") and HEADINGS[command] in latex
+    note, _, heading = markdown.splitlines()[:3]
+    assert note == "<!-- made by erprm -->" and HEADINGS[command] in heading
+    note, _, begin = latex.splitlines()[:3]
+    assert note.startswith("% made by erprm") and begin.startswith(r"\begin{tabular}")
+    assert HEADINGS[command] in latex
     assert FIELDS[command] in csv.splitlines()[0].split(",") and len(csv.splitlines()) >= 2
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
