@@ -5,6 +5,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
+from erprm_cli.io.sources import check_input
 from erprm_cli.io.streams import open_side_output, open_streams
 from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
@@ -16,7 +17,7 @@ def bon(
     figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
-    engine: options.Engine = options.EngineName.auto,
+    engine: options.ScoringEngine = "auto",
     aggregate: options.AggregateOption = options.Aggregate.min,
     all_aggregates: options.AllAggregates = False,
     n: Annotated[
@@ -39,13 +40,14 @@ def bon(
 ) -> None:
     """Choose the best of N candidates and judge the choice.
 
-    Writes one row per problem: the solution with the highest score (the first one in a tie), with score, n,
-    aggregate and correct (reward above 0.5; null without a reward). Without scores, it is the first solution
-    with the most frequent answer (in a tie, the answer that comes first); score is then the share of
-    candidates with that answer. INPUT holds solutions in any order, all with scores or all without, or
-    solutions with one reward each in a format that `erprm convert` reads. On stderr: pass@1, votes, best-of-n
-    (with scores) and pass@n for every n over all subsets of the candidates (votes: over random subsets), with
-    95 % intervals over problems; with --compare also paired differences. --plot draws accuracy against n.
+    Writes one row per problem: the solution with the highest score, with score, n, aggregate and correct
+    (reward above 0.5; null without a reward). Without scores, it is the first solution with the most frequent
+    answer; score is then the share of candidates with that answer. Of tied candidates or answers, the row has
+    the one that comes first; the table counts them with their mean. INPUT holds solutions in any order, all
+    with scores or all without, or solutions with one reward each in a format that `erprm convert` reads. On
+    stderr: pass@1, votes, best-of-n (with scores) and pass@n for every n over all subsets of the candidates
+    (votes: over random subsets), with 95 % intervals over problems; with --compare also paired differences.
+    --plot draws accuracy against n.
 
     Example: erprm sample tiny:test -L 40 -n 16 | erprm bon -o chosen.jsonl
     """
@@ -61,6 +63,8 @@ def bon(
     if report == "-" and streams.output == "-":
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
     check_figures(figures)
+    for other in others:
+        check_input(other)
     aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}

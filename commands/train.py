@@ -5,6 +5,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.sources import check_input
 from erprm_cli.io.writing import open_output
 from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
@@ -32,9 +33,12 @@ def train(
     """
     from erprm_cli.reports import charts, tables
     from erprm_cli.reports.figures import check_figures, write_figures
-    from erprm_cli.training.distributed import Silence, is_main
+    from erprm_cli.training.distributed import Silence, check_launch, is_main
 
     check_figures(figures)
+    check_launch(config)
+    for source in filter(None, (rows.source, config.eval)):
+        check_input(source)
     # Of several processes that accelerate started, only the first one reads, reports and writes.
     first = is_main()
     with (

@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from erprm_cli.errors import EngineError, Stopped, UserError
 from erprm_cli.options import Heading
+from erprm_cli.packages import EXTRAS, missing_package
 from erprm_cli.presets import with_config, with_presets
 from erprm_cli.terminal.signals import catch_signals
 from erprm_cli.terminal.text import visible
@@ -32,7 +33,6 @@ COMMANDS = (
     "rlhf",
     "doctor",
 )
-MODEL_LIBRARIES = ("accelerate", "datasets", "pyarrow", "torch", "transformers")  # the extra "train"
 FLAG_COLUMNS = 26  # a longer flag has its help on the next line
 
 
@@ -104,11 +104,10 @@ def main() -> None:
     except UserError as error:
         _exit(str(error), error.exit_status)
     except ModuleNotFoundError as error:
-        if error.name not in MODEL_LIBRARIES:
+        if error.name not in EXTRAS:
             raise
-        from erprm_cli.io.installer import install_extra
-
-        _exit(f"{error.name} is not installed; models need: {install_extra('train')}", 1)
+        missing = missing_package(error.name, "this command")
+        _exit(str(missing), missing.exit_status)
     except Stopped as stop:
         _exit(f"stopped; {_how_to_continue()}", stop.exit_status)
 

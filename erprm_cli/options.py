@@ -1,10 +1,9 @@
 """Flags that commands share: each is declared once, with its type, help, bounds and heading."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from inspect import Parameter, signature
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from typer import Argument as Argument  # other packages declare their flags with these, and import no typer
 from typer import BadParameter as BadParameter
@@ -12,6 +11,8 @@ from typer import Option as Option
 
 from erprm_cli import shipped
 from erprm_cli.errors import UsageError
+from erprm_cli.flag_groups import Without as Without
+from erprm_cli.flag_groups import grouped as grouped
 
 
 class Heading(StrEnum):
@@ -36,11 +37,8 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
-class EngineName(StrEnum):
-    auto = "auto"
-    transformers = "transformers"
-    vllm = "vllm"
-    server = "server"
+LocalEngineName = Literal["auto", "transformers", "vllm"]
+EngineName = Literal["auto", "transformers", "vllm", "server"]
 
 
 class Aggregate(StrEnum):
@@ -191,10 +189,21 @@ Prm = Annotated[
 Engine = Annotated[
     EngineName,
     Option(
-        help="Backend that runs the model. auto: server with --base-url, else vllm if there is a GPU (score "
-        "uses transformers), else transformers.",
+        help="Backend that runs the model. auto: server with --base-url, else vllm if there is a GPU, else "
+        "transformers.",
         rich_help_panel=Heading.MODEL,
     ),
+]
+LocalEngine = Annotated[
+    LocalEngineName,
+    Option(
+        help="Backend that runs the models. auto: vllm for a policy if there is a GPU, else transformers.",
+        rich_help_panel=Heading.MODEL,
+    ),
+]
+ScoringEngine = Annotated[
+    LocalEngineName,
+    Option(help="Backend that runs the PRM. auto: transformers.", rich_help_panel=Heading.MODEL),
 ]
 PrmOnTheWay = Annotated[
     str | None,
@@ -250,12 +259,13 @@ AllowPickle = Annotated[
 
 # Sampling
 Template = Annotated[
-    str,
+    str | None,
     Option(
         "--template",
         "-t",
         metavar="NAME",
-        help="Prompt format: a shipped name or a .toml file.",
+        help="Prompt format: a shipped name or a .toml file. Default: math-chat for a model with a chat "
+        "template, tiny for the model tiny, else math.",
         autocompletion=template_names("policy"),
         rich_help_panel=Heading.SAMPLING,
     ),
@@ -354,51 +364,3 @@ def key_values(flag: str, texts: Iterable[str]) -> dict[str, Any]:
         except msgspec.DecodeError:
             found[key] = {"True": True, "False": False, "None": None}.get(value, value)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Without:
-    """Fields of a dataclass that are not flags of a command; they keep their defaults."""
-
-    names: tuple[str, ...]
-
-    def __init__(self, *names: str) -> None:
-        object.__setattr__(self, "names", names)
-
-
-def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Return `command` for Typer, with a flag for each field of its parameters that are dataclasses.
-
-    A field without a default becomes a required flag. `Annotated[Config, Without("seed")]` leaves fields out.
-    Typer has no groups of options: it reads the signature of a command, so a signature is what is made here.
-    """
-    hints = get_type_hints(command, include_extras=True)
-    flags: dict[str, Parameter] = {}
-    groups: dict[str, tuple[Any, list[str]]] = {}
-    for name, parameter in signature(command).parameters.items():
-        config, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (hints[name],)
-        if not is_dataclass(config):
-            flags[name] = parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name])
-            continue
-        left_out = {field for extra in extras if isinstance(extra, Without) for field in extra.names}
-        types = get_type_hints(config, include_extras=True)
-        own = [field for field in fields(config) if field.init and field.name not in left_out]
-        groups[name] = config, [field.name for field in own]
-        for field in own:
-            default = Parameter.empty if field.default is MISSING else field.default
-            assert field.name not in flags, f"two flags are called {field.name}"
-            flags[field.name] = Parameter(
-                field.name, Parameter.KEYWORD_ONLY, default=default, annotation=types[field.name]
-            )
-
-    def run(**values: Any) -> None:
-        configs = {
-            name: config(**{field: values.pop(field) for field in names})
-            for name, (config, names) in groups.items()
-        }
-        command(**values, **configs)
-
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = signature(command).replace(parameters=list(flags.values()))  # type: ignore[attr-defined]
-    run.__annotations__ = {name: flag.annotation for name, flag in flags.items()}
-    return run

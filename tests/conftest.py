@@ -10,6 +10,8 @@ from typer.testing import CliRunner, Result
 
 from erprm_cli.app import make_app
 
+pytest_plugins = ["tests.messages.coverage"]
+
 hypothesis.settings.register_profile("erprm", deadline=None)  # a busy machine is not a fault of the code
 hypothesis.settings.load_profile("erprm")
 

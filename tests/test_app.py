@@ -47,7 +47,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
     "show": ([], {"id": "a"}, "problem"),
-    "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
+    "rlhf": (["--prm", "tiny", "--prm-format", "er-prm", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
     "convert": (["--to", "trl"], SOLUTION, "labels"),
 }
 
@@ -185,7 +185,7 @@ def test_a_wrong_flag_is_wrong_usage(shell: Run, command: str) -> None:
 def test_an_unknown_template_lists_the_known_ones(shell: Run) -> None:
     done = shell("sample", "--template", "nonsense", "tiny:test")
     assert done.returncode == 2
-    assert "gsm8k, gsm8k-chat, math, math-chat, tiny" in done.stderr
+    assert "gpt-oss, gsm8k, gsm8k-chat, math, math-chat, qwen3, " in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -30,7 +30,7 @@ class EngineConfig:
     )
 
     model: options.Model = "tiny"
-    engine: options.Engine = options.EngineName.auto
+    engine: options.Engine = "auto"
     dtype: options.DtypeOption = options.Dtype.auto
     batch_size: Annotated[
         int, _model(metavar="N", min=0, help="Completions in flight at once; 0: the engine chooses.")
@@ -107,3 +107,17 @@ class EngineConfig:
         from erprm_cli.models.content import model_content  # here, because `--help` loads this module
 
         return model_content(self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig(EngineConfig):
+    """As EngineConfig, for a command that runs its models here, never on a server."""
+
+    engine: options.LocalEngine = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringConfig(EngineConfig):
+    """As EngineConfig, for a PRM."""
+
+    engine: options.ScoringEngine = "auto"

@@ -153,6 +153,7 @@ class Candidates:
         self.table = ScoreTable(source, aggregates)
         self.problems: dict[str, Problem] = {}
         self.count = 0
+        self.partly_compared: set[str] = set()  # problems with more answers than votes compare
 
     @property
     def scored(self) -> bool:
@@ -188,9 +189,9 @@ class Candidates:
         Without scores, answers that `grader` finds equal vote together, and `score` is their share of the
         candidates.
         """
-        for problem in self.problems.values():
+        for id_, problem in self.problems.items():
             chosen, score = problem.chosen, problem.score
-            classes = [] if self.scored else group_equal(problem.predictions, grader)
+            classes = [] if self.scored else self.classes(id_, problem, grader)
             if classes:
                 majority = max(classes, key=len)  # of tied classes, the one that comes first
                 chosen = problem.first_rows[problem.predictions[majority[0]] or ""]
@@ -221,8 +222,15 @@ class Candidates:
                 id_,
                 score_KNA.swapaxes(1, 2),
                 np.array(problem.correct, dtype=bool),
-                answer_classes(problem.predictions, grader),
+                class_numbers(self.classes(id_, problem, grader), len(problem.predictions)),
             )
+
+    def classes(self, id_: str, problem: Problem, grader: Grader | None) -> list[list[int]]:
+        """Return the classes of equal predictions; note the problem if not all of them could be compared."""
+        found = group_equal(problem.predictions, grader)
+        if not found.is_complete:
+            self.partly_compared.add(id_)
+        return found.members
 
 
 def _has_evidence(problem: Problem) -> bool:
@@ -240,8 +248,13 @@ class GradedProblem(NamedTuple):
 
 def answer_classes(predictions: Sequence[str | None], grader: Grader | None = None) -> Ints:
     """Return [N], for each prediction the number of its class of equal answers; -1 for null."""
-    class_N = np.full(len(predictions), -1)
-    for number, indices in enumerate(group_equal(predictions, grader)):
+    return class_numbers(group_equal(predictions, grader).members, len(predictions))
+
+
+def class_numbers(classes: Sequence[Sequence[int]], size: int) -> Ints:
+    """Return [N] for N = `size` answers, for each one the number of its class; -1 for one in no class."""
+    class_N = np.full(size, -1)
+    for number, indices in enumerate(classes):
         class_N[indices] = number
     return class_N
 

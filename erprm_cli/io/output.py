@@ -3,6 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from threading import Lock, Timer
 from typing import BinaryIO, NoReturn, TypeVar
@@ -124,8 +125,8 @@ class Output:
         runs = meta["runs"]
         if self.continued:
             runs.append(this_run())
-        for run in runs[:-1]:
-            before, now = run.get("commit"), provenance.get("commit")
+        for run, name in product(runs[:-1], ("commit", "adapter_commit")):
+            before, now = run.get(name), provenance.get(name)
             if before and now and before != now:
                 raise UserError(
                     f"{self.path} was made with commit {before} of the model, not {now}; {START_AGAIN}"

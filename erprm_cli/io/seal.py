@@ -31,6 +31,8 @@ def damage(folder: Path) -> str | None:
         return f"{SEAL}: {error}"
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
+    if not expected:
+        return f"{SEAL} names no files"
     for name, known in expected.items():
         if name not in found:
             return f"{name} is missing"

@@ -35,6 +35,20 @@ def model_content(name: str) -> Content | None:
     return Content(partial(_hash, name, files), () if name == shipped.TINY else (*folders, *files))
 
 
+def hub_commit(name: str, revision: str | None) -> str | None:
+    """Return the commit of a model or of adapters that were loaded from the Hub; None for a folder."""
+    if Path(shipped.resolve(name)).exists():
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    with suppress(ValueError):  # not a name on the Hub
+        for file in ("adapter_config.json", "config.json"):
+            found = try_to_load_from_cache(name, file, revision=revision)
+            if isinstance(found, str):
+                return Path(found).parent.name
+    return None
+
+
 def model_files(folder: Path) -> list[Path]:
     """Return the files of a model folder that are read, in order; a model may also be one file (.gguf)."""
     if folder.is_file():

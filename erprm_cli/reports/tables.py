@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Group
 from rich.table import Table
@@ -13,32 +13,28 @@ from erprm_cli.evaluation.best_of_n import PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.reports.environment import Finding
 from erprm_cli.rows.row import Row
+from erprm_cli.terminal.column_table import ColumnTable
 from erprm_cli.terminal.text import visible
 
 BAR_WIDTH = 41  # characters of a bar from 0 to 1
 TITLES = {PASS: "pass@n (oracle)"}
 
 
-class Column(NamedTuple):
-    """A column of a grid: its cells, and whether they are names, which align left, or numbers."""
-
-    is_name: bool
-    heading: str
-    cells: list[str]
+Cells = list[str]  # of a line or a column; of a column, the heading first
 
 
 class Grid(NamedTuple):
     """The cells of a table, line by line, the headings first. The first `names` columns are names."""
 
-    cells: Sequence[Sequence[str]]
+    lines: Sequence[Cells]
     names: int
 
-    def columns(self) -> list[Column]:
-        """Return the columns that have more than a heading."""
-        columns = enumerate(zip(*self.cells, strict=True))
-        return [
-            Column(place < self.names, heading, cells) for place, (heading, *cells) in columns if any(cells)
-        ]
+    def columns(self) -> tuple[list[Cells], list[Cells]]:
+        """Return the columns of names and those of numbers that have more than a heading."""
+        columns = [(place, [*cells]) for place, cells in enumerate(zip(*self.lines, strict=True))]
+        filled = [(place, cells) for place, cells in columns if any(cells[1:])]
+        names = [cells for place, cells in filled if place < self.names]
+        return names, [cells for place, cells in filled if place >= self.names]
 
 
 def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
@@ -60,8 +56,7 @@ def best_of_n_grids(results: Sequence[BestOfNResult]) -> list[Grid]:
     cells = [["", "", "", *(f"n={n}" for n in budgets)]]
     for names, by_n in lines.items():
         cells.append([*names, *(_cell(by_n[n]) if n in by_n else "" for n in budgets)])
-    counts = {result.n: result.estimate.problems for result in values if result.method == PASS}
-    counts.setdefault(1, max(result.estimate.problems for result in values))
+    counts = {result.n: result.estimate.problems for result in values}
     cells.append(["problems", "", "", *(f"{counts[n]:,}" for n in budgets)])
     grids = [Grid(cells, names=3)]
     differences = [result for result in results if result.minus is not None]
@@ -70,13 +65,13 @@ def best_of_n_grids(results: Sequence[BestOfNResult]) -> list[Grid]:
     cells = [[f"difference at n={differences[0].n}", "", "", "points", "95 % interval", "p"]]
     for result in differences:
         estimate = result.estimate
-        interval = f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}"
+        interval = " to ".join(_percent(end, "+.1f") for end in (estimate.low, estimate.high))
         cells.append(
             [
                 result.method,
                 f"{result.prm} - {result.minus}",
                 result.aggregate or "",
-                f"{100 * estimate.value:+.1f}",
+                _percent(estimate.value, "+.1f"),
                 interval,
                 f"{estimate.p:.2g}" if estimate.p is not None else "",
             ]
@@ -84,7 +79,7 @@ def best_of_n_grids(results: Sequence[BestOfNResult]) -> list[Grid]:
     return [*grids, Grid(cells, names=3)]
 
 
-def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> Table:
+def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> ColumnTable:
     """Return the grid of ProcessBench as a table."""
     return _aligned(processbench_grid(results))
 
@@ -110,7 +105,7 @@ def _with_interval(estimate: Estimate) -> tuple[str, str]:
 
 def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group:
     """Return each result as a line of metrics and a reliability diagram: bars for targets, | for scores."""
-    blocks: list[str | Text | Table] = []
+    blocks: list[str | Text | ColumnTable] = []
     for result in results:
         auc = "-" if result.auc is None else f"{result.auc:.3f}{_around(result.auc_interval, 3)}"
         lines = [
@@ -195,17 +190,19 @@ def names_of(result: BestOfNResult) -> tuple[str, str, str]:
 
 
 def _cell(result: BestOfNResult) -> str:
-    estimate = result.estimate
-    return f"{100 * estimate.value:.1f} ±{50 * (estimate.high - estimate.low):.1f}"
+    return _percent(result.estimate.value, ".1f") + _half_width(result.estimate)
 
 
-def _aligned(grid: Grid) -> Table:
-    """Return a table of a heading and lines, without empty columns."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    columns = grid.columns()
-    for column in columns:
-        justify: Literal["left", "right"] = "left" if column.is_name else "right"
-        made.add_column(Text(visible(column.heading)), justify=justify, overflow="fold")
-    for line in zip(*(column.cells for column in columns), strict=True):
-        made.add_row(*(Text(visible(cell)) for cell in line))
-    return made
+def _percent(share: float, form: str) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:{form}}"
+
+
+def _half_width(estimate: Estimate) -> str:
+    width = estimate.high - estimate.low
+    return "" if math.isnan(estimate.value + width) else f" ±{50 * width:.1f}"
+
+
+def _aligned(grid: Grid) -> ColumnTable:
+    """Return a grid as a table for the terminal."""
+    names, numbers = ([[visible(cell) for cell in cells] for cells in part] for part in grid.columns())
+    return ColumnTable(names, numbers)

@@ -103,7 +103,7 @@ class ExampleStore:
         try:
             self.folder.mkdir(parents=True)
         except OSError as error:
-            raise UserError(f"{self.folder}: {error.strerror}") from None
+            raise UserError(error.strerror, where=self.folder) from None
         self._is_open = True
         weakref.finalize(self, forget, self.folder)
 

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from erprm_cli import shipped
+from erprm_cli.io.typed_fields import from_table
 from erprm_cli.models import loading
 from erprm_cli.models.cards import policy_model_card
 from erprm_cli.policy.prompts import encode_prompt, render_end, render_prompt
@@ -105,9 +106,8 @@ class PolicyTask(TrainingTask):
 
     @classmethod
     def from_job(cls, job: Row) -> "PolicyTask":
-        template = job["template"]
-        lists = {name: tuple(template[name]) for name in ("answers", "stop")}
-        return cls(PolicyTemplate(**template | lists), PolicyTrainingConfig.from_json(job["config"]))
+        template = from_table(PolicyTemplate, job["template"], "the job")
+        return cls(template, PolicyTrainingConfig.from_json(job["config"]))
 
 
 def token_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ def locked_run(output: Path) -> Iterator[None]:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{run}: {error.strerror}") from None
+        raise UserError(error.strerror, where=run) from None
     with open_locked(str(run / LOCK), named=str(output)):
         try:
             yield
@@ -62,7 +62,7 @@ def begin_run(run: Path, settings: Row, overwrite: bool) -> None:
         run.mkdir(parents=True, exist_ok=True)
         write_json(path, as_written(settings))
     except OSError as error:
-        raise UserError(f"{run}: {error.strerror}") from None
+        raise UserError(error.strerror, where=run) from None
 
 
 def _check_stopped(path: Path, settings: Row) -> None:

@@ -161,7 +161,7 @@ class StepTrainer(Trainer):
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError, SafetensorError) as error:  # the last two on a full disk
-            raise UserError(f"{self.run_folder}: cannot write a checkpoint: {error}") from error
+            raise UserError(f"cannot write a checkpoint: {error}", where=self.run_folder) from error
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             draft = self.run_folder / "draft" / f"checkpoint-{self.state.global_step}"

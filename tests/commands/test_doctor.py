@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.io.installer import install_extra
+from erprm_cli.packages import install_command
 from erprm_cli.reports import environment
 from erprm_cli.reports.environment import FAILED, INFO, MISSING, OK
 
@@ -33,7 +33,7 @@ def test_versions_memory_and_the_default_engine(monkeypatch: pytest.MonkeyPatch)
     assert parts["engine transformers"].state == OK
     assert parts["engine server"].state == INFO
     assert parts["vllm"].state == parts["engine vllm"].state == MISSING
-    assert parts["vllm"].remedy == install_extra("vllm")
+    assert parts["vllm"].remedy == install_command("vllm")
     free, total = (float(part.split()[0]) for part in parts["memory"].detail.split(" free of "))
     assert 0 < free <= total
     assert ("GPU 0" in parts) == torch.cuda.is_available()

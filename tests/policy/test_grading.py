@@ -7,6 +7,7 @@ from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.policy.grading import SolutionGrader, grade, with_rewards
 from erprm_cli.policy.templates import load_template
+from erprm_cli.terminal.reporter import Reporter
 
 Row = dict[str, Any]
 TINY = load_template("tiny")
@@ -177,3 +178,13 @@ def test_solutions_without_identity_are_numbered_per_problem() -> None:
         found = [one for row in rows for one in solutions.expand(row)]
     assert [row["sample"] for row in found] == [0, 0, 1]
     assert found[0]["id"] == found[2]["id"] != found[1]["id"]
+
+
+def test_the_summary_says_whose_rules_found_the_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    with Grader() as grader:
+        solutions = SolutionGrader(grader)
+        for sampling in (None, {"template": "math"}, {"template": "math"}, {"template": "own"}):
+            solutions.submit(SOLUTION | {"sampling": sampling})
+        solutions.report(Reporter("grade"))
+    said = "answers were found by the rules of no template (2), math (2); -t NAME chooses others"
+    assert said in capsys.readouterr().err

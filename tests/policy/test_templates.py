@@ -30,7 +30,15 @@ def load(folder: Path, text: str) -> PolicyTemplate:
         (PROMPT + "system = false", "'system' must be a string, not False"),
         (PROMPT + "step_break = 2", "'step_break' must be a string, not 2"),
         (PROMPT + 'step_break = "("', "'step_break' is not a regular expression: "),
-        (PROMPT + 'stop = "\\n\\n"', "'stop' must be a list of strings, not '\\n\\n'"),
+        (PROMPT + "stop = 1", "'stop' must be a list of strings, not 1"),
+        (PROMPT + 'stop = ""', "'stop' has an empty string, at which every solution would end"),
+        (PROMPT + 'stop = ["a", ""]', "'stop' has an empty string, at which every solution would end"),
+        (PROMPT + "step_break = '\\n*'", "'step_break' '\\\\n*' matches the empty text"),
+        (
+            PROMPT + "answers = []",
+            "'answers' names no rule, so no answer would be found; known rules: phrase",
+        ),
+        (PROMPT + 'answers = "box"', "unknown rule 'box' in 'answers'; known rules: phrase"),
         (PROMPT + "stop = [1]", "'stop' must be a list of strings, not [1]"),
         (PROMPT + "answers = true", "'answers' must be a list of strings, not True"),
         (PROMPT + 'answers = ["bracket"]', "unknown rule 'bracket' in 'answers'; known rules: phrase, boxed"),
@@ -54,6 +62,11 @@ def test_a_missing_file_and_an_unknown_name_are_named(tmp_path: Path) -> None:
 def test_every_key_is_read(tmp_path: Path) -> None:
     text = PROMPT + 'chat = true\nsystem = "s"\nstep_break = "x"\nanswers = ["boxed"]\nstop = ["a", "b"]'
     assert load(tmp_path, text) == PolicyTemplate("bad", "{problem}", True, "s", "x", ("boxed",), ("a", "b"))
+
+
+def test_one_string_is_a_list_of_one(tmp_path: Path) -> None:
+    template = load(tmp_path, PROMPT + 'stop = "Answer:"\nanswers = "boxed"')
+    assert (template.stop, template.answers) == (("Answer:",), ("boxed",))
 
 
 def test_every_shipped_template_is_valid() -> None:

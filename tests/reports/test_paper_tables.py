@@ -60,7 +60,7 @@ def test_calibration_has_a_line_per_result() -> None:
 def test_training_has_a_line_per_validation_and_the_last_step() -> None:
     log = [{"step": step, "epoch": step / 4, "loss": 1 / step, "eval_loss": None} for step in (1, 2, 3, 4)]
     log[1]["eval_loss"] = 0.75
-    assert training_grid(log).cells[1:] == [
+    assert training_grid(log).lines[1:] == [
         ["2", "0.5", "0.5000", "0.7500", "", "", ""],
         ["4", "1", "0.2500", "", "", "", ""],
     ]

@@ -110,6 +110,15 @@ def test_other_rows_settings_or_formats_are_tokenised_again(source: Path, read: 
     assert read(source) == 8
 
 
+@pytest.mark.parametrize("name", ["stats.json", "train.arrow", "seal.json"])
+def test_damaged_examples_in_the_cache_are_made_again(source: Path, read: Read, name: str) -> None:
+    source.write_bytes(source.read_bytes().replace(b"Tom", name.encode()))  # so that nothing is cached yet
+    assert read(source) == 8 and read(source) == 0
+    (path,) = (path for path in read.task.store.folder.iterdir() if path.name == name)
+    path.write_bytes(b"{}")
+    assert read(source) == 8 and read(source) == 0
+
+
 def test_a_validation_file_is_part_of_what_is_cached(source: Path, read: Read) -> None:
     held_out = write(source.with_name("eval.jsonl"), solution_rows(4, labels=True))
     assert read(source, eval=str(held_out)) == 12 and read(source, eval=str(held_out)) == 0
