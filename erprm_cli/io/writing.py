@@ -12,6 +12,7 @@ from pathlib import Path
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.compression import codec, complete_end
+from erprm_cli.io.dry_output import DryOutput, open_dry_journal
 from erprm_cli.io.files import closing, empty, is_same_file, open_locked, replacing
 from erprm_cli.io.hub import PARQUET
 from erprm_cli.io.output import Output
@@ -61,6 +62,9 @@ def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iter
     A journal made with other `settings` is discarded, as is any with `overwrite`. It is deleted when
     everything went well. Yields None if `out` is not a file.
     """
+    if isinstance(out, DryOutput):
+        yield open_dry_journal(out, settings)
+        return
     if out.path is None:
         yield None
         return
