@@ -46,7 +46,7 @@ def show(
     Example: erprm show -L 20 chosen.jsonl
     """
     if compare is not None and html is None:
-        raise UsageError("--compare is for the page; give --html FILE.html too")
+        raise UsageError("--compare is for the page", remedy="give --html FILE.html too")
     from erprm_cli.reports import solutions
 
     with bad_rows(rows.errors, rows.max_errors) as bad, Reporter("show", quiet) as reporter:

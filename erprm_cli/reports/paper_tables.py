@@ -49,7 +49,7 @@ MINUS = re.compile(r"(?<!\S)-(?=\d|$)")  # before a number, or alone
 def check_table(path: str) -> None:
     """Raise UsageError if tables are not written as `path`."""
     if Path(path).suffix not in (*WRITERS, CSV):
-        raise UsageError(f"--table {path}: tables are written as {', '.join((*WRITERS, CSV))}")
+        raise UsageError(f"tables are written as {', '.join((*WRITERS, CSV))}", where=f"--table {path}")
 
 
 def save_table(grids: Sequence[Grid], rows: Sequence[Row], path: str) -> None:

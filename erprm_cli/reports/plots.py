@@ -18,7 +18,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def check_plot(path: str) -> None:
     """Raise UsageError if plots are not written as `path`, or matplotlib is not installed."""
     if Path(path).suffix not in SUFFIXES:
-        raise UsageError(f"--plot {path}: plots are written as {', '.join(SUFFIXES)}")
+        raise UsageError(f"plots are written as {', '.join(SUFFIXES)}", where=f"--plot {path}")
     _figure_module()
 
 
