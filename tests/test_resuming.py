@@ -40,7 +40,7 @@ FREE = {
     "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),
     "score": STREAMS | (EngineConfig.FREE - {"revision"}) | {"batch_tokens"},
     "rlhf": STREAMS | (EngineConfig.FREE - {"model"}) | (PrmTrainingConfig.FREE - EngineConfig.FREE),
-    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE,
+    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"plot", "table"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
 for command in ("sample", "rollout"):
@@ -73,6 +73,8 @@ TEXTS = {
     "accelerate_config": "multi-cpu",
     "chat_template_kwargs": "enable_thinking=false",
     "steps_of": "reasoning",
+    "plot": "-",
+    "table": "made.md",
 }
 CHAT = 'prompt = "{problem}"\nchat = true\n'  # two of the flags need a chat; one of them also needs reasoning
 

@@ -51,9 +51,7 @@ class ComparedScores:
         """Check that a solution has scores, and that it is the same one here. Raises RowError."""
         other = self._rows.get(_key(_check_scored(row)))
         if other is not None and other["steps"] != row["steps"]:
-            raise RowError(
-                f"its steps differ in {self.source}", remedy="a comparison needs the same solutions"
-            )
+            raise RowError(f"its steps differ in {self.source}; a comparison needs the same solutions")
         return row
 
     def scores(self, row: Row) -> list[float] | None:
