@@ -281,8 +281,10 @@ def _template_fields(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
     The effort of the reasoning also has a field of its own in OpenAI's API, which vLLM reads for gpt-oss.
     """
-    fields = {name: kwargs[name] for name in ("reasoning_effort",) if name in kwargs}
-    return fields | ({"chat_template_kwargs": dict(kwargs)} if kwargs else {})
+    fields: dict[str, Any] = {"chat_template_kwargs": dict(kwargs)} if kwargs else {}
+    if "reasoning_effort" in kwargs:
+        fields["reasoning_effort"] = kwargs["reasoning_effort"]
+    return fields
 
 
 def _runs(indices: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

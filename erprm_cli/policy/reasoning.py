@@ -154,7 +154,7 @@ def written_prefixes(row: Row, marks: Marks | None) -> list[str]:
 def check_marks(row: Row, marks: Marks | None) -> Row:
     """Raise RowError if a solution row has reasoning that cannot be continued, as there are no marks."""
     if row.get("reasoning") is not None and marks is None:
-        raise RowError("has 'reasoning'; use a template of a thinking model, such as qwen3, to continue it")
+        raise RowError("'reasoning' needs a template of a thinking model, such as qwen3, to be continued")
     return row
 
 
