@@ -48,7 +48,7 @@ def score(
     model = replace(engine, model=prm)
     settings = output_settings(model, prm_format, eta) | shard.settings()
     scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
-    with open_streams("score", streams, settings) as (bad, out, reporter):
+    with open_streams("score", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
         score_to(
             out,
             streams.source,

@@ -1,6 +1,8 @@
 """erprm train: labelled solutions -> a process reward model."""
 
 from contextlib import nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from erprm_cli import options
@@ -16,6 +18,7 @@ def train(
     rows: options.Input,
     config: Annotated[PrmTrainingConfig, options.Without("log_every")],
     quiet: options.Quiet = False,
+    dry_run: options.DryRun = False,
 ) -> None:
     """Train a process reward model on labelled solutions.
 
@@ -40,11 +43,20 @@ def train(
         open_output("-", {}) as out,
         Reporter("train", quiet) if first else Silence() as reporter,
     ):
+        from erprm_cli.engines.plan import report_plan
         from erprm_cli.training import train
+        from erprm_cli.training.plan import training_plan
         from erprm_cli.training.prm_task import PrmTask
         from erprm_cli.training.run_folder import locked_run
 
         task = PrmTask(config)
+        if dry_run:
+            with TemporaryDirectory(prefix="erprm-") as folder:
+                task.store.folder = Path(folder) / "data"  # the run folder may be in use
+                task.read(rows.source, bad, rows.limit, reporter)
+                task.check_examples(reporter)
+                report_plan(training_plan(task), reporter, out=out)
+            return
         with locked_run(config.output) if first else nullcontext():
             task.read(rows.source, bad, rows.limit, reporter)
             last = train.train(task, out.write, reporter)

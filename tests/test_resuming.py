@@ -23,7 +23,18 @@ from tests.torture.program import ScriptedEngine
 Run = Callable[..., Result]
 
 # Flags that may change when an output is continued. All others are compared.
-STREAMS = {"source", "limit", "errors", "max_errors", "output", "directory", "overwrite", "quiet", "config"}
+STREAMS = {
+    "source",
+    "limit",
+    "errors",
+    "max_errors",
+    "output",
+    "directory",
+    "overwrite",
+    "quiet",
+    "config",
+    "dry_run",
+}
 FREE = {
     "sample": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"n"},
     "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),

@@ -26,7 +26,7 @@ class EngineConfig:
     # output and compared; `model` and `revision` under names that a command gives them, such as "prm".
     FREE: ClassVar[frozenset[str]] = frozenset(
         "model revision engine batch_size tensor_parallel_size data_parallel_size gpu_memory_utilization "
-        "enforce_eager base_url concurrency".split()
+        "enforce_eager base_url concurrency dry_run tokens_per_s".split()
     )
 
     model: options.Model = "tiny"
@@ -80,6 +80,8 @@ class EngineConfig:
         _server(metavar="URL", help="An OpenAI-compatible API, such as http://localhost:8000/v1."),
     ] = None
     concurrency: Annotated[int, _server(metavar="N", min=1, help="Requests in flight at once.")] = 256
+    dry_run: options.DryRun = False
+    tokens_per_s: options.TokensPerS = None
 
     def __post_init__(self) -> None:
         """Reject a secret among the options before the command line is written to a file; UsageError."""
@@ -89,6 +91,8 @@ class EngineConfig:
                 raise UsageError(
                     f"--engine-arg {key}: pass secrets in the environment only (such as HF_TOKEN)"
                 )
+        if self.tokens_per_s is not None and not self.dry_run:
+            raise UsageError("--tokens-per-s is for --dry-run, which states hours")
         if self.base_url is not None and ("@" in self.base_url or "?" in self.base_url):
             raise UsageError(
                 "--base-url contains a password or a query; put a key into ERPRM_API_KEY instead"

@@ -91,7 +91,7 @@ def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
     """Raise UserError unless the sidecar of `path` has the same settings. Errors call the file `named`.
 
     A file of a version that recorded less is continued by the same command (or one with another -n), if
-    nothing that its settings name has changed since; the settings of now are then recorded.
+    nothing that its settings name has changed since; see `update_meta`.
     """
     named = named or path
     meta = read_meta(path, named)
@@ -117,6 +117,12 @@ def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
                 "changed since",
                 remedy=START_AGAIN,
             )
+
+
+def update_meta(path: Path, settings: Row) -> None:
+    """Record the `settings`, which passed `check_meta`, if an earlier version recorded fewer of them."""
+    meta = read_meta(path)
+    if predates_contents(meta["settings"], settings):
         replace_meta(path, meta | {"settings": as_written(settings)})
 
 

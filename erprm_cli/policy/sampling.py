@@ -9,6 +9,8 @@ from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Engine, Failure, Request, SamplingParams, generate
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.dry_engine import DryEngine
+from erprm_cli.engines.plan import report_plan
 from erprm_cli.errors import EngineError, RowError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
@@ -130,6 +132,9 @@ def sample_to(
             out.write(row)
             tally.add(row)
             progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
+        if isinstance(running, DryEngine):
+            report_plan({"solutions": out.count} | running.plan(), progress, engine.tokens_per_s)
+            return
         progress.info(
             f"{out.count:,} solutions, {tally.summary()}, {running.usage.summary(progress.seconds)}"
             f"{grader.summary()}"

@@ -14,6 +14,8 @@ from erprm_cli.policy.templates import PolicyTemplate, load_template
 from erprm_cli.terminal.reporter import Reporter
 
 CHAT, PLAIN = "math-chat", "math"  # for models of unknown making: the answer in a box, as most were trained
+# What the chat template of a thinking model has in it, and the template for such models.
+THINKING = {"<|channel|>": "gpt-oss", "enable_thinking": "qwen3", "</think>": "deepseek-r1"}
 
 
 def choose_template(
@@ -66,8 +68,12 @@ def _suitable(model: str, tokenizer: Any) -> tuple[str, str]:
     """Return a template for a model with this tokenizer (None: unknown), and why."""
     if tokenizer is None:
         return CHAT, f"no tokenizer of {model} is here, and most served models are chat models"
-    if getattr(tokenizer, "chat_template", None) is None:
+    own = getattr(tokenizer, "chat_template", None)
+    if own is None:
         return PLAIN, f"{model} has no chat template, so it is taken for a base model"
+    for mark, name in THINKING.items():
+        if mark in str(own):
+            return name, f"the chat template of {model} has {mark!r}, the mark of a thinking model"
     return CHAT, f"{model} has a chat template"
 
 

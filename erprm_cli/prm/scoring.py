@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import provenance
+from erprm_cli.engines.plan import report_plan
 from erprm_cli.errors import UsageError
 from erprm_cli.hashing import fields_hash
 from erprm_cli.io.bad_rows import BadRows
@@ -91,6 +92,11 @@ class LazyScorer:
         if encoded is not None:
             yield from self.scorer.score_encoded(encoded)
 
+    def plan(self) -> Row:
+        """Return what was counted in a dry run; nothing if there was no row to score."""
+        scorer = self.__dict__.get("scorer")
+        return scorer.plan() if scorer is not None else {}
+
     def close(self) -> None:
         """Free the model if one was loaded."""
         if "scorer" in self.__dict__:
@@ -154,6 +160,10 @@ def score_to(
             rate = prm.scorer.num_tokens / progress.seconds
             progress.progress(out.count, "solutions", note=f"{rate:,.0f} tokens/s")
         foreign.report(progress)
+        if prm.config.dry_run:
+            counts = prm.plan()
+            report_plan({"solutions": out.count, "scored_before": skipped} | counts, progress)
+            return
         before = f", {skipped:,} were scored before" if skipped else ""
         progress.info(f"{out.count:,} solutions scored{before}, {progress.seconds:.1f} s")
 
@@ -198,13 +208,14 @@ def open_scorer(
     config: EngineConfig, batch_tokens: int = 0, prm_format: str | None = None, eta: float | None = None
 ) -> "Scorer":
     """Load the PRM with the engine that `config` names (auto: transformers). Other arguments: see Scorer."""
-    if config.engine == "vllm":
+    if config.engine == "vllm" and not config.dry_run:
         from erprm_cli.prm.vllm_scorer import VllmScorer
 
         return VllmScorer(config, prm_format, eta)
+    from erprm_cli.prm.dry_scorer import DryScorer
     from erprm_cli.prm.scorer import Scorer
 
-    return Scorer(
+    return (DryScorer if config.dry_run else Scorer)(
         config.model,
         prm_format=prm_format,
         eta=eta,

@@ -145,16 +145,17 @@ def finished(output: Path, settings: Row, overwrite: bool) -> Row | None:
         raise UserError(f"{output} is a file, but a model is a folder; give -o another name")
     if not any(output.iterdir()):
         return None
+    not_ours = UserError(f"{output} is not empty and not a model made by erprm", remedy=remedy)
     try:
         card = read_object(output / CARD)
         made_with = {name: value for name, value in card["settings"].items() if name in settings}
-        result = dict(card["result"])
-        if not all(isinstance(result[name], int | float) for name in RESULTS):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{output} is not empty and not a model made by erprm; {remedy}") from None
+    except (ValueError, KeyError, AttributeError):
+        raise not_ours from None
     found = difference(made_with, settings)
     if found is not None:
-        raise UserError(f"{output} was made with {found.text}; {remedy}")
+        raise UserError(f"{output} was made with {found.text}", remedy=remedy)
     _check_unchanged(made_with, settings, output / CARD, f"{output} is a model", remedy)
+    result = card.get("result")
+    if not isinstance(result, dict) or not all(isinstance(result.get(name), int | float) for name in RESULTS):
+        raise not_ours
     return result

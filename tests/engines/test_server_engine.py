@@ -27,7 +27,7 @@ from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
 from erprm_cli.policy.templates import load_template
 from tests.engines.server_runs import PARAMS, complete, config, only_completions
-from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
+from tests.scripted_server import Fields, Reply, ScriptedServer, completed, limit, refusal, serving
 from tests.torture import rows
 
 pytestmark = pytest.mark.usefixtures("quick", "no_tokenizer")
@@ -589,6 +589,36 @@ def test_a_server_that_cannot_continue_a_turn_is_refused(refuses: bool, reason: 
         with pytest.raises(UserError, match=f"cannot continue an assistant's turn.*{reason}"):
             rolled(server)
     assert server.work == []
+
+
+def test_a_server_that_does_not_count_prompt_tokens_cannot_be_trusted_to_continue() -> None:
+    def say(path: str, fields: Fields) -> Reply:
+        reply: Reply = chatting(continues=True)(path, fields)
+        if reply.status == 200:
+            del reply.body["usage"]["prompt_tokens"]
+        return reply
+
+    with (
+        serving(say) as server,
+        pytest.raises(UserError, match="it does not count prompt tokens, so this can"),
+    ):
+        rolled(server)
+
+
+def test_a_server_that_stops_counting_tokens_is_an_engine_error() -> None:
+    def say(path: str, fields: Fields) -> Reply:
+        reply: Reply = chatting(continues=True)(path, fields)
+        if reply.status == 200 and limit(fields) > 1:
+            del reply.body["usage"]
+            for choice in reply.body["choices"]:
+                choice.pop("token_ids", None)
+        return reply
+
+    with (
+        serving(say) as server,
+        pytest.raises(EngineError, match="no longer reports how many tokens its comp"),
+    ):
+        rolled(server)
 
 
 def test_a_plain_prompt_for_a_server_that_only_chats_is_refused() -> None:

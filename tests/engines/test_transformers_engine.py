@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from erprm_cli.engines.base import Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
 from erprm_cli.engines.token_sampling import draw, uniforms
 from erprm_cli.engines.transformers_engine import TransformersEngine
-from erprm_cli.errors import EngineError, UserError
+from erprm_cli.errors import EngineError, UsageError, UserError
 from tests.tiny_models import make_model, make_tokenizer
 
 PROMPTS = [
@@ -178,6 +178,48 @@ def test_the_shipped_policy_solves_problems() -> None:
     texts = Counter(completion.text for completion in completions)
     assert texts["Step 1: less, 7 - 5 = 2.\nStep 2: more, 2 + 4 = 6.\nThe answer is: 6"] >= 15
     assert all(completion.finish_reason == "stop" for completion in completions)
+
+
+def test_a_model_without_a_cache_of_keys_and_values_is_refused() -> None:
+    config = AutoConfig.for_model(
+        "mamba",
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=1,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    with pytest.raises(
+        UsageError, match="supports decoder-only attention models only, not MambaForCausalLM; "
+    ):
+        TransformersEngine(AutoModelForCausalLM.from_config(config), make_tokenizer())
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            "the GPU is out of memory; a smaller --batch-size may",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+            "out of memory; a smaller",
+        ),
+    ],
+)
+def test_memory_that_runs_out_is_an_engine_error(
+    error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TransformersEngine(make_model("llama", len(make_tokenizer())), make_tokenizer())
+
+    def no_memory(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(engine.causal_model, "prefill", no_memory)
+    with pytest.raises(EngineError, match=message):
+        list(engine.generate([Request("a", (5, 6), (0,), 0)], SamplingParams(1.0, 1.0, 4)))
 
 
 def test_a_folder_without_a_model_is_a_one_line_error(tmp_path: Path) -> None:

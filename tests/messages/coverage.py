@@ -17,7 +17,11 @@ from erprm_cli import errors
 from tests.messages.sitecustomize import TARGET
 
 ROOT = Path(__file__).parents[2]
-ERRORS = {name for name, made in vars(errors).items() if isinstance(made, type)}
+ERRORS = {
+    name
+    for name, made in vars(errors).items()
+    if isinstance(made, type) and issubclass(made, errors.Explained)
+}
 EXCUSE = "# no test: "
 
 
