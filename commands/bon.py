@@ -77,7 +77,7 @@ def bon(
     with (
         open_streams("bon", streams, settings, atomic=True) as (bad, out, reporter),
         open_side_output(report, streams, settings | shown) as report_out,
-        closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format)) as rows,
+        closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format, reporter)) as rows,
         Grader() as grader,  # answers that it finds equal vote together
     ):
         for row in rows.read(streams.source, bad, streams.limit, foreign):

@@ -69,7 +69,7 @@ def calibrate(
         targets = calibration.Targets(against, eta)
         found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
         checks = one_version(targets.check), one_version(targets.check_scored)
-        rows = ScoredRows(prm, *checks, prm_format=prm_format)
+        rows = ScoredRows(prm, *checks, prm_format=prm_format, reporter=reporter)
         for row in rows.read(streams.source, bad, streams.limit):
             found.add(row)
             reporter.progress(found.count, "solutions")

@@ -88,7 +88,8 @@ def processbench(
         open_streams("processbench", streams, settings | rule, atomic=True) as (bad, out, reporter),
         open_side_output(scored, streams, settings) as scored_out,
     ):
-        reader = ScoredRows(prm, processbench.check_row, processbench.check_scored_row, prm_format=prm_format)
+        checks = processbench.check_row, processbench.check_scored_row
+        reader = ScoredRows(prm, *checks, prm_format=prm_format, reporter=reporter)
         splits = processbench.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit):
