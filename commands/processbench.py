@@ -67,6 +67,7 @@ def processbench(
     from erprm_cli.evaluation import processbench
     from erprm_cli.prm.scoring import ScoredRows
     from erprm_cli.reports import tables
+    from erprm_cli.rows import schema
 
     if scored == "-" and streams.output == "-":
         raise UsageError("results and --scored cannot share stdout; give -o FILE or --scored FILE")
@@ -79,7 +80,9 @@ def processbench(
         open_streams("processbench", streams, settings | rule, atomic=True) as (bad, out, reporter),
         open_side_output(scored, streams, settings) as scored_out,
     ):
-        reader = ScoredRows(prm, processbench.check_row, processbench.check_scored_row, prm_format=prm_format)
+        reader = ScoredRows(
+            prm, schema.check_processbench, processbench.check_scored_row, prm_format=prm_format
+        )
         splits = processbench.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit):

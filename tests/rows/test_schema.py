@@ -124,7 +124,7 @@ def test_a_solution_row_passes_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"id": None}, "no 'id'; `erprm sample` writes it"),
+        ({"id": None}, "no 'id' (the name of the problem)"),
         ({"sample": None}, "no 'sample'"),
         ({"sample": "0"}, "'sample' is a string, not an integer"),
         ({"sample": True}, "'sample' is true, not an integer"),
@@ -159,7 +159,10 @@ def test_rollouts_hold_any_finite_rewards(rollouts: list[list[float]]) -> None:
 @pytest.mark.parametrize(
     ("rollouts", "reason"),
     [
-        (None, "no 'rollouts'; `erprm rollout` writes it"),
+        (
+            None,
+            "no 'rollouts' (one list of rewards per step; the last holds the reward of the solution; `erprm",
+        ),
         ([], "'rollouts' is empty"),
         ("[[1]]", "'rollouts' is a string, not a list"),
         ([1.0, 0.0], "'rollouts[0]' (counted from 0) must be a non-empty list of numbers"),
@@ -191,7 +194,7 @@ def test_steps_beside_rollouts_are_a_list() -> None:
 def test_labels_and_scores_are_one_probability_per_step(check: Any, name: str) -> None:
     assert check(SOLUTION | {name: [0.0, 1]})
     for values, reason in [
-        (None, f"no '{name}'; `erprm {name[:-1]}` writes it"),
+        (None, f"no '{name}' (one number in [0, 1] per step; `erprm {name[:-1]}` writes it)"),
         ([0.5], f"'{name}' has 1 number for 2 steps"),
         ([0.5, 1.5], f"'{name}' contains 1.5, outside [0, 1]"),
         ([-1e-9, 0.5], f"'{name}' contains -1e-09, outside [0, 1]"),
