@@ -1,135 +1,56 @@
-"""The kinds of row: one declaration each, from which the checks, their messages and docs/rows.md are made.
+"""Checks of rows: a check returns the row, or raises RowError that says all that is wrong with it.
 
-Rows are plain dicts, and unknown fields are kept. A check returns the row, or raises RowError that says all
-that is wrong with it. Indices in messages count from 0, as in Python and jq.
+Rows are plain dicts. Indices in messages count from 0, as in Python and jq.
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, inspect
+from msgspec import Struct, inspect
 
 from erprm_cli.errors import RowError
+from erprm_cli.rows import kinds
+from erprm_cli.rows.kinds import allows_null, fields, meaning, type_name, written_by
 from erprm_cli.rows.row import Row
-
-Number = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]  # finite
-Probability = Annotated[float, Meta(ge=0, le=1)]
-Rewards = Annotated[list[Number], Meta(min_length=1)]
-ProblemText = Annotated[str, Meta(min_length=1, description="the question")]
-Steps = Annotated[list[str], Meta(min_length=1, description="the solution in steps")]
-
-
-class Problem(Struct):
-    """A problem, as you write it."""
-
-    id: Annotated[str, Meta(description="the name of the problem")]
-    problem: ProblemText
-    answer: Annotated[str | None, Meta(description="the final answer (gold); null if unknown")]
-
-
-class Solution(Struct):
-    """A solution of a problem."""
-
-    id: Annotated[str, Meta(description="the name of the problem")]
-    problem: ProblemText
-    sample: Annotated[int, Meta(description="which solution of the problem this is, from 0")]
-    solution: Annotated[str, Meta(description="the text that the policy wrote")]
-    steps: Steps
-
-
-class GradedSolution(Solution):
-    """A solution that was graded: written by `sample`; `grade` adds what other solutions lack."""
-
-    answer: Annotated[str, Meta(min_length=1, description="the final answer (gold)")]
-    reward: Annotated[
-        Number, Meta(description="1.0 if the prediction equals the answer, else 0.0", extra={"by": "grade"})
-    ]
-    prediction: Annotated[str | None, Meta(description="the final answer found in the text")] = None
-    finish_reason: Annotated[
-        str | None, Meta(description="stop, or length if `--max-tokens` was reached")
-    ] = None
-    num_tokens: Annotated[int | None, Meta(description="the length of the solution in tokens")] = None
-    sampling: Annotated[
-        dict[str, Any] | None, Meta(description="model, temperature, seed and the other settings")
-    ] = None
-
-
-class Rollouts(Struct):
-    """A row that can be labelled: written by `rollout`."""
-
-    rollouts: Annotated[
-        list[Rewards],
-        Meta(
-            min_length=1,
-            description="one list of rewards per step; the last holds the reward of the solution",
-            extra={"by": "rollout"},
-        ),
-    ]
-    steps: Steps | UnsetType = UNSET
-
-
-class LabelledSolution(Solution):
-    """A solution with a label for each step: written by `label`."""
-
-    labels: Annotated[
-        list[Probability], Meta(description="one number in [0, 1] per step", extra={"by": "label"})
-    ]
-
-
-class ScoredSolution(Solution):
-    """A solution with a score for each step: written by `score`."""
-
-    scores: Annotated[
-        list[Probability], Meta(description="one number in [0, 1] per step", extra={"by": "score"})
-    ]
-
-
-class ProcessBenchRow(Struct):
-    """A row of ProcessBench, which `processbench` judges PRMs by."""
-
-    problem: ProblemText
-    steps: Steps
-    label: Annotated[int, Meta(description="the index of the first wrong step, from 0; -1 if none")]
 
 
 def check_problem(row: Row) -> Row:
     """Check a problem: a question, and an answer that is text or null."""
-    return _checked(row, Problem)
+    return _checked(row, kinds.Problem)
 
 
 def check_solution(row: Row) -> Row:
     """Check a solution: its identity, and steps that are substrings of the solution in order."""
-    return _checked(row, Solution, STEPS)
+    return _checked(row, kinds.Solution, STEPS)
 
 
 def check_graded(row: Row) -> Row:
     """Check a solution with a gold answer and a reward, which rollouts need."""
-    return _checked(row, GradedSolution, STEPS)
+    return _checked(row, kinds.GradedSolution, STEPS)
 
 
 def check_rollouts(row: Row) -> Row:
     """Check a row with rollouts: one non-empty list of finite rewards per step."""
-    return _checked(row, Rollouts, _per_step("rollouts", "list"))
+    return _checked(row, kinds.Rollouts, _per_step("rollouts", "list"))
 
 
 def check_labels(row: Row) -> Row:
     """Check a labelled solution: one label in [0, 1] per step."""
-    return _checked(row, LabelledSolution, STEPS, _per_step("labels", "number"))
+    return _checked(row, kinds.LabelledSolution, STEPS, _per_step("labels", "number"))
 
 
 def check_scores(row: Row) -> Row:
     """Check a scored solution: one score in [0, 1] per step."""
-    return _checked(row, ScoredSolution, STEPS, _per_step("scores", "number"))
+    return _checked(row, kinds.ScoredSolution, STEPS, _per_step("scores", "number"))
 
 
 def check_processbench(row: Row) -> Row:
     """Check a row of ProcessBench: `problem`, `steps`, and `label`, the index of a step or -1."""
     try:
-        return _checked(row, ProcessBenchRow, FIRST_WRONG_STEP)
+        return _checked(row, kinds.ProcessBenchRow, FIRST_WRONG_STEP)
     except RowError as error:
         raise RowError(
             f"not a ProcessBench row: needs problem, steps and label (first wrong step, -1 if none); {error}"
@@ -202,7 +123,7 @@ def kind_name(value: object) -> str:
 
 
 class Rule(NamedTuple):
-    """A relation between fields: `fault` returns what is wrong, or None. It needs `names` of the right type."""
+    """A relation between the fields `names`: once these have the right types, `fault` says what is wrong."""
 
     names: tuple[str, ...]
     fault: Callable[[Row], str | None]
@@ -244,37 +165,18 @@ def _per_step(name: str, noun: str) -> Rule:
 
 
 def _checked(row: Row, kind: type[Struct], *rules: Rule) -> Row:
-    """Return `row`, or raise RowError with all faults: of single fields and, where these are sound, of rules."""
+    """Return `row`, or raise RowError with all its faults: of fields, and of rules whose fields are sound."""
     faults: dict[str, str] = {}
     try:
         msgspec.convert(row, kind)
-    except msgspec.ValidationError:
+    except msgspec.ValidationError as error:
         faults = {field.name: fault for field in fields(kind) if (fault := _field_fault(row, field))}
+        faults = faults or {"": str(error)}
     broken = (rule.fault(row) for rule in rules if not faults.keys() & set(rule.names))
     told = [*faults.values(), *filter(None, broken)]
     if told:
         raise RowError("; ".join(told))
     return row
-
-
-@cache
-def fields(kind: type[Struct]) -> tuple[inspect.Field, ...]:
-    """Return the fields of a kind of row, with their types, meanings and the command that writes them."""
-    info = inspect.type_info(kind)
-    assert isinstance(info, inspect.StructType)
-    return info.fields
-
-
-def meaning(field: inspect.Field) -> str:
-    """Return what a field of a kind of row means."""
-    assert isinstance(field.type, inspect.Metadata) and field.type.extra_json_schema
-    return str(field.type.extra_json_schema["description"])
-
-
-def written_by(field: inspect.Field) -> str | None:
-    """Return the command that writes a field of a kind of row, or None if it may come from elsewhere."""
-    assert isinstance(field.type, inspect.Metadata)
-    return field.type.extra and field.type.extra["by"]
 
 
 def _field_fault(row: Row, field: inspect.Field) -> str | None:
@@ -286,7 +188,7 @@ def _field_fault(row: Row, field: inspect.Field) -> str | None:
         except RowError as error:
             return str(error)
         return None
-    if field.default is None or (name not in row and not field.required):
+    if field.default is None or (name in row and allows_null(field)) or not (name in row or field.required):
         return None
     maker = written_by(field)
     return f"no '{name}' ({meaning(field)}" + (f"; `erprm {maker}` writes it)" if maker else ")")
@@ -308,9 +210,9 @@ def _check_value(value: object, kind: inspect.Type, name: str) -> None:
         case inspect.FloatType() if kind_name(value) == "a number" and not math.isfinite(value):  # type: ignore[arg-type]
             raise RowError(f"{name} is {value}, which is not finite")
         case inspect.FloatType() | inspect.StrType() | inspect.IntType() | inspect.DictType():
-            wanted = _TYPES[type(kind)]
-            if kind_name(value) != wanted and (wanted, kind_name(value)) != ("a number", "an integer"):
-                raise RowError(f"{name} is {kind_name(value)}, not {wanted}")
+            given, wanted = kind_name(value), type_name(kind)
+            if not given.endswith(f" {wanted}") and (given, wanted) != ("an integer", "number"):
+                raise RowError(f"{name} is {given}, not {'an' if wanted[0] in 'io' else 'a'} {wanted}")
             if isinstance(kind, inspect.StrType) and kind.min_length and not value:
                 raise RowError(f"{name} is empty")
 
@@ -325,30 +227,8 @@ def _check_items(values: list[Any], kind: inspect.Type, name: str) -> None:
             check_numbers(value, item)
         elif isinstance(kind, inspect.StrType) and not isinstance(value, str):
             raise RowError(f"{item} must be a non-empty string")
-
-
-_TYPES = {
-    inspect.StrType: "a string",
-    inspect.IntType: "an integer",
-    inspect.FloatType: "a number",
-    inspect.DictType: "an object",
-}
-
-
-def type_name(kind: inspect.Type) -> str:
-    """Return the type of a field in words, without an article: "list of strings", "string or null"."""
-    match kind:
-        case inspect.Metadata():
-            return type_name(kind.type)
-        case inspect.UnionType():
-            return " or ".join(map(type_name, kind.types))
-        case inspect.ListType():
-            item = type_name(kind.item_type)
-            return "list of " + (item.replace("list", "lists", 1) if " " in item else f"{item}s")
-        case inspect.NoneType():
-            return "null"
-        case _:
-            return _TYPES[type(kind)].partition(" ")[2]
+        elif isinstance(kind, inspect.IntType):
+            _check_value(value, kind, item)
 
 
 def _item(name: str, index: int) -> str:

@@ -11,7 +11,7 @@ import pytest
 
 from erprm_cli.data_formats import registry
 from erprm_cli.errors import UserError
-from erprm_cli.io.json_arrays import array_lines
+from erprm_cli.io.json_layouts import value_lines
 
 Run = Callable[..., Any]
 
@@ -101,10 +101,10 @@ def test_elements_of_an_array_become_lines_however_it_is_cut(indent: int | None,
     given = [{"a": 'x"\\ [{,\n]', "b": [1, {"c": [[]]}]}, {}, {"n": [{"m": 2}, 3]}, {"e": "\\"}]
     text = json.dumps(given, indent=indent).encode()
     blocks = [text[begin : begin + size] for begin in range(0, len(text), size)]
-    made = b"".join(array_lines(blocks)).split(b"\n")
+    made = b"".join(value_lines(blocks)).split(b"\n")
     assert [orjson.loads(line) for line in made if line.strip()] == given
     lines = b"\n".join(json.dumps(row).encode() for row in given)
-    assert b"".join(array_lines([lines])) == lines
+    assert b"".join(value_lines([lines])) == lines
 
 
 def test_a_bad_element_is_named_by_the_line_on_which_it_begins(erprm: Run, tmp_path: Path) -> None:
