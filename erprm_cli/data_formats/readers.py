@@ -251,24 +251,34 @@ def distilabel(row: Row, context: Context) -> list[Row]:
     return rows
 
 
-def dump(row: Row, _: Context) -> list[Row]:
-    """Return whole solutions, perhaps with a reward; steps are paragraphs, or lines if there is only one."""
-    if "messages" in row:
-        problem, solutions = _chat(need(row, "messages", list))
-        rewards = [row.get("reward")]
-    elif "responses" in row:
-        problem, solutions = need(row, "prompt", str), _texts(row, "responses")
-        rewards = row.get("rewards") or [None] * len(solutions)
-        if not isinstance(rewards, list) or len(rewards) != len(solutions):
-            raise RowError("'rewards' must be a list with one number per response")
-    else:
-        problem, solutions = need(row, "input", str), [need(row, "output", str)]
-        rewards = [row.get("reward")]
+def dump(row: Row, _: Context, problem: str = "input", solution: str = "output") -> list[Row]:
+    return _whole(need(row, problem, str), [need(row, solution, str)], [row.get("reward")])
+
+
+def dump_list(row: Row, _: Context, problem: str = "prompt", solutions: str = "responses") -> list[Row]:
+    texts = _texts(row, solutions)
+    rewards = row.get("rewards") or [None] * len(texts)
+    if not isinstance(rewards, list) or len(rewards) != len(texts):
+        raise RowError("'rewards' must be a list with one number per response")
+    return _whole(need(row, problem, str), texts, rewards)
+
+
+def dump_chat(row: Row, _: Context) -> list[Row]:
+    problem, solution = _chat(need(row, "messages", list))
+    return _whole(problem, [solution], [row.get("reward")])
+
+
+def paragraphs(solution: str) -> list[str]:
+    """Return the paragraphs of a solution, or its lines if there is only one: steps that nobody marked."""
+    steps = split_steps(solution, PARAGRAPHS)
+    return steps if len(steps) > 1 else split_steps(solution, LINES)
+
+
+def _whole(problem: str, solutions: list[str], rewards: list[Any]) -> list[Row]:
+    """Return whole solutions, perhaps with a reward."""
     rows = []
     for solution, reward in zip(solutions, rewards, strict=True):
-        steps = split_steps(solution, PARAGRAPHS)
-        steps = steps if len(steps) > 1 else split_steps(solution, LINES)
-        found: Row = {"problem": problem, "solution": solution, "steps": steps}
+        found: Row = {"problem": problem, "solution": solution, "steps": paragraphs(solution)}
         found["prediction"] = extract(solution)
         if reward is not None:
             check_numbers([reward], "the reward")
@@ -342,10 +352,10 @@ def _paths(node: Row) -> Iterator[list[tuple[str, float]]]:
         yield here
 
 
-def _chat(messages: list[Any]) -> tuple[str, list[str]]:
+def _chat(messages: list[Any]) -> tuple[str, str]:
     if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in messages):
         raise RowError("'messages' has a turn without 'content'")
     turns = [turn for turn in messages if turn.get("role") != "system"]
     if [turn.get("role") for turn in turns] != ["user", "assistant"]:
         raise RowError("'messages' must have one turn of the user and one of the assistant")
-    return turns[0]["content"], [turns[1]["content"]]
+    return turns[0]["content"], turns[1]["content"]

@@ -15,10 +15,13 @@ from erprm_cli.errors import RowError
 from erprm_cli.rows import kinds
 from erprm_cli.rows.kinds import allows_null, fields, meaning, type_name, written_by
 from erprm_cli.rows.row import Row
+from erprm_cli.terminal.text import one_line
+
+SHOWN_FIELDS = 20  # of a row, in a message
 
 
 def check_problem(row: Row) -> Row:
-    """Check a problem: a question, and an answer that is text or null."""
+    """Check a problem: an id, a question, and an answer that is text or null."""
     return _checked(row, kinds.Problem)
 
 
@@ -174,9 +177,26 @@ def _checked(row: Row, kind: type[Struct], *rules: Rule) -> Row:
         faults = faults or {"": str(error)}
     broken = (rule.fault(row) for rule in rules if not faults.keys() & set(rule.names))
     told = [*faults.values(), *filter(None, broken)]
+    if any(
+        row.get(field.name) is None and written_by(field) is None
+        for field in fields(kind)
+        if field.name in faults
+    ):
+        told.append(f"its fields are {fields_of(row)}; --field NAME=OTHER reads another field")
     if told:
         raise RowError("; ".join(told))
     return row
+
+
+def fields_of(row: Row) -> str:
+    """Return the names of the fields of a row that are not null, for messages.
+
+    >>> fields_of({"q": 1, "sol": 2, "answer": None})
+    'q, sol'
+    """
+    names = [one_line(name, 40) for name, value in row.items() if value is not None]
+    more = [f"{len(names) - SHOWN_FIELDS} more"] * (len(names) > SHOWN_FIELDS)
+    return ", ".join([*names[:SHOWN_FIELDS], *more]) or "all null"
 
 
 def _field_fault(row: Row, field: inspect.Field) -> str | None:

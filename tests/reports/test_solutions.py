@@ -130,7 +130,7 @@ def test_wide_letters_take_two_columns() -> None:
         ({"labels": [0.5, None, 1]}, "'labels' contains null"),
         ({"rollouts": [[1.0]]}, "'rollouts' has 1 list for 3 steps"),
         ({"steps": ["other"]}, "is not in 'solution' after the step before it"),
-        ({"problem": None}, "no problem text"),
+        ({"problem": None}, r"no 'problem' \(the question\)"),
     ],
 )
 def test_an_invalid_row_is_refused_with_the_reason(change: Row, told: str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from erprm_cli import hashing
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.errors import RowError
 from erprm_cli.rows import schema
@@ -83,7 +84,8 @@ def test_a_problem_row_is_not_changed_in_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "answer"), [("4", "4"), (4, "4"), (0, "0"), (2.5, "2.5"), (None, None), ("", "")]
+    ("given", "answer"),
+    [("4", "4"), (4, "4"), (0, "0"), (2.5, "2.5"), (None, None), ("", None), (" \n", None)],
 )
 def test_our_own_problems_keep_id_and_answer(given: object, answer: str | None) -> None:
     made = as_problem({"id": 7, "problem": "2 + 2?", "answer": given, "source": "me"})
@@ -108,12 +110,33 @@ def test_equal_problems_have_equal_ids_and_others_have_others() -> None:
 
 @pytest.mark.parametrize("row", [{}, {"problem": None}, {"problem": 3}, {"problem": ""}, {"text": "2 + 2?"}])
 def test_a_row_without_a_text_is_no_problem(row: dict[str, Any]) -> None:
-    assert "no problem text; it may be called problem, question" in refusal(as_problem, row)
+    told = refusal(as_problem, row)
+    assert "'problem'" in told and ("no 'problem' (the question)" in told or "'problem' is" in told)
 
 
 @pytest.mark.parametrize("answer", [True, ["4"], {"value": 4}])
 def test_an_answer_is_text_or_a_number(answer: object) -> None:
     assert "'answer' is" in refusal(as_problem, {"problem": "2 + 2?", "answer": answer})
+    told = refusal(as_problem, {"question": ["2 + 2?"], "answer": answer, "id": []})
+    assert "'id' is a list, not a string; no 'problem' (the question); 'answer' is" in told
+    assert "its fields are question, answer, id; --field NAME=OTHER reads another field" in told
+
+
+@pytest.mark.parametrize("name", ["gold", "target", "ground_truth", "final_answer", "expected_answer"])
+@pytest.mark.parametrize("value", ["4", 4, "So it is \\boxed{4}."])
+def test_a_gold_answer_has_many_names(name: str, value: object) -> None:
+    told: list[str] = []
+    row = {"question": "2 + 2?", name: value}
+    names = FieldNames(tell=told.append)
+    for _ in range(2):
+        made = as_problem(row, names)
+        assert made == row | {"id": made["id"], "problem": "2 + 2?", "answer": "4"}
+    assert told == [f"'{name}' is read as 'answer', 'question' is read as 'problem'"]
+
+
+def test_a_blank_gold_answer_is_taken_from_the_worked_solution() -> None:
+    assert as_problem({"problem": "2 + 2?", "answer": "", "solution": "\\boxed{4}"})["answer"] == "4"
+    assert as_problem({"problem": "2 + 2?", "answer": " ", "gold": 4})["answer"] == "4"
 
 
 def test_a_solution_row_passes_as_it_is() -> None:
