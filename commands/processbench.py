@@ -64,6 +64,7 @@ def processbench(
     """
     if (threshold is not None) + (tune_on is not None) + oracle > 1:
         raise UsageError("--threshold, --tune-on and --oracle exclude each other; give one of them")
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.evaluation import processbench
     from erprm_cli.prm.scoring import ScoredRows
     from erprm_cli.reports import tables
@@ -83,9 +84,9 @@ def processbench(
         reader = ScoredRows(
             prm, schema.check_processbench, processbench.check_scored_row, prm_format=prm_format
         )
-        splits = processbench.Splits()
+        splits, names = processbench.Splits(), FieldNames(streams.field)
         for source in sources:
-            for row in reader.read(source, bad, limit):
+            for row in reader.read(source, bad, limit, lambda row: (names.renamed(row),)):
                 name = splits.add(row, source)
                 if scored_out is not None:
                     scored_out.write(row | {"split": name})

@@ -1,5 +1,6 @@
 """erprm rlhf: a policy improved by what a process reward model prefers."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,7 @@ def rlhf(
 
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.data_formats.problems import as_problem
     from erprm_cli.io.bad_rows import bad_rows
     from erprm_cli.io.reading import read_rows
@@ -62,10 +64,12 @@ def rlhf(
         Reporter("rlhf", quiet) as reporter,
     ):
         # In memory, as later iterations need their slices later; problems are short.
-        problems = list(read_rows(rows.source, unique(as_problem, "id"), bad, rows.limit))
+        names = FieldNames(rows.field, reporter.info)
+        check = unique(partial(as_problem, names=names), "id")
+        problems = list(read_rows(rows.source, check, bad, rows.limit))
         if not problems:
             return
-        raft = Raft(config, training, engine, prompt, directory, reporter, bad)
+        raft = Raft(config, training, engine, prompt, directory, reporter, bad, names)
         with run_directory(directory, raft.settings, overwrite=overwrite):
             for row in raft.run(problems):
                 out.write(row)

@@ -31,6 +31,8 @@ def rollout(
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
     from erprm_cli.answers.grader import Grader
+    from erprm_cli.data_formats.field_names import FieldNames
+    from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.engines.open import open_engine, provenance
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
@@ -48,7 +50,8 @@ def rollout(
     )
     shard = choose_shard(streams.shard, Reporter("rollout", streams.quiet))
     settings = {"command": "rollout", **asdict(sampling), "k": k, "keep_text": keep_text}
-    settings |= engine.settings() | shard.settings()
+    names = FieldNames(streams.field)
+    settings |= engine.settings() | shard.settings() | names.settings()
     with (
         open_streams("rollout", streams, settings) as (bad, out, reporter),
         open_journal(out, settings, overwrite=streams.overwrite) as journal,
@@ -56,7 +59,9 @@ def rollout(
         finished = FinishedPrefixes(k, keep_text)
         done = {(row["id"], row["sample"]) for row in map(finished.add_row, out.existing())}
         finished.add_journal(journal)
-        rows = read_rows(streams.source, unique(check_gradable, "id", "sample"), bad, streams.limit)
+        names.tell = reporter.info
+        check = unique(check_gradable, "id", "sample")
+        rows = read_rows(streams.source, check, bad, streams.limit, ForeignRows(names=names))
         missing = peek(row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
         if missing is None:
             if done:

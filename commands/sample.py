@@ -1,6 +1,7 @@
 """erprm sample: problems -> N graded solutions each."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 from erprm_cli import options
@@ -30,6 +31,7 @@ def sample(
 
     Example: erprm sample tiny:train -L 4 -n 2
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.data_formats.problems import as_problem
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
@@ -46,8 +48,10 @@ def sample(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
     )
     shard = choose_shard(streams.shard, Reporter("sample", streams.quiet))
+    names = FieldNames(streams.field)
     settings = {"command": "sample", **asdict(sampling), **engine.settings(), **shard.settings()}
-    with open_streams("sample", streams, settings) as (bad, out, reporter):
-        rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
+    with open_streams("sample", streams, settings | names.settings()) as (bad, out, reporter):
+        names.tell = reporter.info
+        rows = read_rows(streams.source, unique(partial(as_problem, names=names), "id"), bad, streams.limit)
         problems = (problem for problem in rows if problem["id"] in shard)
         sample_to(out, problems, engine, prompts, sampling, n, reporter, bad)

@@ -41,10 +41,12 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.prm.scoring import score_to
     from erprm_cli.rows.sharding import choose_shard
 
     shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
+    names = FieldNames(streams.field)
     settings = {
         "command": "score",
         "prm": prm,
@@ -53,8 +55,10 @@ def score(
         "eta": None if eta is None else str(eta),  # JSON has no inf
         **engine.settings(),
         **shard.settings(),
+        **names.settings(),
     }
     with open_streams("score", streams, settings) as (bad, out, reporter):
+        names.tell = reporter.info
         score_to(
             out,
             streams.source,
@@ -66,4 +70,5 @@ def score(
             bad=bad,
             limit=streams.limit,
             shard=shard,
+            names=names,
         )

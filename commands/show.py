@@ -2,10 +2,12 @@
 
 import shutil
 import sys
+from functools import partial
 
 from erprm_cli import options
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.reading import read_rows
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.terminal.text import wants_colour
 
 
@@ -19,10 +21,13 @@ def show(rows: options.Input) -> None:
 
     Example: erprm show -L 20 chosen.jsonl
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.reports import solutions
 
     on_terminal = sys.stdout.isatty()
     renderer = solutions.Renderer(shutil.get_terminal_size((100, 24)).columns, on_terminal and wants_colour())
     with bad_rows(rows.errors, rows.max_errors) as bad:
-        texts = (renderer.render(row) for row in read_rows(rows.source, solutions.check, bad, rows.limit))
+        names = FieldNames(rows.field, Reporter("show").info)
+        checked = read_rows(rows.source, partial(solutions.check, names=names), bad, rows.limit)
+        texts = map(renderer.render, checked)
         (solutions.page if on_terminal else solutions.print_all)(texts)

@@ -36,13 +36,16 @@ def train(
         open_output("-", {}) as out,
         Reporter("train", quiet) if first else Silence() as reporter,
     ):
+        from erprm_cli.data_formats.field_names import FieldNames
+
+        names = FieldNames(rows.field, reporter.info)
         from erprm_cli.training import train
         from erprm_cli.training.prm_task import PrmTask
         from erprm_cli.training.run_folder import locked_run
 
         task = PrmTask(config)
         with locked_run(config.output) if first else nullcontext():
-            task.read(rows.source, bad, rows.limit, reporter)
+            task.read(rows.source, bad, rows.limit, reporter, names)
             last = train.train(task, out.write, reporter)
         reporter.info(
             f"{config.output}: {last['rows']:,} solutions, {last['step']:,} steps, loss {last['loss']:.4f}, "

@@ -88,6 +88,15 @@ Shard = Annotated[
         rich_help_panel=Heading.ROWS,
     ),
 ]
+Field = Annotated[
+    list[str] | None,
+    Option(
+        "--field",
+        metavar="NAME=OTHER",
+        help="Read the field OTHER of INPUT as NAME, such as answer=gold; repeatable.",
+        rich_help_panel=Heading.ROWS,
+    ),
+]
 Errors = Annotated[
     str | None,
     Option(
@@ -119,6 +128,7 @@ class Input:
     """The rows that a command reads, and what happens to bad ones."""
 
     source: Source = "-"
+    field: Field = None
     limit: Limit = None
     errors: Errors = None
     max_errors: MaxErrors = None

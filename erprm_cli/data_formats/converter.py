@@ -22,7 +22,6 @@ from erprm_cli.errors import RowError, UsageError
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 
-
 # Fields of a problem that may hold solutions, which nobody would find in a row of a problem.
 MAYBE_SOLUTIONS = (*SOLUTION_LISTS, *SOLUTIONS, "code", "program", "solutions", "candidates", "samples")
 
@@ -74,7 +73,7 @@ class Converter:
             return (self.foreign.completed(row),)
         if any(name in row for name in PROBLEM_NAMES):
             for name in MAYBE_SOLUTIONS:
-                if row.get(name) and not is_worked(row, name):
+                if row.get(name) and not (name == "response" and is_worked(row, name)):
                     raise RowError(
                         f"a problem whose '{name}' may hold solutions: --field solution={name} reads one, "
                         "--from problem keeps the field as it is"

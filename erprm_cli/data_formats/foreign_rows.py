@@ -69,7 +69,9 @@ class ForeignRows:
         solution, steps = row.get("solution"), row.get("steps")
         if self.split_steps and steps is None and isinstance(solution, str):
             found["steps"] = paragraphs(solution)
-        elif solution is None and isinstance(steps, list) and all(isinstance(step, str) for step in steps):
+        elif (
+            "solution" not in row and isinstance(steps, list) and all(isinstance(step, str) for step in steps)
+        ):
             found["solution"] = "\n".join(steps)
         if not found and row.get("sample") is not None:
             return row

@@ -119,8 +119,9 @@ def prm800k(row: Row, context: Context) -> list[Row]:
         rows.append(about | _joined(problem, steps, "\n") | {"labels": values})
 
     ends_chosen = False
-    for step in need(label, "steps", list):
-        completions, chosen = step.get("completions") or [], step.get("chosen_completion")
+    for step in _objects(need(label, "steps", list), "steps"):
+        completions = _objects(step.get("completions") or [], "completions")
+        chosen = _chosen(step, completions)
         ends_chosen = False
         for number, completion in enumerate(completions):
             if number != chosen and completion.get("rating") is None:
@@ -132,7 +133,7 @@ def prm800k(row: Row, context: Context) -> list[Row]:
             labels.append(_rating(completions[chosen]))
         elif step.get("human_completion") is not None:
             context.notes["steps of prm800k that a labeler wrote count as good"] += 1
-            path.append(need(step["human_completion"], "text", str))
+            path.append(need(need(step, "human_completion", dict), "text", str))
             labels.append(1.0)
         else:
             break
@@ -155,13 +156,25 @@ def processbench(row: Row, _: Context) -> list[Row]:
     return [found | {"labels": labels, "reward": float(right) if isinstance(right, bool) else None}]
 
 
-def prmbench(row: Row, _: Context) -> list[Row]:
+def prmbench(row: Row, context: Context) -> list[Row]:
+    """Return the modified solution; its steps in `error_steps`, counted from 1, are wrong.
+
+    As in PRMBench's own evaluation, numbers beyond the last step say nothing. Empty steps are left out.
+    """
     steps, wrong = _texts(row, "modified_process"), need(row, "error_steps", list)
-    if not all(isinstance(number, int) and 1 <= number <= len(steps) for number in wrong):
-        raise RowError(f"'error_steps' must be a list of step numbers from 1 to {len(steps)}")
-    labels = [0.0 if number in wrong else 1.0 for number in range(1, len(steps) + 1)]
-    found = _joined(need(row, "modified_question", str), steps, "\n") | {"labels": labels}
-    return [found if row.get("idx") is None else found | {"id": str(row["idx"])}]
+    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in wrong):
+        raise RowError("'error_steps' must be a list of step numbers from 1")
+    context.notes["rows of prmbench name a wrong step beyond the last, which is ignored"] += any(
+        number > len(steps) for number in wrong
+    )
+    numbers = [number for number, step in enumerate(steps, start=1) if step.strip()]
+    context.notes["empty steps of prmbench were left out"] += len(steps) - len(numbers)
+    if not numbers:
+        raise RowError("'modified_process' has only empty steps")
+    labels = [0.0 if number in wrong else 1.0 for number in numbers]
+    kept = [steps[number - 1] for number in numbers]
+    found = _joined(need(row, "modified_question", str), kept, "\n") | {"labels": labels}
+    return [found if row.get("idx") is None else found | {"id": row["idx"]}]
 
 
 def openr(row: Row, _: Context) -> list[Row]:
@@ -209,7 +222,7 @@ def math_aps(row: Row, context: Context) -> list[Row]:
 
 def math_aps_tree(row: Row, _: Context) -> list[Row]:
     """Return a solution for each path from the root, which is the question, to a leaf."""
-    root = row.get("reasoning_steps", row)
+    root = need(row, "reasoning_steps", dict) if "reasoning_steps" in row else row
     problem = need(root, "text", str)
     rows = [
         _joined(problem, [text for text, _ in path], "\n\n")
@@ -321,8 +334,26 @@ def _texts(row: Row, name: str) -> list[str]:
     return texts
 
 
+def _objects(values: object, name: str) -> list[Row]:
+    """Return a list of objects; RowError if it is something else."""
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise RowError(f"'{name}' must be a list of objects")
+    return values
+
+
+def _chosen(step: Row, completions: list[Row]) -> int | None:
+    """Return the index of the completion that a labeler of prm800k chose, or None."""
+    chosen = step.get("chosen_completion")
+    if chosen is None:
+        return None
+    if isinstance(chosen, bool) or not isinstance(chosen, int) or not 0 <= chosen < len(completions):
+        raise RowError(f"'chosen_completion' is {chosen!r}, with {len(completions)} completions")
+    return chosen
+
+
 def _rating(completion: Row) -> float:
-    if (rating := completion["rating"]) not in (-1, 0, 1):
+    rating = completion.get("rating")
+    if isinstance(rating, bool) or rating not in (-1, 0, 1):
         raise RowError(f"'rating' is {rating!r}, not -1, 0 or 1")
     return 0.0 if rating < 0 else 1.0
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.answers.voting import group_equal
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation.aggregation import aggregate
@@ -77,11 +78,17 @@ class CandidateCheck:
         return row
 
 
-def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":
-    """Return the scores in the file `source`, to compare with others. A bad row is an error."""
+def read_scores(
+    source: str, aggregates: Sequence[str], limit: int | None = None, names: FieldNames | None = None
+) -> "ScoreTable":
+    """Return the scores in the file `source`, to compare with others. A bad row is an error.
+
+    `names` finds fields under other names.
+    """
     table = ScoreTable(source, aggregates)
     bad = BadRows(remedy="A comparison needs every row")
-    for row in read_rows(source, unique(check_scored_candidate, "id", "sample"), bad, limit, ForeignRows()):
+    check = unique(check_scored_candidate, "id", "sample")
+    for row in read_rows(source, check, bad, limit, ForeignRows(names=names)):
         table.add(row)
     return table
 

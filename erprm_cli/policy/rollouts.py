@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines.base import Completion, Engine, Failure, Prompt, Request, generate
-from erprm_cli.errors import EngineError, UserError
+from erprm_cli.errors import EngineError, RowError, UserError
 from erprm_cli.hashing import content_hash, derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
@@ -20,8 +20,9 @@ from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
-from erprm_cli.rows.steps import prefixes
+from erprm_cli.rows.steps import prefixes, step_starts
 
+MAX_PREFIX_CHARACTERS = 50_000_000  # of the prefixes of one solution, which are in memory together
 MAX_CACHED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
 
 PrefixKey = tuple[str, str]  # a problem's id and the hash of a prefix's text
@@ -100,11 +101,14 @@ class FinishedPrefixes:
 
 
 def check_gradable(row: Row) -> Row:
-    """Check that a solution row has a gold answer and a reward, which rollouts need. Raises RowError."""
-    schema.check_solution(row)
-    schema.need(row, "answer", str, "sample")
-    reward = schema.need(row, "reward", object, "sample")
-    schema.check_numbers([reward], "'reward'")
+    """Check a graded solution whose prefixes fit into memory. Raises RowError."""
+    schema.check_graded(row)
+    characters = sum(step_starts(row["solution"], row["steps"]))
+    if characters > MAX_PREFIX_CHARACTERS:
+        raise RowError(
+            f"the prefixes of its {len(row['steps']):,} steps have {characters:,} characters together; the "
+            f"limit is {MAX_PREFIX_CHARACTERS:,}"
+        )
     return row
 
 

@@ -68,15 +68,45 @@ def sample_to(
         Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
     ):
         out.add_provenance(opening.provenance(running, type(running).__name__))
-        correct = unfinished = 0
-        for row in sample_solutions(missing, running, template, settings, n, grader, done, bad):
+        correct = graded = unfinished = 0
+        answers = Answers()
+        seen = map(answers.count, missing)
+        for row in sample_solutions(seen, running, template, settings, n, grader, done, bad):
             out.write(row)
             correct += schema.is_correct(row["reward"])
+            graded += row["reward"] is not None
             unfinished += row["finish_reason"] != "stop"
             progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
+        outcome = f"{correct / graded:.1%} correct, " if graded else ""
         progress.info(
-            f"{out.count:,} solutions, {correct / max(out.count, 1):.1%} correct, {unfinished:,} unfinished, "
+            f"{out.count:,} solutions, {outcome}{unfinished:,} unfinished, "
             f"{running.usage.summary(progress.seconds)}{grader.summary()}"
+        )
+        if answers.missing:
+            progress.warn(answers.summary())
+
+
+class Answers:
+    """Counts the problems that have no answer, whose solutions are not graded."""
+
+    def __init__(self) -> None:
+        self.problems = self.missing = 0
+        self.fields: dict[str, None] = {}  # of the problems without an answer, in order
+
+    def count(self, problem: Row) -> Row:
+        """Count a problem; return it."""
+        self.problems += 1
+        if problem["answer"] is None:
+            self.missing += 1
+            if len(self.fields) <= schema.SHOWN_FIELDS:
+                self.fields |= dict.fromkeys(name for name in problem if name not in schema.PROBLEM_FIELDS)
+        return problem
+
+    def summary(self) -> str:
+        """Return what was not graded, and the fields that may hold the answers."""
+        return (
+            f"not graded: no answer in {self.missing:,} of {self.problems:,} problems; their fields are "
+            f"{schema.fields_of(dict.fromkeys(self.fields, True))}; --field answer=NAME names the answer"
         )
 
 

@@ -5,6 +5,7 @@ from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import provenance
@@ -94,12 +95,13 @@ def score_to(
     bad: BadRows | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
+    names: FieldNames | None = None,
 ) -> None:
     """Write to `out` the solutions of `source` that are not in it yet, with scores, and a summary.
 
     `config.model` is the PRM; `batch_tokens`, `prm_format` and `eta` are those of Scorer. With `shard`, only
-    rows whose id is in it are scored. The caller opens `out`, with the settings by which a later run may
-    continue it.
+    rows whose id is in it are scored. `names` finds fields under other names. The caller opens `out`, with
+    the settings by which a later run may continue it.
     """
     done = schema.solution_keys(out.existing())
     skipped = 0
@@ -120,7 +122,7 @@ def score_to(
         out.add_provenance(provenance(scorer, type(scorer).__name__))
         reporter.info(f"{config.model} is read with the format {scorer.prm_format.name}")
 
-    foreign = ForeignRows()
+    foreign = ForeignRows(names=names)
     prm = LazyScorer(config, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta, on_load=loaded)
     with closing(prm), Reporter(reporter.command, reporter.quiet) as progress:  # its clock starts now
         for row in prm.read(source, missing, bad, limit, foreign):

@@ -21,6 +21,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from erprm_cli.data_formats.field_names import FieldNames
+from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.errors import RowError
 from erprm_cli.rows import schema
@@ -31,12 +33,20 @@ SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # for five equa
 LOW_SCORE = 0.5
 
 
-def check(row: Row) -> Row:
-    """Check a row of any stage; its lists must have one element per step. Raises RowError."""
-    if row.get("steps") is None or "sample" in row:
-        row = as_problem(row)
-    if (steps := row.get("steps")) is None:
-        return row
+def check(row: Row, names: FieldNames | None = None) -> Row:
+    """Check a row of any stage; its lists must have one element per step. Raises RowError.
+
+    `names` finds fields under other names.
+    """
+    names = names or FieldNames()
+    row = names.renamed(row)
+    if "sample" in row:
+        row = schema.check_solution(ForeignRows(names=names).completed(row))
+    elif row.get("steps") is None:
+        return as_problem(row, names)
+    elif (other := names.find(row, "problem", str)) != "problem":
+        row = row | {"problem": row[other]}
+    steps = row["steps"]
     schema.need(row, "problem", str, "sample")
     schema.check_strings(steps, "'steps'")
     if row.get("rollouts") is not None:

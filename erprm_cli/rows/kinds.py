@@ -13,13 +13,17 @@ Number = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]  
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Rewards = Annotated[list[Number], Meta(min_length=1)]
 ProblemText = Annotated[str, Meta(min_length=1, description="the question")]
-Steps = Annotated[list[str], Meta(min_length=1, description="the solution in steps")]
+Identity = Annotated[str, Meta(description="the name of the problem", extra={"derived_from": "problem"})]
+Steps = Annotated[
+    list[str],
+    Meta(min_length=1, description="the solution in steps", extra={"derived_from": "solution"}),
+]
 
 
 class Problem(Struct):
     """A problem, as you write it."""
 
-    id: Annotated[str, Meta(description="the name of the problem")]
+    id: Identity
     problem: ProblemText
     answer: Annotated[str | None, Meta(description="the final answer (gold); null if unknown")]
 
@@ -27,9 +31,12 @@ class Problem(Struct):
 class Solution(Struct):
     """A solution of a problem."""
 
-    id: Annotated[str, Meta(description="the name of the problem")]
+    id: Identity
     problem: ProblemText
-    sample: Annotated[int, Meta(description="which solution of the problem this is, from 0")]
+    sample: Annotated[
+        int,
+        Meta(description="which solution of the problem this is, from 0", extra={"derived_from": "solution"}),
+    ]
     solution: Annotated[str, Meta(description="the text that the policy wrote")]
     steps: Steps
 
@@ -104,7 +111,10 @@ class SuccessCounts(Struct):
     successes: Annotated[
         list[int], Meta(min_length=1, description="the number of right completions after each step")
     ]
-    trials: Annotated[list[int], Meta(min_length=1, description="the number of completions after each step")]
+    trials: Annotated[
+        list[int],
+        Meta(min_length=1, description="the number of completions after each step, or one number for all"),
+    ]
     steps: Steps | UnsetType = UNSET
 
 
@@ -153,8 +163,17 @@ def meaning(field: inspect.Field) -> str:
 
 def written_by(field: inspect.Field) -> str | None:
     """Return the command that writes a field of a kind of row, or None if it may come from elsewhere."""
+    return _extra(field, "by")
+
+
+def derived_from(field: inspect.Field) -> str | None:
+    """Return the field that a field is derived from where a row lacks it, or None."""
+    return _extra(field, "derived_from")
+
+
+def _extra(field: inspect.Field, key: str) -> str | None:
     assert isinstance(field.type, inspect.Metadata)
-    return field.type.extra["by"] if field.type.extra else None
+    return (field.type.extra or {}).get(key)
 
 
 TYPE_NAMES = {

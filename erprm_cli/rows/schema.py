@@ -13,10 +13,11 @@ from msgspec import Struct, inspect
 
 from erprm_cli.errors import RowError
 from erprm_cli.rows import kinds
-from erprm_cli.rows.kinds import allows_null, fields, meaning, type_name, written_by
+from erprm_cli.rows.kinds import allows_null, derived_from, fields, meaning, type_name, written_by
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import one_line
 
+PROBLEM_FIELDS = ("id", "problem", "answer")
 SHOWN_FIELDS = 20  # of a row, in a message
 
 
@@ -38,6 +39,16 @@ def check_graded(row: Row) -> Row:
 def check_rollouts(row: Row) -> Row:
     """Check a row with rollouts: one non-empty list of finite rewards per step."""
     return _checked(row, kinds.Rollouts, _per_step("rollouts", "list"))
+
+
+def check_rates(row: Row) -> Row:
+    """Check a row with success rates: one in [0, 1] per step."""
+    return _checked(row, kinds.SuccessRates, _per_step("rates", "number"))
+
+
+def check_counts(row: Row) -> Row:
+    """Check a row with counts of successes: at most as many as there were trials, per step."""
+    return _checked(row, kinds.SuccessCounts, _per_step("successes", "number"), COUNTS)
 
 
 def check_labels(row: Row) -> Row:
@@ -151,6 +162,17 @@ def _label_fault(row: Row) -> str | None:
     return f"'label' is {label}; with {count} steps it must be in -1 .. {count - 1}"
 
 
+def _counts_fault(row: Row) -> str | None:
+    successes, trials = row["successes"], row["trials"]
+    if len(successes) != len(trials):
+        return f"'trials' has {_counted(trials, 'number')} for {_counted(successes, 'number')} of successes"
+    for index, (wins, of) in enumerate(zip(successes, trials, strict=True)):
+        if not 0 <= wins <= of or not of:
+            return f"{_item('successes', index)} is {wins} of {of} trials"
+    return None
+
+
+COUNTS = Rule(("successes", "trials"), _counts_fault)
 STEPS = Rule(("solution", "steps"), _steps_fault)
 FIRST_WRONG_STEP = Rule(("steps", "label"), _label_fault)
 
@@ -175,13 +197,13 @@ def _checked(row: Row, kind: type[Struct], *rules: Rule) -> Row:
     except msgspec.ValidationError as error:
         faults = {field.name: fault for field in fields(kind) if (fault := _field_fault(row, field))}
         faults = faults or {"": str(error)}
-    broken = (rule.fault(row) for rule in rules if not faults.keys() & set(rule.names))
+    broken = [rule.fault(row) for rule in rules if not faults.keys() & set(rule.names)]
+    missing = [field for field in fields(kind) if field.name in faults and row.get(field.name) is None]
+    for field in missing:
+        if derived_from(field) in faults:  # which is what the row really lacks
+            del faults[field.name]
     told = [*faults.values(), *filter(None, broken)]
-    if any(
-        row.get(field.name) is None and written_by(field) is None
-        for field in fields(kind)
-        if field.name in faults
-    ):
+    if any(written_by(field) is None for field in missing):
         told.append(f"its fields are {fields_of(row)}; --field NAME=OTHER reads another field")
     if told:
         raise RowError("; ".join(told))

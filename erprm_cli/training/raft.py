@@ -15,8 +15,10 @@ Every phase is a file or a folder in the run directory, made by the code of its 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.evaluation.aggregation import aggregate
@@ -47,15 +49,17 @@ class Raft:
         directory: Path,
         reporter: Reporter,
         bad: BadRows | None = None,
+        names: FieldNames | None = None,
     ) -> None:
         """Run in `directory`, from the policy `engine.model`.
 
         `training` says how each iteration fine-tunes; its base, output, seed and learning rate are set here.
-        `bad` receives notes on answers without a verdict (see Grader).
+        `bad` receives notes on answers without a verdict (see Grader). `names` finds fields of --eval under
+        other names.
         """
         self.config, self.training, self.engine = config, training, engine
         self.template, self.directory = template, directory
-        self.reporter, self.bad = reporter, bad
+        self.reporter, self.bad, self.names = reporter, bad, names or FieldNames()
 
     @property
     def settings(self) -> Row:
@@ -167,7 +171,7 @@ class Raft:
         if self.config.eval is None:
             return None
         path = self._folder(iteration) / "eval.jsonl"
-        problems = read_rows(self.config.eval, unique(as_problem, "id"))
+        problems = read_rows(self.config.eval, unique(partial(as_problem, names=self.names), "id"))
         self.reporter.info(f"iteration {iteration}: greedy evaluation")
         self._sample(problems, 1, self._sampling(policy, 0.0, 1.0, self.config.seed), path)
         return mean_reward(path)

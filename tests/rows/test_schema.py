@@ -1,4 +1,5 @@
 import math
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -232,3 +233,42 @@ def test_an_integer_will_do_for_a_float() -> None:
     assert schema.need({"reward": 1}, "reward", float, "sample") == 1
     with pytest.raises(RowError, match="'reward' is false, not a number"):
         schema.need({"reward": False}, "reward", float, "sample")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (
+            {"q": "2 + 2?", "sol": "4"},
+            "no 'problem' (the question); no 'solution' (the text that the policy wrote); no 'labels' (one "
+            "number in [0, 1] per step; `erprm label` writes it); its fields are q, sol; --field NAME=OTHER",
+        ),
+        (
+            SOLUTION | {"id": ["p1"], "sample": "0", "labels": [0.5, 2]},
+            "'id' is a list, not a string; 'sample' is a string, not an integer; 'labels' contains 2,",
+        ),
+        (
+            SOLUTION | {"steps": ["?", "b"], "labels": [0.5]},
+            "'steps[0]' (counted from 0) is not in 'solution' after the step before it; 'labels' has 1",
+        ),
+        (SOLUTION | {"steps": None, "labels": [0.5]}, "no 'steps' (the solution in steps); its fields are"),
+    ],
+)
+def test_all_that_is_wrong_with_a_row_is_said_at_once(row: dict[str, Any], reason: str) -> None:
+    assert refusal(schema.check_labels, row).startswith(reason)
+
+
+VALUES: list[Any] = [None, True, -1, 2, 0.5, math.nan, "", "x", [], [None], [True], ["x"], [[]], [0.5], {}]
+
+
+@pytest.mark.parametrize("check", [f for name, f in vars(schema).items() if name.startswith("check_")][:7])
+def test_one_wrong_value_is_a_fault_or_none(check: Any) -> None:
+    good = SOLUTION | {"rollouts": [[1.0], [0.0]], "labels": [0.5, 0.5], "scores": [1, 0], "label": -1}
+    good |= {"reward": 1.0}
+    assert check(good) is good
+    for name in good:
+        for value in VALUES:
+            with suppress(RowError):
+                check(good | {name: value})
+        with suppress(RowError):
+            check({field: good[field] for field in good if field != name})
