@@ -19,8 +19,8 @@ def label(
     """Label every step by its entropy-regularized reward.
 
     Adds labels (one float per step), eta and estimator; an infinite eta is written as null. INPUT holds
-    rollouts from `erprm rollout`, with rewards of any size, or MATH-APS rows with success rates (mc_value).
-    Existing labels are replaced.
+    rollouts from `erprm rollout`, with rewards of any size, success rates or counts of your own (rates, or
+    successes and trials), or MATH-APS rows with success rates (mc_value). Existing labels are replaced.
 
     Example: erprm label --eta 2 rollouts.jsonl | erprm train -o prm
     """

@@ -16,7 +16,7 @@ def processbench(
         list[str] | None,
         options.Argument(
             metavar="INPUT...",
-            help="JSON Lines or JSON arrays to read; - is stdin, the default.",
+            help="JSON Lines, JSON arrays or CSV to read; - is stdin, the default.",
             show_default=False,
             rich_help_panel=options.Heading.STREAMS,
         ),

@@ -29,5 +29,5 @@ def show(rows: options.Input) -> None:
     with bad_rows(rows.errors, rows.max_errors) as bad:
         names = FieldNames(rows.field, Reporter("show").info)
         checked = read_rows(rows.source, partial(solutions.check, names=names), bad, rows.limit)
-        texts = map(renderer.render, checked)
+        texts = (piece for row in checked for piece in renderer.pieces(row))
         (solutions.page if on_terminal else solutions.print_all)(texts)

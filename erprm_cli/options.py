@@ -59,7 +59,7 @@ Source = Annotated[
     str,
     Argument(
         metavar="INPUT",
-        help="JSON Lines to read; - is stdin, the default.",
+        help="JSON Lines, a JSON array or CSV to read; - is stdin, the default.",
         show_default=False,
         rich_help_panel=Heading.STREAMS,
     ),

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -31,6 +31,7 @@ from erprm_cli.terminal.text import one_line, rendered, visible
 
 SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # for five equal parts of [0, 1]
 LOW_SCORE = 0.5
+PAGE_STEPS, PAGE_CHARACTERS = 200, 20_000  # drawn at a time
 
 
 def check(row: Row, names: FieldNames | None = None) -> Row:
@@ -116,12 +117,22 @@ class Renderer:
 
     def render(self, row: Row) -> str:
         """Return a checked row as text that ends with an empty line."""
-        parts: list[RenderableType] = [self._heading(row), Text(visible(row["problem"])), ""]
+        return "".join(self.pieces(row))
+
+    def pieces(self, row: Row) -> Iterator[str]:
+        """Yield the text of a checked row a page at a time: the beginning of a huge row appears at once."""
+        yield self._rendered(self._heading(row))
+        for text in _cut(row["problem"]):
+            yield self._rendered(Text(visible(text)))
+        yield self._rendered("")
         if row.get("steps") is not None:
-            parts += [_steps(row), ""]
+            yield from map(self._rendered, _step_tables(row))
+            yield self._rendered("")
         if verdict := self._verdict(row):
-            parts += [verdict, ""]
-        return rendered(Group(*parts), self.width, self.colour)
+            yield self._rendered(Group(verdict, ""))
+
+    def _rendered(self, part: RenderableType) -> str:
+        return rendered(part, self.width, self.colour)
 
     def _heading(self, row: Row) -> Text:
         words = [one_line(str(row.get("id", "")), self.width // 2)]
@@ -152,22 +163,46 @@ class Renderer:
         return Text(", ").join(words)
 
 
-def _steps(row: Row) -> Table:
-    """Return a line for each step: its mark, number, values and text."""
-    found, mark_of = columns(row), marks(row)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(found), header_style="dim")
-    table.add_column(no_wrap=True)
-    for column in found:
-        table.add_column(column.name, justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    digits = len(str(len(row["steps"])))
-    for index, step in enumerate(row["steps"]):
-        mark = mark_of.get(index, " ")
-        number = Text.assemble((mark, "bold red"), " ", (f"{index + 1:{digits}}", "dim"))
-        cells = [Text(column.cells[index], shade(column.values[index])) for column in found]
-        colour = shade(found[0].values[index]) if found else "red" if mark != " " else ""
-        table.add_row(number, *cells, Text(visible(step), colour))
-    return table
+def _step_tables(row: Row) -> Iterator[Table]:
+    """Yield tables with a line for each step: its mark, number, values and text; a page at a time."""
+    found, mark_of, steps = columns(row), marks(row), row["steps"]
+    widths = [max(map(len, [column.name, *column.cells])) for column in found]
+    digits, is_first = len(str(len(steps))), True
+    for page in _pages((index, part) for index, step in enumerate(steps) for part in _cut(step)):
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.show_header = bool(found) and is_first
+        table.add_column(no_wrap=True)
+        for column, width in zip(found, widths, strict=True):
+            table.add_column(column.name, justify="right", no_wrap=True, min_width=width)
+        table.add_column(overflow="fold")
+        for index, text in page:
+            mark = mark_of.get(index, " ")
+            number = Text.assemble((mark, "bold red"), " ", (f"{index + 1:{digits}}", "dim"))
+            cells = [Text(column.cells[index], shade(column.values[index])) for column in found]
+            colour = shade(found[0].values[index]) if found else "red" if mark != " " else ""
+            table.add_row(number, *cells, Text(visible(text), colour))
+        yield table
+        is_first = False
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Yield a text in parts of at most PAGE_CHARACTERS."""
+    for begin in range(0, max(len(text), 1), PAGE_CHARACTERS):
+        yield text[begin : begin + PAGE_CHARACTERS]
+
+
+def _pages(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yield the parts of steps in pages of PAGE_STEPS, or of about PAGE_CHARACTERS."""
+    page: list[tuple[int, str]] = []
+    size = 0
+    for index, text in parts:
+        page.append((index, text))
+        size += len(text)
+        if len(page) == PAGE_STEPS or size >= PAGE_CHARACTERS:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 def shade(value: float) -> str:

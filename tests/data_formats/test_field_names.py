@@ -32,7 +32,7 @@ def test_a_field_is_read_under_another_name_and_both_are_kept() -> None:
     [
         ("answer", "give NAME=OTHER, such as answer=gold"),
         ("answer=", "give NAME=OTHER"),
-        ("anwser=gold", "rows have no field 'anwser'; fields: id, problem, answer"),
+        ("reply=gold", "rows have no field 'reply'; fields: id, problem, answer"),
     ],
 )
 def test_a_flag_is_name_and_other_name(flag: str, told: str) -> None:
@@ -73,7 +73,8 @@ def test_an_id_is_text_or_a_number() -> None:
     for given, text in ((7, "7"), ("7", "7"), (None, content_hash("p"))):
         ((made),) = ForeignRows()(row | {"id": given})
         assert made["id"] == text
-    for wrong in (True, ["a"], {}):
+    wrongs: list[object] = [True, ["a"], {}]
+    for wrong in wrongs:
         ((made),) = ForeignRows()(row | {"id": wrong})
         with pytest.raises(RowError, match="'id' is .*, not a string"):
             schema.check_solution(made)

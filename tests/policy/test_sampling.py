@@ -5,7 +5,7 @@ import pytest
 from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Completion, Failure, Request, SamplingParams
 from erprm_cli.errors import EngineError
-from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.sampling import Answers, SamplingSettings, sample_solutions
 from erprm_cli.policy.templates import load_template
 from tests.scripted import ScriptedEngine
 
@@ -102,3 +102,17 @@ def test_solutions_that_wait_for_a_verdict_are_kept_when_the_engine_fails() -> N
         for row in sample_solutions([PROBLEM], engine, TINY, SETTINGS, 3, grader):
             kept.append((row["sample"], row["reward"]))
     assert kept == [(0, 0.0), (1, 1.0), (2, 1.0)]
+
+
+def test_problems_without_an_answer_are_counted_with_their_fields() -> None:
+    answers = Answers()
+    for problem in (
+        {"id": "a", "problem": "p", "answer": None, "sol": 2, "level": 1},
+        {"id": "b", "problem": "p", "answer": "2", "key": 2},
+        {"id": "c", "problem": "p", "answer": None, "sol": 2},
+    ):
+        assert answers.count(problem) is problem
+    assert answers.summary() == (
+        "not graded: no answer in 2 of 3 problems; their fields are sol, level; --field answer=NAME names "
+        "the answer"
+    )
