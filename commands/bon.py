@@ -5,16 +5,19 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
+from erprm_cli.io.sources import check_input
 from erprm_cli.io.streams import open_side_output, open_streams
+from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
 
 @options.grouped
 def bon(
     streams: options.Streams,
+    figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
-    engine: options.Engine = options.EngineName.auto,
+    engine: options.ScoringEngine = "auto",
     aggregate: options.AggregateOption = options.Aggregate.min,
     all_aggregates: options.AllAggregates = False,
     n: Annotated[
@@ -33,23 +36,18 @@ def bon(
     report: Annotated[
         str | None, options.Option(metavar="FILE", help="Write one JSON row per result.")
     ] = None,
-    plot: Annotated[
-        str | None,
-        options.Option(
-            metavar="FILE", help="Plot accuracy against n (.png, .svg, .pdf; - draws in the terminal)."
-        ),
-    ] = None,
     seed: options.Seed = 0,
 ) -> None:
     """Choose the best of N candidates and judge the choice.
 
-    Writes one row per problem: the solution with the highest score (the first one in a tie), with score, n,
-    aggregate and correct (reward above 0.5; null without a reward). Without scores, it is the first solution
-    with the most frequent answer (in a tie, the answer that comes first); score is then the share of
-    candidates with that answer. INPUT holds solutions in any order, all with scores or all without, or
-    solutions with one reward each in a format that `erprm convert` reads. On stderr: pass@1, votes, best-of-n
-    (with scores) and pass@n for every n over all subsets of the candidates (votes: over random subsets), with
-    95 % intervals over problems; with --compare also paired differences.
+    Writes one row per problem: the solution with the highest score, with score, n, aggregate and correct
+    (reward above 0.5; null without a reward). Without scores, it is the first solution with the most frequent
+    answer; score is then the share of candidates with that answer. Of tied candidates or answers, the row has
+    the one that comes first; the table counts them with their mean. INPUT holds solutions in any order, all
+    with scores or all without, or solutions with one reward each in a format that `erprm convert` reads. On
+    stderr: pass@1, votes, best-of-n (with scores) and pass@n for every n over all subsets of the candidates
+    (votes: over random subsets), with 95 % intervals over problems; with --compare also paired differences.
+    --plot draws accuracy against n.
 
     Example: erprm sample tiny:test -L 40 -n 16 | erprm bon -o chosen.jsonl
     """
@@ -58,24 +56,29 @@ def bon(
     from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.evaluation import best_of_n, candidates
     from erprm_cli.prm.scoring import ScoredRows
-    from erprm_cli.reports import plots, tables
+    from erprm_cli.reports import charts, tables
+    from erprm_cli.reports.figures import check_figures, write_figures
+    from erprm_cli.rows.versions import Versions, one_version
 
     others, budgets = compare or [], _budgets(n)
     if report == "-" and streams.output == "-":
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
-    if plot not in (None, "-"):
-        plots.load_figure_module()
+    check_figures(figures)
+    for other in others:
+        check_input(other)
     aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
     need_scores = ["--compare"] * bool(others) + ["--all-aggregates"] * all_aggregates
     need_scores += [f"--aggregate {aggregate.value}"] * (aggregate != options.Aggregate.min)
     pool = candidates.Candidates(streams.source, aggregates)
-    checks = candidates.check_candidate, candidates.CandidateCheck(" and ".join(need_scores))
+    seen = Versions()
+    check = one_version(candidates.check_candidate, seen)
+    check_unless_prm = one_version(candidates.CandidateCheck(" and ".join(need_scores)), seen)
     with (
         open_streams("bon", streams, settings, atomic=True) as (bad, out, reporter),
         open_side_output(report, streams, settings | shown) as report_out,
-        closing(ScoredRows(prm, *checks, "id", "sample", engine=engine, prm_format=prm_format)) as rows,
+        closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format, reporter)) as rows,
         Grader() as grader,  # answers that it finds equal vote together
     ):
         names = FieldNames(streams.field, reporter.info)
@@ -85,7 +88,7 @@ def bon(
             reporter.progress(pool.count, "candidates")
         foreign.report(reporter)
         pool.check_evidence()
-        compared = [candidates.read_scores(other, aggregates, streams.limit, names) for other in others]
+        compared = [candidates.read_scores(other, aggregates, streams.limit, seen, names) for other in others]
         for table in compared:
             pool.table.check_same(table)
         for row in pool.choices(grader):
@@ -100,13 +103,12 @@ def bon(
         if not found:
             return
         reporter.show(tables.best_of_n_table(found))
+        found_rows = [result.row() for result in found]
         if report_out is not None:
-            for result in found:
-                report_out.write(result.row())
-        if plot == "-":
-            reporter.show(f"\n{plots.text_accuracy(found)}")
-        elif plot is not None:
-            plots.plot_accuracy(found, plot)
+            for row in found_rows:
+                report_out.write(row)
+        grids = tables.best_of_n_grids(found)
+        write_figures(figures, charts.accuracy_chart(found), grids, found_rows, reporter)
 
 
 def _budgets(text: str | None) -> list[int]:

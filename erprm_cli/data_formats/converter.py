@@ -21,6 +21,7 @@ from erprm_cli.data_formats.registry import (
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import without_end_space
 
 # Fields of a problem that may hold solutions, which nobody would find in a row of a problem.
 MAYBE_SOLUTIONS = (*SOLUTION_LISTS, *SOLUTIONS, "code", "program", "solutions", "candidates", "samples")
@@ -83,10 +84,13 @@ class Converter:
 
     def __call__(self, row: Row) -> Row:
         """Return a row of erprm as a row of the target; RowError if it is invalid."""
+        if self.target is None and "sample" not in row:
+            return as_problem(row)
+        check = schema.check_solution if self.target is None else schema.check_labels
+        row = check(row) | {"steps": without_end_space(row["steps"])}
         if self.target is None:
-            return schema.check_solution(row) if "sample" in row else as_problem(row)
+            return row
         assert self.target.write is not None
-        schema.check_labels(row)
         labels = self._rounded(row["labels"]) if self.target.binary_labels else row["labels"]
         made = self.target.write(row, labels)
         return made | self._rest(row, made)
@@ -134,8 +138,9 @@ class Converter:
         if not target.marks_problem_end and not self.keep and not writers.marks_problem_end(row):
             self.unmarked_rows += 1
         rest: Row = {}
+        stepped = "reasoning" if row.get("steps_of") == "reasoning" else "solution"
         for name, value in row.items():
-            if name in stored or (name == "solution" and target.keeps_gaps):
+            if name in stored or (name == stepped and target.keeps_gaps):
                 continue
             if name in made:
                 if (name not in target.fields or value is not None) and value != made[name]:
@@ -143,7 +148,7 @@ class Converter:
             elif name not in FIELDS or self.keep:
                 rest[name] = value
             elif name not in ("problem", "sample"):
-                derived = {"id": hashing.content_hash(row["problem"]), "solution": "\n".join(row["steps"])}
+                derived = {"id": hashing.content_hash(row["problem"]), stepped: "\n".join(row["steps"])}
                 if value is not None and value != derived.get(name):
                     self.lost[name] += 1
         return rest

@@ -10,13 +10,15 @@ from erprm_cli.data_formats.registry import BY_NAME, DataFormat, detect_dump, de
 from erprm_cli.errors import RowError
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import without_end_space
 from erprm_cli.terminal.reporter import Reporter
 
 UNKNOWN = ("prediction", "reward", "finish_reason", "num_tokens", "sampling")  # null if the row does not say
 LABELS = ("labels", "eta", "estimator")
 # The fields of erprm, in order; all other fields come between `answer` and `sample`.
 FIRST = ("id", "problem", "answer")
-LATER = ("sample", "solution", "steps", *UNKNOWN, "rollouts", "completions", *LABELS)
+THINKING = ("reasoning", "steps_of")  # only in rows of thinking models
+LATER = ("sample", *THINKING, "solution", "steps", *UNKNOWN, "rollouts", "completions", *LABELS)
 LAST = ("scores", "prm", "model_reward")
 FIELDS = frozenset((*FIRST, *LATER, *LAST))
 KEPT = {"processbench": ("label",)}  # fields that are read and kept as well
@@ -122,6 +124,8 @@ class ForeignRows:
         """Return the complete row; `rest`, the other fields, adds those that `erprm convert --keep` wrote."""
         if "sample" in rest:  # written with --keep, so more exact than what the format stores
             names = FIELDS - {"problem", "steps", "labels"}
+            if rest.get("steps_of") == "reasoning":  # the text of the steps, where the format stores it
+                found = found | {"reasoning": found["solution"]}
             found = found | {name: rest[name] for name in names if name in rest}
         told, gold = (found, "answer") if "answer" in found else (rest, self.names.find(rest, "answer"))
         row: Row = {
@@ -138,7 +142,8 @@ class ForeignRows:
         row |= {name: value for name, value in found.items() if name not in FIELDS}
         sample = found.get("sample")
         row["sample"] = self._next_sample(row) if sample is None else sample
-        row |= {"solution": found["solution"], "steps": found["steps"]}
+        row |= {name: found[name] for name in THINKING if name in found}
+        row |= {"solution": found["solution"], "steps": without_end_space(found["steps"])}
         row |= {name: found.get(name) for name in UNKNOWN}
         row |= {name: found[name] for name in ("rollouts", "completions") if name in found}
         if "labels" in found:

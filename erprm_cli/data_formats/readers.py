@@ -18,7 +18,7 @@ from erprm_cli.answers.extraction import extract
 from erprm_cli.data_formats.tagged_text import TAG, problem_end, signs, split_tagged
 from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.schema import check_numbers, check_strings, need
+from erprm_cli.rows.schema import REASONING_NAMES, check_numbers, check_strings, need
 from erprm_cli.rows.steps import split_steps
 
 VERDICTS = {"+": 1.0, "-": 0.0}
@@ -277,8 +277,9 @@ def dump_list(row: Row, _: Context, problem: str = "prompt", solutions: str = "r
 
 
 def dump_chat(row: Row, _: Context) -> list[Row]:
-    problem, solution = _chat(need(row, "messages", list))
-    return _whole(problem, [solution], [row.get("reward")])
+    problem, solution, reasoning = _chat(need(row, "messages", list))
+    (found,) = _whole(problem, [solution], [row.get("reward")])
+    return [found if reasoning is None else found | {"reasoning": reasoning}]
 
 
 def paragraphs(solution: str) -> list[str]:
@@ -383,10 +384,14 @@ def _paths(node: Row) -> Iterator[list[tuple[str, float]]]:
         yield here
 
 
-def _chat(messages: list[Any]) -> tuple[str, str]:
+def _chat(messages: list[Any]) -> tuple[str, str, str | None]:
+    """Return the problem, the solution and the reasoning before it, if there is any."""
     if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in messages):
         raise RowError("'messages' has a turn without 'content'")
     turns = [turn for turn in messages if turn.get("role") != "system"]
     if [turn.get("role") for turn in turns] != ["user", "assistant"]:
         raise RowError("'messages' must have one turn of the user and one of the assistant")
-    return turns[0]["content"], turns[1]["content"]
+    problem, solution = turns
+    thoughts = (solution.get(name) for name in REASONING_NAMES)
+    reasoning = next((text for text in thoughts if isinstance(text, str) and text), None)
+    return problem["content"], solution["content"], reasoning

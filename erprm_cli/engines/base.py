@@ -4,8 +4,8 @@ An engine keeps itself full: it reads from the iterator of requests whenever it 
 at once, and yields each completion as soon as it is finished.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from erprm_cli.errors import EngineError, UserError
@@ -16,10 +16,12 @@ class Chat:
     """A prompt that a server formats with its model's chat template.
 
     `turns` are (role, content); `begun` is the beginning of the assistant's turn, which is to be continued.
+    `template_kwargs` are options of the chat template.
     """
 
     turns: tuple[tuple[str, str], ...]
     begun: str = ""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 Prompt = str | tuple[int, ...] | Chat
@@ -42,13 +44,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote after a prompt: exactly the text that follows it, without the stop text."""
+    """What a model wrote after a prompt: exactly the text that follows it, without the stop text.
+
+    Special tokens are in the text, except the one that ends it. `num_tokens` counts all that was generated.
+    `reasoning` is what a server sends apart from the text.
+    """
 
     key: Hashable
     index: int
     text: str
     num_tokens: int
     finish_reason: str  # "stop" or "length"
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,19 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample tokens. Temperature 0 is greedy; `max_tokens` bounds each completion."""
+    """How to sample tokens. Temperature 0 is greedy; `max_tokens` bounds each completion.
+
+    Generation ends before any text in `stop`, and at the tokens `stop_token_ids`, as at the model's own end
+    tokens. With `special_tokens`, a server is asked for special tokens in the answers of its chat endpoint;
+    other completions always have them.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 1024
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    special_tokens: bool = False
 
 
 @dataclass(slots=True)

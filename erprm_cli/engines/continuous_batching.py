@@ -85,7 +85,8 @@ class ContinuousBatch:
         # The most tokens that a stop text may span.
         self.stop_tail = max((len(stop.encode()) for stop in params.stop), default=0) + 4
         self.may_end_V = torch.zeros(model.vocab_size, dtype=torch.bool, device=self.device)
-        self.may_end_V[[*model.eos_ids, *stop_ends]] = True
+        self.end_ids = model.eos_ids.union(params.stop_token_ids)
+        self.may_end_V[[*self.end_ids, *stop_ends]] = True
         self.has_nan = torch.zeros((), dtype=torch.bool, device=self.device)
 
     def __iter__(self) -> Iterator[Completion]:
@@ -134,7 +135,7 @@ class ContinuousBatch:
             elif request.indices:
                 self.usage.prompt_tokens += len(ids)
                 context = ids[-CONTEXT_TOKENS:]
-                text = model.decode(context)
+                text = self.model.decode(context)
                 new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, []))
                 wanted -= len(request.indices)
         self._prefill(new)
@@ -291,7 +292,7 @@ class ContinuousBatch:
         request = slot.queued.request
         for count in range(slot.checked + 1, len(tokens) + 1):
             token = tokens[count - 1]
-            if token in self.model.eos_ids:
+            if token in self.end_ids:
                 text = self._text(slot.queued, tokens[: count - 1])
                 return Completion(request.key, slot.index, text, count, "stop")
             if token in self.stop_ends and self._find_stop(

@@ -13,9 +13,11 @@ from typing import Any, BinaryIO
 import orjson
 
 from erprm_cli.errors import UsageError, UserError
+from erprm_cli.rows.row import Row
 
 LOCK = "run.lock"  # in the folder of a run
 BUFFER_BYTES = 1 << 20
+MAX_OBJECT_BYTES = 1 << 24  # of a file of settings: room for some ten thousand runs
 
 # Reading and writing
 
@@ -23,6 +25,25 @@ BUFFER_BYTES = 1 << 20
 def read_json(path: str | Path) -> Any:
     """Return the value in a JSON file. Raises OSError if it cannot be read, ValueError if it is not JSON."""
     return orjson.loads(Path(path).read_bytes())
+
+
+def read_object(path: Path) -> Row:
+    """Return the object in a small JSON file that erprm wrote; ValueError says why it is not one."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size > MAX_OBJECT_BYTES:
+            raise ValueError(f"larger than {MAX_OBJECT_BYTES >> 20} MB")
+        value = read_json(path)
+        orjson.dumps(value)  # refuses what is nested too deeply to be compared and written again
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    except TypeError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
 
 
 def write_json(path: Path, value: object) -> None:
@@ -84,6 +105,25 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def report_file(target: str) -> Iterator[BinaryIO]:
+    """Open a page, a plot or a table to write: what is written becomes the file `target` at the end.
+
+    `target` stays as it was if an error is raised. A named pipe or a device is written directly. Raises
+    UserError if the file cannot be written.
+    """
+    path = Path(os.path.realpath(target))  # replace the file that a link points to, not the link
+    try:
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
+        with replacing(path) as draft, draft.open("wb") as file:
+            yield file
+    except OSError as error:
+        raise UserError(f"{target}: {error.strerror}") from None
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from erprm_cli import shipped
 from erprm_cli.errors import UserError
 from erprm_cli.io.files import read_json
 from erprm_cli.models import loading
+from erprm_cli.packages import missing_package
 
 
 def adapter_settings(path: str, revision: str | None) -> dict[str, Any] | None:
@@ -31,7 +32,7 @@ def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, se
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ModuleNotFoundError:
-        raise UserError(f"{name} holds adapters, which require peft: pip install 'erprm[lora]'") from None
+        raise missing_package("peft", f"the adapters {name}") from None
     path = shipped.resolve(name)
     own = weight_names(path, revision, "adapter_model.safetensors")
     if not own:  # peft would load a pickle instead

@@ -58,9 +58,9 @@ def read_card(name: str) -> Row | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+        raise UserError(f"cannot be read: {error}", where=path) from None
     if not isinstance(card, dict) or not {"format", "token_ids"} <= card.keys():
-        raise UserError(f"{path}: missing 'format' or 'token_ids'; `erprm train` writes them")
+        raise UserError("missing 'format' or 'token_ids'", where=path, remedy="`erprm train` writes them")
     return card
 
 

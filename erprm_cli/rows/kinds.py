@@ -48,6 +48,12 @@ class GradedSolution(Solution):
     reward: Annotated[
         Number, Meta(description="1.0 if the prediction equals the answer, else 0.0", extra={"by": "grade"})
     ]
+    reasoning: Annotated[
+        str | None, Meta(description="what a thinking model wrote before the solution; else missing")
+    ] = None
+    steps_of: Annotated[
+        str | None, Meta(description="reasoning, if the steps are those of the reasoning; else missing")
+    ] = None
     prediction: Annotated[str | None, Meta(description="the final answer found in the text")] = None
     finish_reason: Annotated[
         str | None, Meta(description="stop, or length if `--max-tokens` was reached")

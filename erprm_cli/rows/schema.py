@@ -4,7 +4,7 @@ Rows are plain dicts. Indices in messages count from 0, as in Python and jq.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,10 +15,13 @@ from erprm_cli.errors import RowError
 from erprm_cli.rows import kinds
 from erprm_cli.rows.kinds import allows_null, derived_from, fields, meaning, type_name, written_by
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import STEPS_OF, stepped_text
 from erprm_cli.terminal.text import one_line
 
 PROBLEM_FIELDS = ("id", "problem", "answer")
 SHOWN_FIELDS = 20  # of a row, in a message
+# What programs call the reasoning in a message or a content part of OpenAI's chat format.
+REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 
 
 def check_problem(row: Row) -> Row:
@@ -29,6 +32,14 @@ def check_problem(row: Row) -> Row:
 def check_solution(row: Row) -> Row:
     """Check a solution: its identity, and steps that are substrings of the solution in order."""
     return _checked(row, kinds.Solution, STEPS)
+
+
+def check_reasoning(row: Row) -> None:
+    """Check the fields of thinking models: `reasoning`, if there is one, and the part that has the steps."""
+    if not isinstance(row.get("reasoning"), str | None):
+        raise RowError(f"'reasoning' is {kind_name(row['reasoning'])}, not a string or null")
+    if (row.get("steps_of") or STEPS_OF[0]) not in STEPS_OF:
+        raise RowError(f"'steps_of' must be {' or '.join(STEPS_OF)}")
 
 
 def check_graded(row: Row) -> Row:
@@ -69,11 +80,6 @@ def check_processbench(row: Row) -> Row:
         raise RowError(
             f"not a ProcessBench row: needs problem, steps and label (first wrong step, -1 if none); {error}"
         ) from None
-
-
-def solution_keys(rows: Iterable[Row]) -> set[tuple[str, int]]:
-    """Return (id, sample), which identifies a solution, of every row."""
-    return {(row["id"], row["sample"]) for row in rows}
 
 
 def is_correct(reward: float | None) -> bool:
@@ -144,13 +150,18 @@ class Rule(NamedTuple):
 
 
 def _steps_fault(row: Row) -> str | None:
-    text, position = row["solution"], 0
+    try:
+        check_reasoning(row)
+    except RowError as error:
+        return str(error)
+    text, position = stepped_text(row), 0
     for index, step in enumerate(row["steps"]):
         if not step and text.strip():
             return f"{_item('steps', index)} must be a non-empty string"
         position = text.find(step, position)
         if position < 0:
-            return f"{_item('steps', index)} is not in 'solution' after the step before it"
+            part = "reasoning" if row.get("steps_of") == "reasoning" else "solution"
+            return f"{_item('steps', index)} is not in '{part}' after the step before it"
         position += len(step)
     return None
 

@@ -20,11 +20,11 @@ def peek(rows: Iterator[T]) -> Iterator[T] | None:
 
 def unique(check: Callable[[Row], Row], *names: str) -> Callable[[Row], Row]:
     """Return `check`, extended: a row with the same fields `names` as an earlier row raises RowError."""
-    seen: set[str] = set()
+    seen: set[tuple[object, ...]] = set()
 
     def checked(row: Row) -> Row:
         row = check(row)
-        key = repr([row[name] for name in names])  # not a hash: hash(-1) == hash(-2)
+        key = tuple(row[name] for name in names)
         if key in seen:
             what = ", ".join(f"{name} {one_line(repr(row[name]))}" for name in names)
             raise RowError(f"duplicate {what}; every row needs its own {' and '.join(names)}")

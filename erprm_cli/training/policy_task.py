@@ -3,8 +3,10 @@
 loss = the mean over the tokens of the solutions of - log p(token | problem, tokens before it). The prompt is
 masked. The end of the solution is learned, unless the solution was cut off by its token limit.
 
-The prompt has exactly the ids that sampling starts from. Prompt and solution are tokenised together; if a
-token would span the border between them, the solution is tokenised separately.
+A thinking model learns the whole completion: its reasoning, the marks around it and its answer.
+
+The prompt has exactly the ids that sampling starts from; see policy.prompts. The end of the assistant's turn
+is added to the end tokens of the trained model, so that every engine stops there.
 """
 
 from dataclasses import asdict
@@ -17,9 +19,12 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
 from erprm_cli import shipped
+from erprm_cli.io.typed_fields import from_table
 from erprm_cli.models import loading
 from erprm_cli.models.cards import policy_model_card
-from erprm_cli.policy.prompts import encode_prompt, render_end, render_prompt
+from erprm_cli.models.end_tokens import add_end_token
+from erprm_cli.policy.prompts import encode_solution, render_end, render_prompt, turn_end
+from erprm_cli.policy.reasoning import continued, written
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows.row import Row
 from erprm_cli.training.config import PolicyTrainingConfig, TrainingConfig
@@ -40,33 +45,31 @@ class PolicyTask(TrainingTask):
 
     @property
     def settings(self) -> Row:
-        return self.config.settings() | {"template": self.template.name}
+        template = {"template": self.template.name, "template_content": self.template.content()}
+        return super().settings | template | self.template.options()
 
     def add(self, row: Row) -> None:
         """Keep one solution, or count it as too long."""
-        ids, begin = self.encode(row["problem"], row["solution"], row.get("finish_reason") != "length")
+        text = written(row, self.template.marks)
+        ids, begin = self.encode(row["problem"], text, row.get("finish_reason") != "length")
         if len(ids) > self.max_tokens:
             self.stats["too_long"] += 1
             return
         positions = np.arange(begin - 1, len(ids) - 1, dtype=np.int32)
         targets = np.array(ids[begin:], np.int32)
         weights = np.ones(len(targets), np.float32)
-        self.store.keep(Example(np.array(ids, np.int32), positions, targets, weights), row, HASHED)
+        names = HASHED if row.get("reasoning") is None else (*HASHED, "reasoning")
+        self.store.keep(Example(np.array(ids, np.int32), positions, targets, weights), row, names)
 
     def encode(self, problem: str, solution: str, ended: bool = True) -> tuple[list[int], int]:
-        """Return the ids of the prompt, the solution and its end, and the number of ids of the prompt."""
-        text = render_prompt(self.template, self.tokenizer, problem)
-        prompt = self._ids(text)
-        end = self.end if ended else ""
-        whole = self._ids(text + solution + end)
-        if whole[: len(prompt)] != prompt:
-            whole = prompt + self.tokenizer(solution + end, add_special_tokens=False, verbose=False).input_ids
-        return whole, len(prompt)
+        """Return the ids of the prompt, the solution and its end, and the number of ids of the prompt.
 
-    def _ids(self, text: str) -> list[int]:
-        ids = encode_prompt(self.template, self.tokenizer, text)
-        assert not isinstance(ids, str)  # text comes back only without a tokenizer
-        return list(ids)
+        `solution` is all that the model wrote, the opening mark of the reasoning included.
+        """
+        prompt = render_prompt(self.template, self.tokenizer, problem)
+        text = continued(prompt, solution, self.template.marks) + (self.end if ended else "")
+        ids = encode_solution(self.template, self.tokenizer, prompt, text)
+        return [*ids.prompt, *ids.solution], len(ids.prompt)
 
     def tokenisation(self) -> Row:
         return super().tokenisation() | {"template": asdict(self.template)}
@@ -74,7 +77,7 @@ class PolicyTask(TrainingTask):
     def load_model(self, dtype: torch.dtype) -> Any:
         config = self.config
         with loading.explained(config.base):
-            return AutoModelForCausalLM.from_pretrained(
+            model = AutoModelForCausalLM.from_pretrained(
                 shipped.resolve(config.base),
                 dtype=dtype,
                 use_safetensors=loading.only_safetensors(config.allow_pickle),
@@ -82,6 +85,10 @@ class PolicyTask(TrainingTask):
                 trust_remote_code=config.trust_remote_code,
                 attn_implementation=config.attn_implementation,
             )
+        end = turn_end(self.template, self.tokenizer)
+        if isinstance(end, int):
+            add_end_token(model, end)
+        return model
 
     def loss(self, logits_NV: Tensor, target_N: Tensor) -> Tensor:
         return token_loss(logits_NV, target_N)
@@ -95,9 +102,8 @@ class PolicyTask(TrainingTask):
 
     @classmethod
     def from_job(cls, job: Row) -> "PolicyTask":
-        template = job["template"]
-        lists = {name: tuple(template[name]) for name in ("answers", "stop")}
-        return cls(PolicyTemplate(**template | lists), PolicyTrainingConfig.from_json(job["config"]))
+        template = from_table(PolicyTemplate, job["template"], "the job")
+        return cls(template, PolicyTrainingConfig.from_json(job["config"]))
 
 
 def token_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:

@@ -182,3 +182,10 @@ def test_prmbench_keeps_rows_whose_wrong_step_is_beyond_the_last() -> None:
     ]
     for wrong in ([0], [True], ["2"], 2):
         assert "'error_steps'" in refusal(row | {"error_steps": wrong})
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_reasoning_in_a_chat_is_a_field_of_its_own(name: str) -> None:
+    turn = {"role": "assistant", "content": "So 5.", name: "He gets 3."}
+    (row,) = read({"messages": [{"role": "user", "content": "Tom has 2."}, turn]})
+    assert (row["reasoning"], row["solution"], row["steps"]) == ("He gets 3.", "So 5.", ["So 5."])

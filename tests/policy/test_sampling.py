@@ -1,13 +1,19 @@
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Completion, Failure, Request, SamplingParams
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import EngineError
-from erprm_cli.policy.sampling import Answers, SamplingSettings, sample_solutions
+from erprm_cli.io.writing import open_output
+from erprm_cli.policy.rollouts import Roller
+from erprm_cli.policy.sampling import SamplingSettings, sample_solutions, sample_to
 from erprm_cli.policy.templates import load_template
+from erprm_cli.terminal.reporter import Reporter
 from tests.scripted import ScriptedEngine
+from tests.tiny_models import TEMPLATE, make_tokenizer
 
 SETTINGS = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
 TINY = load_template("tiny")
@@ -104,15 +110,56 @@ def test_solutions_that_wait_for_a_verdict_are_kept_when_the_engine_fails() -> N
     assert kept == [(0, 0.0), (1, 1.0), (2, 1.0)]
 
 
-def test_problems_without_an_answer_are_counted_with_their_fields() -> None:
-    answers = Answers()
-    for problem in (
-        {"id": "a", "problem": "p", "answer": None, "sol": 2, "level": 1},
-        {"id": "b", "problem": "p", "answer": "2", "key": 2},
-        {"id": "c", "problem": "p", "answer": None, "sol": 2},
-    ):
-        assert answers.count(problem) is problem
-    assert answers.summary() == (
-        "not graded: no answer in 2 of 3 problems; their fields are sol, level; --field answer=NAME names "
-        "the answer"
+def test_a_solution_is_continued_with_the_date_of_its_prompt() -> None:
+    engine = ScriptedEngine(lambda *_: RIGHT)
+    engine.tokenizer = make_tokenizer()
+    engine.tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + TEMPLATE
+    template = replace(load_template("gsm8k-chat"), date="2025-01-31")
+    settings = replace(SETTINGS, template_options=template.options())
+    with Grader() as grader:
+        (row,) = sample_solutions([PROBLEM], engine, template, settings, 1, grader)
+        assert row["sampling"]["date"] == "2025-01-31"
+        (_,) = Roller(engine, replace(template, date="2025-02-01"), SETTINGS, 1, grader).roll([row])
+    sampled, rolled = (request.prompt for request in engine.asked)
+    assert rolled[: len(sampled)] == sampled  # type: ignore[index, arg-type]  # ids
+
+
+def test_the_end_of_the_turn_is_a_stop_of_a_chat() -> None:
+    tokenizer, chat = make_tokenizer(), load_template("gsm8k-chat")
+    params = SETTINGS.params(chat, tokenizer)
+    assert (params.stop, params.stop_token_ids) == ((), (2,))  # </s>
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content + ' === ' }}{% endfor %}"
+    params = SETTINGS.params(chat, tokenizer)
+    assert (params.stop, params.stop_token_ids) == (("===",), ())  # three tokens
+    assert SETTINGS.params(TINY, tokenizer) == SETTINGS.params(TINY, None)
+
+
+PROBLEMS = [PROBLEM | {"id": "b", "answer": None, "target": "5"}, PROBLEM]
+
+
+@pytest.mark.parametrize(
+    ("problems", "summary", "warning"),
+    [
+        (PROBLEMS[1:], "2 solutions, 100.0% correct, 0 unfinished, ", ""),
+        (PROBLEMS, "4 solutions, 100.0% correct, 0 unfinished, ", "2 of 4"),
+        (PROBLEMS[:1], "2 solutions, none graded, 0 unfinished, ", "2 of 2"),
+    ],
+)
+def test_the_summary_says_what_was_not_graded(
+    problems: list[dict[str, object]],
+    summary: str,
+    warning: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", lambda *_: ScriptedEngine(lambda *_: RIGHT))
+    with open_output("-", {}) as out:
+        sample_to(out, iter(problems), EngineConfig(), TINY, SETTINGS, 2, Reporter("sample"))
+    said = capsys.readouterr().err
+    assert f"erprm sample: {summary}" in said
+    expected = (
+        f"erprm sample: warning: {warning} solutions were not graded because their problems have no answer "
+        "(their fields are id, problem, answer, level, target); --field answer=NAME names the field that has "
+        "it\n"
     )
+    assert (expected in said) == ("warning" in said) == bool(warning)

@@ -1,4 +1,5 @@
 import math
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -261,10 +262,14 @@ def test_all_that_is_wrong_with_a_row_is_said_at_once(row: dict[str, Any], reaso
 VALUES: list[Any] = [None, True, -1, 2, 0.5, math.nan, "", "x", [], [None], [True], ["x"], [[]], [0.5], {}]
 
 
-@pytest.mark.parametrize("check", [f for name, f in vars(schema).items() if name.startswith("check_")][:7])
-def test_one_wrong_value_is_a_fault_or_none(check: Any) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    ["problem", "solution", "graded", "rollouts", "rates", "counts", "labels", "scores", "processbench"],
+)
+def test_one_wrong_value_is_a_fault_or_none(kind: str) -> None:
+    check = getattr(schema, f"check_{kind}")
     good = SOLUTION | {"rollouts": [[1.0], [0.0]], "labels": [0.5, 0.5], "scores": [1, 0], "label": -1}
-    good |= {"reward": 1.0}
+    good |= {"reward": 1.0, "rates": [0.5, 1], "successes": [1, 2], "trials": [2, 2]}
     assert check(good) is good
     for name in good:
         for value in VALUES:
@@ -272,3 +277,20 @@ def test_one_wrong_value_is_a_fault_or_none(check: Any) -> None:
                 check(good | {name: value})
         with suppress(RowError):
             check({field: good[field] for field in good if field != name})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reasoning": 5}, "'reasoning' is an integer, not a string or null"),
+        ({"reasoning": "b", "steps_of": "end"}, "'steps_of' must be answer or reasoning"),
+        ({"reasoning": "b", "steps_of": "reasoning"}, "is not in 'reasoning' after the step before it"),
+        ({"steps_of": "reasoning"}, "is not in 'reasoning' after the step before it"),
+    ],
+)
+def test_fields_of_thinking_models_are_checked(change: dict[str, object], message: str) -> None:
+    row = {"id": "a", "problem": "p", "sample": 0, "solution": "a", "steps": ["a"]}
+    assert schema.check_solution(row | {"reasoning": None, "steps_of": None})
+    assert schema.check_solution(row | {"reasoning": "b a", "steps_of": "reasoning", "solution": "c"})
+    with pytest.raises(RowError, match=re.escape(message)):
+        schema.check_solution(row | change)
