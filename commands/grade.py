@@ -37,6 +37,7 @@ def grade(
 
     Example: erprm grade solutions.jsonl -o graded.jsonl
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.policy.grading import grade_to
     from erprm_cli.policy.templates import load_template
 
@@ -51,4 +52,5 @@ def grade(
             gold_field=gold_field,
             bad=bad,
             limit=streams.limit,
+            names=FieldNames(streams.field, reporter.info),
         )

@@ -19,17 +19,18 @@ def label(
     """Label every step by its entropy-regularized reward.
 
     Adds labels (one float per step), eta and estimator; an infinite eta is written as null. INPUT holds
-    rollouts from `erprm rollout`, with rewards of any size, or MATH-APS rows with success rates (mc_value).
-    Existing labels are replaced.
+    rollouts from `erprm rollout`, with rewards of any size, success rates or counts of your own (rates, or
+    successes and trials), or MATH-APS rows with success rates (mc_value). Existing labels are replaced.
 
     Example: erprm label --eta 2 rollouts.jsonl | erprm train -o prm
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.labels.labeller import Labeller
 
     eta = _chosen_eta(eta, estimator.value)
     settings = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
-    labeller = Labeller(eta)
     with open_streams("label", streams, settings, atomic=True) as (bad, out, reporter):
+        labeller = Labeller(eta, FieldNames(streams.field, reporter.info))
 
         def before_wait() -> None:
             out.flush()

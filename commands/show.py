@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from functools import partial
 from typing import Annotated
 
 from erprm_cli import options
@@ -47,15 +48,18 @@ def show(
     """
     if compare is not None and html is None:
         raise UsageError("--compare is for the page", remedy="give --html FILE.html too")
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.reports import solutions
 
     with bad_rows(rows.errors, rows.max_errors) as bad, Reporter("show", quiet) as reporter:
+        names = FieldNames(rows.field, reporter.info)
         if html is not None:
             from erprm_cli.reports.solutions_page import ComparedScores, SolutionsPage
 
             page = SolutionsPage(rows.source, None if compare is None else ComparedScores(compare))
+            checked = read_rows(rows.source, lambda row: page.check(names.renamed(row)), bad, rows.limit)
             with report_file(html) as file:
-                file.writelines(page.parts(read_rows(rows.source, page.check, bad, rows.limit)))
+                file.writelines(page.parts(checked))
             reporter.info(f"{page.count:,} solutions written to {html}; open it in a browser")
             if page.other is not None and page.other.unmatched:
                 reporter.warn(f"{page.other.unmatched:,} of them are not in {compare}")
@@ -63,5 +67,6 @@ def show(
         terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size((100, 24)).columns
         renderer = solutions.Renderer(width, terminal and wants_colour(), reasoning)
-        texts = (renderer.render(row) for row in read_rows(rows.source, solutions.check, bad, rows.limit))
+        checked = read_rows(rows.source, partial(solutions.check, names=names), bad, rows.limit)
+        texts = (piece for row in checked for piece in renderer.pieces(row))
         (solutions.page if terminal else solutions.print_all)(texts)

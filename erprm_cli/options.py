@@ -83,7 +83,7 @@ Source = Annotated[
     str,
     Argument(
         metavar="INPUT",
-        help="JSON Lines to read; - is stdin, the default.",
+        help="JSON Lines, a JSON array or CSV to read; - is stdin, the default.",
         show_default=False,
         autocompletion=shipped_problems,
         rich_help_panel=Heading.STREAMS,
@@ -110,6 +110,15 @@ Shard = Annotated[
         metavar="I/N",
         help="Process only shard I of N; I counts from 0 or from 1. Default: all rows, or the shard of the "
         "task in a SLURM array.",
+        rich_help_panel=Heading.ROWS,
+    ),
+]
+Field = Annotated[
+    list[str] | None,
+    Option(
+        "--field",
+        metavar="NAME=OTHER",
+        help="Read the field OTHER of INPUT as NAME, such as answer=gold; repeatable.",
         rich_help_panel=Heading.ROWS,
     ),
 ]
@@ -144,6 +153,7 @@ class Input:
     """The rows that a command reads, and what happens to bad ones."""
 
     source: Source = "-"
+    field: Field = None
     limit: Limit = None
     errors: Errors = None
     max_errors: MaxErrors = None

@@ -5,6 +5,7 @@ from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import provenance
@@ -134,11 +135,12 @@ def score_to(
     bad: BadRows | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
+    names: FieldNames | None = None,
 ) -> None:
     """Write to `out` the solutions of `source` that are not in it yet, with scores, and a summary.
 
-    With `shard`, only rows whose id is in it are scored. The caller opens `out`, with the settings by which a
-    later run may continue it. `prm` is closed at the end.
+    With `shard`, only rows whose id is in it are scored. `names` finds fields under other names. The caller
+    opens `out`, with the settings by which a later run may continue it. `prm` is closed at the end.
     """
     done = out.solutions(schema.check_scores)
     skipped = 0
@@ -159,7 +161,7 @@ def score_to(
         out.add_provenance(provenance(scorer, prm.config))
         prm.report_format(scorer, reporter)
 
-    foreign = ForeignRows()
+    foreign = ForeignRows(names=names)
     prm.on_load = loaded
     with closing(prm), Reporter(reporter.command, reporter.quiet) as progress:  # its clock starts now
         for row in prm.read(source, missing, bad, limit, foreign):
