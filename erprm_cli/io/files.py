@@ -1,6 +1,7 @@
 """Whole files: read and written at once, replaced all or nothing, locked against a second run."""
 
 import fcntl
+import json
 import os
 import shutil
 import stat
@@ -16,6 +17,7 @@ from erprm_cli.errors import UsageError, UserError
 
 LOCK = "run.lock"  # in the folder of a run
 BUFFER_BYTES = 1 << 20
+MAX_DEPTH = 100  # of JSON that others wrote; libraries read it by functions that call themselves
 
 # Reading and writing
 
@@ -23,6 +25,36 @@ BUFFER_BYTES = 1 << 20
 def read_json(path: str | Path) -> Any:
     """Return the value in a JSON file. Raises OSError if it cannot be read, ValueError if it is not JSON."""
     return orjson.loads(Path(path).read_bytes())
+
+
+def read_limited(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a file of at most `max_bytes`. Raises OSError, or ValueError if it is larger."""
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"larger than {max_bytes:,} bytes")
+    return content
+
+
+def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
+    """Return the object in a JSON file that others wrote: at most `max_bytes`, not deeper than MAX_DEPTH.
+
+    Infinity and NaN are read, because transformers writes them. Raises OSError if the file cannot be read,
+    ValueError if it is not such an object.
+    """
+    try:
+        value = json.loads(read_limited(path, max_bytes))
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        parts = (part for one in level for part in (one.values() if isinstance(one, dict) else one))
+        level = [part for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return value
+    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
 
 
 def write_json(path: Path, value: object) -> None:

@@ -14,7 +14,8 @@ from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.models.adapters import adapter_settings
+from erprm_cli.models import loading
+from erprm_cli.models.file_checks import adapter_settings
 from erprm_cli.prm.scorer import Scorer
 from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
@@ -42,22 +43,19 @@ class VllmScorer(Scorer):
 
     def load(self, *_: Any) -> None:
         """Start the engine instead of loading a model."""
-        from transformers import AutoConfig
         from vllm.config import PoolerConfig
 
         if self.prm_format.kind != "token":
             raise UsageError(
                 f"--engine vllm supports token PRMs only; {self.prm_format.name} needs --engine transformers"
             )
-        if adapter_settings(shipped.resolve(self.name), self.config.revision) is not None:
+        if adapter_settings(shipped.resolve(self.name), revision=self.config.revision) is not None:
             raise UsageError(
                 f"{self.name} holds adapters: use --engine transformers, or merge them once with "
                 "`erprm export --kind token`"
             )
-        model = AutoConfig.from_pretrained(
-            shipped.resolve(self.name),
-            revision=self.config.revision,
-            trust_remote_code=self.config.trust_remote_code,
+        model = loading.load_config(
+            self.name, revision=self.config.revision, trust_remote_code=self.config.trust_remote_code
         )
         architecture = (model.architectures or [""])[0]
         changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]

@@ -10,6 +10,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from erprm_cli.terminal.stderr import raw_stderr
 from erprm_cli.terminal.text import rendered, visible, wants_colour
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Reporter:
             self._clear()
             width = shutil.get_terminal_size().columns if self._on_terminal else LOG_WIDTH
             text = rendered(drawing, width, colour=self._on_terminal and wants_colour())
-            print(text, end="", file=sys.stderr, flush=True)
+            print(text, end="", file=raw_stderr(), flush=True)
 
     def warn(self, message: str) -> None:
         """Print a warning, even with -q: something was skipped, counted or is doubtful."""
@@ -70,7 +71,7 @@ class Reporter:
         amount = f"{done:,}" if total is None else f"{done:,}/{total:,}"
         line = f"{amount} {unit}, {now - self._begin:.0f} s" + (f", {note}" if note else "")
         if self._on_terminal:
-            print(f"\r\x1b[Kerprm {self.command}: {line}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[Kerprm {self.command}: {visible(line)}", end="", file=raw_stderr(), flush=True)
             self._drawn = True
         else:
             print(f"erprm {self.command}: {line}", file=sys.stderr, flush=True)
@@ -82,5 +83,5 @@ class Reporter:
 
     def _clear(self) -> None:
         if self._drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print("\r\x1b[K", end="", file=raw_stderr(), flush=True)
             self._drawn = False

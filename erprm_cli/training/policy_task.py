@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from erprm_cli import shipped
 from erprm_cli.models import loading
 from erprm_cli.models.cards import policy_model_card
 from erprm_cli.policy.prompts import encode_prompt, render_end, render_prompt
@@ -73,15 +72,15 @@ class PolicyTask(TrainingTask):
 
     def load_model(self, dtype: torch.dtype) -> Any:
         config = self.config
-        with loading.explained(config.base):
-            return AutoModelForCausalLM.from_pretrained(
-                shipped.resolve(config.base),
-                dtype=dtype,
-                use_safetensors=loading.only_safetensors(config.allow_pickle),
-                revision=config.revision,
-                trust_remote_code=config.trust_remote_code,
-                attn_implementation=config.attn_implementation,
-            )
+        return loading.load_model(
+            AutoModelForCausalLM,
+            config.base,
+            dtype=dtype,
+            allow_pickle=config.allow_pickle,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            attn_implementation=config.attn_implementation,
+        )
 
     def loss(self, logits_NV: Tensor, target_N: Tensor) -> Tensor:
         return token_loss(logits_NV, target_N)
