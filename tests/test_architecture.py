@@ -18,8 +18,8 @@ COMMAND_LINES = range(40, 121)
 SHORT_COMMANDS = {"show"}  # writes text, so it has neither settings nor an output to open
 
 OPENING = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
-# /proc/PID/stat is a question to the kernel, and answers/ is below io/.
-NOT_FILES = {("erprm_cli/answers/workers.py", "read_bytes")}
+# /proc/PID/stat is a question to the kernel, and worker_process is below io/.
+NOT_FILES = {("erprm_cli/worker_process.py", "read_bytes")}
 
 
 def name_of(path: Path) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 from erprm_cli.engines.base import Chat, Prompt
 from erprm_cli.errors import UserError
+from erprm_cli.models.chat_worker import render
 from erprm_cli.policy.templates import PolicyTemplate
 
 ANSWER = "<<answer>>"  # the assistant's turn when a chat template is rendered to see how turns end
@@ -29,10 +30,7 @@ def render_prompt(template: PolicyTemplate, tokenizer: Any, problem: str) -> str
     """
     if not template.chat:
         return template.fill(problem)
-    text: str = _chat(tokenizer, template)(
-        _turns(template, problem), tokenize=False, add_generation_prompt=True
-    )
-    return text
+    return _chat(tokenizer, template, _turns(template, problem), add_generation_prompt=True)
 
 
 def encode_prompt(template: PolicyTemplate, tokenizer: Any, text: str) -> str | tuple[int, ...]:
@@ -54,8 +52,7 @@ def render_end(template: PolicyTemplate, tokenizer: Any) -> str:
     end = ""
     if template.chat:
         turns = [*_turns(template, "?"), {"role": "assistant", "content": ANSWER}]
-        text: str = _chat(tokenizer, template)(turns, tokenize=False)
-        end = text.partition(ANSWER)[2].rstrip()
+        end = _chat(tokenizer, template, turns).partition(ANSWER)[2].rstrip()
     end = end or tokenizer.eos_token
     if not end:
         raise UserError(f"{tokenizer.name_or_path} has no end-of-sequence token, so a solution cannot end")
@@ -67,26 +64,11 @@ def _turns(template: PolicyTemplate, problem: str) -> list[dict[str, str]]:
     return [*system, {"role": "user", "content": template.fill(problem)}]
 
 
-def _chat(tokenizer: Any, template: PolicyTemplate) -> Any:
+def _chat(tokenizer: Any, template: PolicyTemplate, turns: list[dict[str, str]], **options: Any) -> str:
     if getattr(tokenizer, "chat_template", None) is None:
         name = getattr(tokenizer, "name_or_path", "the server's model")
         raise UserError(
             f"the template {template.name} is for chat models, but {name} has no chat template; "
             f"use a plain template such as {template.name.removesuffix('-chat')}"
         )
-    return _render_in_sandbox(tokenizer)
-
-
-def _render_in_sandbox(tokenizer: Any) -> Any:
-    """Return a function that renders the chat template, which transformers does in Jinja's sandbox."""
-
-    def render(*args: Any, **kwargs: Any) -> str:
-        from jinja2 import TemplateError
-
-        try:
-            text: str = tokenizer.apply_chat_template(*args, **kwargs)
-        except TemplateError as error:  # the template is broken, or tries to leave the sandbox
-            raise UserError(f"the chat template of {tokenizer.name_or_path} failed: {error}") from None
-        return text
-
-    return render
+    return render(tokenizer, turns, **options)

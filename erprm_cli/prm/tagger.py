@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from erprm_cli.errors import RowError, UserError
+from erprm_cli.models.chat_worker import render
 from erprm_cli.prm.formats import PrmFormat
 
 
@@ -187,10 +188,7 @@ class Tagger:
                 f"the PRM format {self.prm_format.name} needs a chat template, but "
                 f"{self.tokenizer.name_or_path} has no chat template"
             )
-        text: str = self.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-        return text
+        return render(self.tokenizer, turns, add_generation_prompt=add_generation_prompt)
 
     def _rewritten(self, what: str) -> str:
         return (

@@ -40,11 +40,22 @@ def folder(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "model"))
 
 
+def load_policy(folder: Path, allow_pickle: bool = False) -> None:
+    loading.load_causal_lm(str(folder), dtype=torch.float32, allow_pickle=allow_pickle)
+
+
+def load_reward_model(folder: Path, allow_pickle: bool = False) -> None:
+    load_prm(str(folder), load_prm_format("er-prm"), dtype="auto", allow_pickle=allow_pickle)
+
+
+LOADERS = (load_policy, load_reward_model)
+
+
 def load_all(folder: Path, allow_pickle: bool = False) -> None:
     """Load a folder as a policy does, and as a PRM."""
     loading.load_tokenizer(str(folder))
-    loading.load_causal_lm(str(folder), dtype=torch.float32, allow_pickle=allow_pickle)
-    load_prm(str(folder), load_prm_format("er-prm"), dtype="auto", allow_pickle=allow_pickle)
+    for load in LOADERS:
+        load(folder, allow_pickle)
 
 
 def refusal(folder: Path) -> str:
@@ -265,12 +276,9 @@ def test_damaged_adapters_are_named(
 ) -> None:
     folder = Path(shutil.copytree(adapters, tmp_path / "adapters"))
     (folder / name).write_bytes(content.replace(b"BASE", str(whole).encode()))
-    for load in (
-        lambda: loading.load_causal_lm(str(folder), dtype=torch.float32),
-        lambda: load_prm(str(folder), load_prm_format("er-prm"), dtype="auto"),
-    ):
+    for load in LOADERS:
         with pytest.raises(UserError, match="adapter_"):
-            load()
+            load(folder)
 
 
 def test_an_index_of_adapters_opens_no_way_to_pickles(adapters: Path, tmp_path: Path) -> None:
@@ -279,12 +287,9 @@ def test_an_index_of_adapters_opens_no_way_to_pickles(adapters: Path, tmp_path: 
     (folder / "adapter_model.bin").write_bytes(pickle.dumps(Canary(tmp_path / "ran")))
     index = {"metadata": {}, "weight_map": {"a": "adapter_model.bin"}}
     (folder / "adapter_model.safetensors.index.json").write_text(json.dumps(index))
-    for load in (
-        lambda: loading.load_causal_lm(str(folder), dtype=torch.float32),
-        lambda: load_prm(str(folder), load_prm_format("er-prm"), dtype="auto"),
-    ):
+    for load in LOADERS:
         with pytest.raises(UserError, match="has no adapter_model.safetensors.*pickled"):
-            load()
+            load(folder)
     assert not (tmp_path / "ran").exists()
 
 

@@ -34,7 +34,7 @@ def test_logs_warnings_and_prints_of_libraries_are_cleaned() -> None:
         sys.stderr.write(warnings.formatwarning(HOSTILE, UserWarning, "a.py", 1, ""))
         print(HOSTILE, file=sys.stderr)
         sys.stderr.writelines([HOSTILE, "\n"])
-    assert shown.getvalue() == "type name\na.py:1: UserWarning: name\n  \nname\nname\n"
+    assert shown.getvalue() == "type name\na.py:1: UserWarning: name\nname\nname\n"
 
 
 def test_a_progress_bar_of_a_library_stays_one_line() -> None:
