@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 from erprm_cli.engines.rolling_cache import GROUPED, KeysValues
 from erprm_cli.errors import UsageError
-from erprm_cli.models.outputs import max_positions
+from erprm_cli.models.outputs import check_token, max_positions
 
 MAX_SLOTS = 512
 PROMPT_TOKENS = 512  # assumed per prompt when memory is divided among completions
@@ -54,6 +54,7 @@ class CausalModel:
 
         A causal model needs no mask for padding on the right.
         """
+        check_token(self.model, max(map(max, rows)))
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
         positions = torch.arange(longest, device=self.device)[None]

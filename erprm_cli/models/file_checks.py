@@ -99,8 +99,8 @@ def check_model(path: str, *, allow_pickle: bool = False, **load_options: Any) -
             path = resolve(adapters["base_model_name_or_path"])
             load_options["revision"] = adapters.get("revision")
     check_config(path, **load_options)
-    for file in _found(path, (GENERATION_CONFIG,), load_options):
-        _object(file)
+    for file in _found(path, (GENERATION_CONFIG, CONFIG), load_options):
+        _check_end_tokens(file, _object(file).get("eos_token_id"))
     for index in _found(path, (PICKLE_INDEX,), load_options) if allow_pickle else ():
         _shards(index)
     for file in _found(path, (CONFIG,), load_options):
@@ -175,6 +175,12 @@ def _check_numbers(file: Path, config: dict[str, Any]) -> None:
             limit = MAX_LAYERS if LAYER_COUNTS.search(key) else MAX_COUNT if COUNTS.search(key) else None
             if limit is not None and not value <= limit:
                 raise UserError(f"{file}: {key!r:.60} is {value:,}; at most {limit:,} are supported")
+
+
+def _check_end_tokens(file: Path, value: object) -> None:
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(type(token) is int and 0 <= token < 1 << 31 for token in ids):
+        raise UserError(f"{file}: 'eos_token_id' is {value!r:.60}, not a token id or a list of them")
 
 
 def _check_sizes(file: Path, config: dict[str, Any], shapes: Shapes) -> None:

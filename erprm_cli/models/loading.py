@@ -140,7 +140,7 @@ class explained:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         is_panic = type(error).__name__ == "PanicException"  # of Rust; it is not an Exception
-        if isinstance(error, UserError | ModuleNotFoundError) or not (
+        if isinstance(error, UserError | ModuleNotFoundError | torch.OutOfMemoryError) or not (
             isinstance(error, Exception) or is_panic
         ):
             return

@@ -20,7 +20,7 @@ from erprm_cli.errors import UserError
 from erprm_cli.labels.estimator import relabel
 from erprm_cli.models import loading
 from erprm_cli.models.folder import CARD
-from erprm_cli.models.outputs import flat_positions, max_positions, output_at, pad
+from erprm_cli.models.outputs import check_token, flat_positions, max_positions, output_at, pad
 from erprm_cli.prm.card import eta_learned, prm_format_of, read_card
 from erprm_cli.prm.formats import PrmFormat
 from erprm_cli.prm.loading import load_prm
@@ -131,6 +131,7 @@ class Scorer:
     def probabilities(self, batch: Sequence[Tagged]) -> list[list[float]]:
         """Return P(good) of every step of every solution of one batch, in one forward pass."""
         ids_BT = pad([tagged.ids for tagged in batch])
+        check_token(self.model, int(ids_BT.max()))
         position_N = flat_positions([tagged.tags for tagged in batch], ids_BT.shape[1])
         self.num_tokens += sum(len(tagged.ids) for tagged in batch)
         self.num_padded += ids_BT.numel()
