@@ -28,7 +28,7 @@ demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash templates/pipelines/quickstart.sh runs/quickstart
 
 test: $(READY) ## all tests, the torture tests at a small size (nine minutes on 2 idle cores)
-	$(PYTEST)
+	$(PYTEST) --messages
 
 test-fast: $(READY) ## the tests without vLLM, launched processes and torture: every package, in under 90 s
 	$(PYTEST) -m 'not vllm and not distributed and not torture and not slow'

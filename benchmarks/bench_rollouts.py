@@ -167,7 +167,7 @@ def as_released(
             requests.append(Request(key, ids, tuple(range(k)), derive_seed(*key)))
     for begin in range(0, len(requests), CALL):
         engine.calls_follow = begin + CALL < len(requests)
-        for _ in engine.generate(requests[begin : begin + CALL], settings.params(template)):
+        for _ in engine.generate(requests[begin : begin + CALL], settings.params(template, engine.tokenizer)):
             pass
         run.first_row = run.first_row or engine.step
     return run

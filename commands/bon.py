@@ -5,6 +5,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
+from erprm_cli.io.sources import check_input
 from erprm_cli.io.streams import open_side_output, open_streams
 from erprm_cli.rows.row import Row
 
@@ -14,7 +15,7 @@ def bon(
     streams: options.Streams,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
-    engine: options.Engine = options.EngineName.auto,
+    engine: options.ScoringEngine = "auto",
     aggregate: options.AggregateOption = options.Aggregate.min,
     all_aggregates: options.AllAggregates = False,
     n: Annotated[
@@ -43,13 +44,13 @@ def bon(
 ) -> None:
     """Choose the best of N candidates and judge the choice.
 
-    Writes one row per problem: the solution with the highest score (the first one in a tie), with score, n,
-    aggregate and correct (reward above 0.5; null without a reward). Without scores, it is the first solution
-    with the most frequent answer (in a tie, the answer that comes first); score is then the share of
-    candidates with that answer. INPUT holds solutions in any order, all with scores or all without, or
-    solutions with one reward each in a format that `erprm convert` reads. On stderr: pass@1, votes, best-of-n
-    (with scores) and pass@n for every n over all subsets of the candidates (votes: over random subsets), with
-    95 % intervals over problems; with --compare also paired differences.
+    Writes one row per problem: the solution with the highest score, with score, n, aggregate and correct
+    (reward above 0.5; null without a reward). Without scores, it is the first solution with the most frequent
+    answer; score is then the share of candidates with that answer. Of tied candidates or answers, the row has
+    the one that comes first; the table counts them with their mean. INPUT holds solutions in any order, all
+    with scores or all without, or solutions with one reward each in a format that `erprm convert` reads. On
+    stderr: pass@1, votes, best-of-n (with scores) and pass@n for every n over all subsets of the candidates
+    (votes: over random subsets), with 95 % intervals over problems; with --compare also paired differences.
 
     Example: erprm sample tiny:test -L 40 -n 16 | erprm bon -o chosen.jsonl
     """
@@ -58,10 +59,13 @@ def bon(
     from erprm_cli.evaluation import best_of_n, candidates
     from erprm_cli.prm.scoring import ScoredRows
     from erprm_cli.reports import plots, tables
+    from erprm_cli.rows.versions import Versions, one_version
 
     others, budgets = compare or [], _budgets(n)
     if report == "-" and streams.output == "-":
         raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
+    for other in others:
+        check_input(other)
     if plot not in (None, "-"):
         plots.load_figure_module()
     aggregates = options.aggregates(aggregate, all_aggregates)
@@ -70,11 +74,13 @@ def bon(
     need_scores = ["--compare"] * bool(others) + ["--all-aggregates"] * all_aggregates
     need_scores += [f"--aggregate {aggregate.value}"] * (aggregate != options.Aggregate.min)
     pool, foreign = candidates.Candidates(streams.source, aggregates), ForeignRows()
-    checks = candidates.check_candidate, candidates.CandidateCheck(" and ".join(need_scores))
+    seen = Versions()
+    check = one_version(candidates.check_candidate, seen)
+    check_unless_prm = one_version(candidates.CandidateCheck(" and ".join(need_scores)), seen)
     with (
         open_streams("bon", streams, settings, atomic=True) as (bad, out, reporter),
         open_side_output(report, streams, settings | shown) as report_out,
-        closing(ScoredRows(prm, *checks, "id", "sample", engine=engine, prm_format=prm_format)) as rows,
+        closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format)) as rows,
         Grader() as grader,  # answers that it finds equal vote together
     ):
         for row in rows.read(streams.source, bad, streams.limit, foreign):
@@ -82,7 +88,7 @@ def bon(
             reporter.progress(pool.count, "candidates")
         foreign.report(reporter)
         pool.check_evidence()
-        compared = [candidates.read_scores(other, aggregates, streams.limit) for other in others]
+        compared = [candidates.read_scores(other, aggregates, streams.limit, seen) for other in others]
         for table in compared:
             pool.table.check_same(table)
         for row in pool.choices(grader):

@@ -56,6 +56,7 @@ def calibrate(
     from erprm_cli.prm import card
     from erprm_cli.prm.scoring import ScoredRows
     from erprm_cli.reports import plots, tables
+    from erprm_cli.rows.versions import one_version
 
     if eta is not None and isnan(eta):
         raise UsageError("--eta nan is not a number")
@@ -69,7 +70,8 @@ def calibrate(
     with open_streams("calibrate", streams, settings, atomic=True) as (bad, out, reporter):
         targets = calibration.Targets(against, eta)
         found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
-        rows = ScoredRows(prm, targets.check, targets.check_scored, "id", "sample", prm_format=prm_format)
+        checks = one_version(targets.check), one_version(targets.check_scored)
+        rows = ScoredRows(prm, *checks, prm_format=prm_format)
         for row in rows.read(streams.source, bad, streams.limit):
             found.add(row)
             reporter.progress(found.count, "solutions")

@@ -8,17 +8,37 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.io.streams import open_streams
 
 
+def format_names(incomplete: str) -> list[str]:
+    """Return the completions of the name of a format that is read."""
+    from erprm_cli.data_formats.registry import BY_NAME
+
+    return [name for name in BY_NAME if name.startswith(incomplete)]
+
+
+def written_format_names(incomplete: str) -> list[str]:
+    """Return the completions of the name of a format that is written."""
+    from erprm_cli.data_formats.registry import WRITTEN
+
+    return [name for name in WRITTEN if name.startswith(incomplete)]
+
+
 @options.grouped
 def convert(
     streams: options.Streams,
     from_format: Annotated[
         str | None,
         options.Option(
-            "--from", metavar="FORMAT", help="Format of INPUT. Default: detected from the fields of each row."
+            "--from",
+            metavar="FORMAT",
+            help="Format of INPUT. Default: detected from the fields of each row.",
+            autocompletion=format_names,
         ),
     ] = None,
     to_format: Annotated[
-        str, options.Option("--to", metavar="FORMAT", help="Format of the output.")
+        str,
+        options.Option(
+            "--to", metavar="FORMAT", help="Format of the output.", autocompletion=written_format_names
+        ),
     ] = "erprm",
     threshold: Annotated[
         float | None,

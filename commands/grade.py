@@ -30,8 +30,9 @@ def grade(
     """Grade solutions of any origin, or grade them again.
 
     Replaces or adds prediction and reward; steps and answer are added where they are missing, all other
-    fields stay as they are. The reward is 1 if the prediction equals the gold answer, else 0; it is 0 if
-    finish_reason is not stop, and null without a gold answer. INPUT holds solutions (problem, solution), or
+    fields stay as they are. The reward is 1 if the prediction equals the gold answer, else 0; it is 0 if the
+    solution is unfinished (finish_reason length), and null without a gold answer or if the completion failed
+    or was filtered (abort, content_filter and the like). INPUT holds solutions (problem, solution), or
     rows of a format that `erprm convert` reads. On stderr: how many predictions and rewards changed.
 
     Example: erprm grade solutions.jsonl -o graded.jsonl

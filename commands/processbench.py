@@ -5,6 +5,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
+from erprm_cli.io.sources import check_input
 from erprm_cli.io.streams import open_side_output, open_streams
 from erprm_cli.rows.row import Row
 
@@ -71,6 +72,10 @@ def processbench(
     if scored == "-" and streams.output == "-":
         raise UsageError("results and --scored cannot share stdout; give -o FILE or --scored FILE")
     sources = sources or ["-"]
+    for source in sources:
+        check_input(source)
+    if tune_on is not None and prm is not None and streams.errors is None:  # not after hours of scoring
+        processbench.check_split(tune_on, sources, limit)
     streams = replace(streams, source=sources[0])
     at = processbench.THRESHOLD if threshold is None else threshold
     settings: Row = {"command": "processbench", "inputs": sources, "prm": prm, "limit": limit}

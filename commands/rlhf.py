@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from erprm_cli import options
-from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.config import LocalConfig
 from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
 
 # An iteration sets these itself, or leaves them at the paper's value.
@@ -29,9 +29,11 @@ def rlhf(
     rows: options.Input,
     config: RaftConfig,
     # A server cannot load the policy of each iteration, and --batch-size is the optimizer's here.
-    engine: Annotated[EngineConfig, options.Without("batch_size", "revision", "base_url", "concurrency")],
+    engine: Annotated[LocalConfig, options.Without("batch_size", "revision", "base_url", "concurrency")],
     training: Annotated[PolicyTrainingConfig, FIXED],
-    template: options.Template = "tiny",
+    template: options.Template = None,
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
+    steps_of: options.StepsOf = None,
     overwrite: options.Overwrite = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -44,28 +46,31 @@ def rlhf(
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
     from erprm_cli.data_formats.problems import as_problem
+    from erprm_cli.engines.open import choose_engine
     from erprm_cli.io.bad_rows import bad_rows
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.run_directory import run_directory
     from erprm_cli.io.writing import open_output
-    from erprm_cli.policy.templates import load_template
+    from erprm_cli.policy.template_choice import choose_template
     from erprm_cli.rows.streams import unique
     from erprm_cli.terminal.reporter import Reporter
-    from erprm_cli.training.distributed import check_packages
+    from erprm_cli.training.distributed import check_launch
     from erprm_cli.training.raft import Raft
 
-    prompt = load_template(template)
-    check_packages(training.accelerate_config, training.lora_rank)  # now, not when a round has been sampled
+    check_launch(training)
+    choose_engine(engine)
     with (
         bad_rows(rows.errors, rows.max_errors) as bad,
         open_output("-", {}) as out,
         Reporter("rlhf", quiet) as reporter,
     ):
+        prompt = choose_template(template, engine, reporter, chat_template_kwargs, steps_of)
+        raft = Raft(config, training, engine, prompt, directory, reporter, bad)
+        raft.check()  # now, not when a round has been sampled
         # In memory, as later iterations need their slices later; problems are short.
         problems = list(read_rows(rows.source, unique(as_problem, "id"), bad, rows.limit))
         if not problems:
             return
-        raft = Raft(config, training, engine, prompt, directory, reporter, bad)
-        with run_directory(directory, raft.settings, overwrite=overwrite):
+        with run_directory(directory, raft.settings(rows.source, problems), overwrite=overwrite):
             for row in raft.run(problems):
                 out.write(row)

@@ -1,6 +1,5 @@
 """erprm sample: problems -> N graded solutions each."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 from erprm_cli import options
@@ -12,7 +11,9 @@ def sample(
     streams: options.ShardedStreams,
     engine: EngineConfig,
     n: Annotated[int, options.Option("-n", "--n", min=1, metavar="N", help="Solutions per problem.")] = 15,
-    template: options.Template = "tiny",
+    template: options.Template = None,
+    chat_template_kwargs: options.ChatTemplateKwargs = None,
+    steps_of: options.StepsOf = None,
     temperature: options.Temperature = 0.7,
     top_p: options.TopP = 1.0,
     max_tokens: options.MaxTokens = 2048,
@@ -31,22 +32,25 @@ def sample(
     Example: erprm sample tiny:train -L 4 -n 2
     """
     from erprm_cli.data_formats.problems import as_problem
+    from erprm_cli.engines.open import choose_engine
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
-    from erprm_cli.policy.sampling import SamplingSettings, sample_to
-    from erprm_cli.policy.templates import load_template
+    from erprm_cli.policy.sampling import SamplingSettings, output_settings, sample_to
+    from erprm_cli.policy.template_choice import choose_template
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import unique
     from erprm_cli.terminal.reporter import Reporter
 
     if greedy:
         n, temperature = 1, 0.0
-    prompts = load_template(template)
+    reporter = Reporter("sample", streams.quiet)
+    choose_engine(engine)  # wrong flags and names are found before anything is loaded
+    prompts = choose_template(template, engine, reporter, chat_template_kwargs, steps_of)
     sampling = SamplingSettings(
-        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name
+        engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
-    shard = choose_shard(streams.shard, Reporter("sample", streams.quiet))
-    settings = {"command": "sample", **asdict(sampling), **engine.settings(), **shard.settings()}
+    shard = choose_shard(streams.shard, reporter)
+    settings = output_settings("sample", sampling, engine, prompts) | shard.settings()
     with open_streams("sample", streams, settings) as (bad, out, reporter):
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
         problems = (problem for problem in rows if problem["id"] in shard)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Annotated
 
 from erprm_cli import options
-from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.config import ScoringConfig
 from erprm_cli.io.streams import open_streams
 from erprm_cli.terminal.reporter import Reporter
 
@@ -13,7 +13,7 @@ from erprm_cli.terminal.reporter import Reporter
 def score(
     prm: options.Prm,
     streams: options.ShardedStreams,
-    engine: Annotated[EngineConfig, options.Without("model", "batch_size", "base_url", "concurrency")],
+    engine: Annotated[ScoringConfig, options.Without("model", "batch_size", "base_url", "concurrency")],
     prm_format: options.PrmFormatName = None,
     eta: Annotated[
         float | None,
@@ -41,28 +41,19 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
-    from erprm_cli.prm.scoring import score_to
+    from erprm_cli.prm.scoring import LazyScorer, output_settings, score_to
     from erprm_cli.rows.sharding import choose_shard
 
     shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
-    settings = {
-        "command": "score",
-        "prm": prm,
-        "prm_format": prm_format,
-        "revision": engine.revision,
-        "eta": None if eta is None else str(eta),  # JSON has no inf
-        **engine.settings(),
-        **shard.settings(),
-    }
+    model = replace(engine, model=prm)
+    settings = output_settings(model, prm_format, eta) | shard.settings()
+    scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
     with open_streams("score", streams, settings) as (bad, out, reporter):
         score_to(
             out,
             streams.source,
-            replace(engine, model=prm),
+            scorer,
             reporter,
-            batch_tokens=batch_tokens,
-            prm_format=prm_format,
-            eta=eta,
             bad=bad,
             limit=streams.limit,
             shard=shard,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.io.bad_rows import bad_rows
+from erprm_cli.io.sources import check_input
 from erprm_cli.io.writing import open_output
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PrmTrainingConfig
@@ -27,8 +28,11 @@ def train(
 
     Example: erprm train labels.jsonl -o prm --epochs 3 --lr 1e-3
     """
-    from erprm_cli.training.distributed import Silence, is_main
+    from erprm_cli.training.distributed import Silence, check_launch, is_main
 
+    check_launch(config)
+    for source in filter(None, (rows.source, config.eval)):
+        check_input(source)
     # Of several processes that accelerate started, only the first one reads, reports and writes.
     first = is_main()
     with (

@@ -6,10 +6,12 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from erprm_cli.errors import EngineError, Stopped, UserError
 from erprm_cli.options import Heading
+from erprm_cli.packages import EXTRAS, missing_package
+from erprm_cli.presets import with_config, with_presets
 from erprm_cli.terminal.signals import catch_signals
 from erprm_cli.terminal.stderr import clean_stderr
 from erprm_cli.terminal.text import visible
@@ -30,13 +32,25 @@ COMMANDS = (
     "calibrate",
     "show",
     "rlhf",
+    "doctor",
 )
-MODEL_LIBRARIES = ("accelerate", "datasets", "pyarrow", "torch", "transformers")  # the extra "train"
 FLAG_COLUMNS = 26  # a longer flag has its help on the next line
 
 
 class Command(TyperCommand):
-    """A command whose help lists the flags under headings, most needed first."""
+    """A command with --config, and with help that lists the flags under headings, most needed first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of this command, with what --config and the environment set."""
+        if not ctx.resilient_parsing:  # as while a shell completes
+            words = with_presets(self, ctx, args, COMMANDS)
+            if sys.argv[1:] == [
+                ctx.info_name,
+                *args,
+            ]:  # what is recorded and typed again is the whole command
+                sys.argv[2:] = words
+            args = words
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # Typer names neither type in public
         """Write one section per heading, arguments first, the flags of all sections in equal columns."""
@@ -52,12 +66,22 @@ class Command(TyperCommand):
                     formatter.write_dl([(flag.ljust(width), text) for flag, text in records], FLAG_COLUMNS)
 
 
+class Group(TyperGroup):
+    """The program: `erprm help CMD` is `erprm CMD --help`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the program."""
+        if args[:1] == ["help"]:
+            args = [*args[1:2], "--help"]
+        return super().parse_args(ctx, args)
+
+
 def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
     """Return the program with the commands `names`; a module is loaded for each."""
     app = typer.Typer(
+        cls=Group,
         help="Entropy-regularized process reward models: commands that read and write JSON Lines.",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode=None,  # plain help: rich panels take 100 ms more, and a pipe gets the same text
         pretty_exceptions_enable=False,  # a bug keeps its ordinary traceback
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -65,7 +89,7 @@ def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
     app.callback(invoke_without_command=True)(root)
     for name in names:
         command = getattr(import_module(f"erprm_cli.commands.{name}"), name)
-        app.command(name, cls=Command)(command)
+        app.command(name, cls=Command)(with_config(command))
     return app
 
 
@@ -82,9 +106,10 @@ def main() -> None:
     except UserError as error:
         _exit(str(error), error.exit_status)
     except ModuleNotFoundError as error:
-        if error.name not in MODEL_LIBRARIES:
+        if error.name not in EXTRAS:
             raise
-        _exit(f"{error.name} is not installed; models need: pip install 'erprm[train]'", 1)
+        missing = missing_package(error.name, "this command")
+        _exit(str(missing), missing.exit_status)
     except Stopped as stop:
         _exit(f"stopped; {_how_to_continue()}", stop.exit_status)
 
@@ -104,7 +129,7 @@ def _exit(message: str, status: int) -> None:
 
 
 def root(
-    version: bool = typer.Option(False, "--version", help="Show the version and exit."),
+    version: bool = typer.Option(False, "--version", "-V", help="Show the version and exit."),
 ) -> None:
     if version:
         from erprm_cli import __version__

@@ -1,7 +1,28 @@
 """Errors that the user can fix: one line on stderr and an exit status. Any other exception is a bug."""
 
 
-class UserError(Exception):
+def message(what: object, where: object = "", remedy: str = "") -> str:
+    """Return the one line that every error is: where it happened, what is wrong, what to do.
+
+    A remedy after one that `what` already names begins a new sentence.
+
+    >>> message("no 'scores'; `erprm score` writes them", "in.jsonl:3", "--errors FILE goes on")
+    "in.jsonl:3: no 'scores'; `erprm score` writes them. --errors FILE goes on"
+    """
+    place, text = f"{where}: " if where else "", str(what)
+    if not remedy:
+        return place + text
+    return f"{place}{text}{'. ' if '; ' in text else '; '}{remedy}"
+
+
+class Explained(Exception):
+    """An error that is its `message`."""
+
+    def __init__(self, what: object, *, where: object = "", remedy: str = "") -> None:
+        super().__init__(message(what, where, remedy))
+
+
+class UserError(Explained):
     """Bad data, or a file that cannot be used. Exit status 1."""
 
     exit_status = 1
@@ -19,7 +40,7 @@ class EngineError(UserError):
     exit_status = 4
 
 
-class RowError(Exception):
+class RowError(Explained):
     """A row that cannot be used: what is wrong with it and what to do.
 
     `io.reading.read_rows`, which knows the row's place, raises it as a UserError or writes it to --errors.

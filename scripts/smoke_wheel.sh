@@ -16,6 +16,8 @@ for command in $(python -c 'from erprm_cli.app import COMMANDS; print(*COMMANDS)
     erprm "$command" --help > /dev/null
 done
 echo '{"id": "a", "rollouts": [[0, 1], [1]]}' | erprm label --eta 2 -q | grep -q '"labels":\[0.71689'
+echo '{"problem": "p", "steps": ["a"], "scores": [0.5]}' | erprm show --html page.html -q
+grep -q Content-Security-Policy page.html
 # The shipped data is there; the model's libraries are an extra, and their absence is said in one line.
 python - <<'PYTHON'
 from importlib.resources import files

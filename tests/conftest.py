@@ -10,18 +10,21 @@ from typer.testing import CliRunner, Result
 
 from erprm_cli.app import make_app
 
+pytest_plugins = ["tests.messages.coverage"]
+
 hypothesis.settings.register_profile("erprm", deadline=None)  # a busy machine is not a fault of the code
 hypothesis.settings.load_profile("erprm")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give these tests a cache of tokenised data of their own: what was kept before changes what is said.
+    """Give these tests caches of their own: what was kept before changes what is said and done.
 
-    `datasets` reads the variable when it is imported, which collecting the modules already does.
+    `datasets` reads its variable when it is imported, which collecting the modules already does.
     """
-    cache = tempfile.TemporaryDirectory(prefix="erprm-datasets-")
-    config.add_cleanup(cache.cleanup)
-    os.environ["HF_DATASETS_CACHE"] = cache.name
+    for variable in ("HF_DATASETS_CACHE", "XDG_CACHE_HOME"):
+        cache = tempfile.TemporaryDirectory(prefix="erprm-cache-")
+        config.add_cleanup(cache.cleanup)
+        os.environ[variable] = cache.name
 
 
 @pytest.fixture

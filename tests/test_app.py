@@ -38,6 +38,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "rollout": ([], SOLUTION | {"steps": None}, "steps"),
     "label": ([], {"id": "a"}, "rollouts"),
     "train": (["-o", "{tmp}/prm"], SOLUTION, "labels"),
+    "doctor": ([], {}, ""),
     "export": (["tiny", "-o", "{tmp}/head"], {}, ""),
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
@@ -46,11 +47,11 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
     "show": ([], {"id": "a"}, "problem"),
-    "rlhf": (["--prm", "tiny", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
+    "rlhf": (["--prm", "tiny", "--prm-format", "er-prm", "-o", "{tmp}/raft"], {"answer": "5"}, "problem"),
     "convert": (["--to", "trl"], SOLUTION, "labels"),
 }
 
-FILTERS = tuple(name for name in COMMANDS if name != "export")  # those that read rows
+FILTERS = tuple(name for name in COMMANDS if name not in ("export", "doctor"))  # those that read rows
 
 
 def arguments(command: str, tmp_path: Path) -> list[str]:
@@ -69,7 +70,7 @@ def test_help_loads_nothing_heavy() -> None:
 
 def first_and_last_line(help_text: str) -> tuple[str, str]:
     """Return the first and the last paragraph of the description, each as one line."""
-    description = help_text.partition("\n\n")[2].partition("\n\nInput and output:\n")[0]
+    description = re.split(r"\n\n(?:Input and output|Model):\n", help_text.partition("\n\n")[2])[0]
     paragraphs = [" ".join(paragraph.split()) for paragraph in description.split("\n\n")]
     return paragraphs[0], paragraphs[-1]
 
@@ -107,10 +108,10 @@ def test_help_has_flags_under_headings_the_most_needed_first(erprm: Run, command
     found = sections(erprm(command, "--help").stdout)
     known = [heading.value for heading in Heading]
     assert list(found) == [title for title in known if title in found]
-    assert list(found)[0] == "Input and output"
+    assert list(found)[0] == "Input and output" or command == "doctor"
     assert found["Other"][-1].split()[:2] == ["-h,", "--help"]
     flags = {line.split()[0] for line in found.get("Rows", ())}
-    assert {"-L,", "--errors"} <= flags or command in ("export", "inspect")
+    assert {"-L,", "--errors"} <= flags or command in ("export", "inspect", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -184,7 +185,7 @@ def test_a_wrong_flag_is_wrong_usage(shell: Run, command: str) -> None:
 def test_an_unknown_template_lists_the_known_ones(shell: Run) -> None:
     done = shell("sample", "--template", "nonsense", "tiny:test")
     assert done.returncode == 2
-    assert "gsm8k, gsm8k-chat, math, math-chat, tiny" in done.stderr
+    assert "gpt-oss, gsm8k, gsm8k-chat, math, math-chat, qwen3, " in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -86,7 +86,7 @@ def solution_rows(count: int, labels: bool = False) -> list[dict[str, Any]]:
         steps = [f"Step {index}: Tom has {draw[index]} {word}." for index, word in enumerate(words, start=1)]
         row: dict[str, Any] = {
             "id": f"p{number // 3}",
-            "problem": f"Tom has {draw[0]} apples{' So' * draw[5]}?",
+            "problem": f"Tom has {number // 3} apples{' So' * (number // 3 * 7 % 10)}?",
             "answer": "1",
             "sample": number % 3,
             "solution": "\n".join(steps),

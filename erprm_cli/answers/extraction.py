@@ -30,7 +30,7 @@ CHOICE_LETTER = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{\s*(\([A-J]\))\s*\
 DEFAULT_RULES = ("phrase", "line", "boxed", "hashes")
 WORKED_RULES = ("boxed", "hashes", "phrase", "line")  # for data sets: they mark the answer where they can
 
-THOUGHT_END = "</think>"
+THOUGHT, THOUGHT_END = "<think>", "</think>"
 NEXT_PROBLEM = re.compile(r"(?<=\n)[ \t*#]*(?:Question|Problem|Q|Human|User)\b[ \t]*\d*[ \t]*:")
 
 
@@ -52,13 +52,15 @@ def extract(text: str, rules: Sequence[str] = DEFAULT_RULES) -> str | None:
     answer line gives way to a box or #### that comes after more text. Dollars, boxes, Markdown emphasis and a
     full stop around the answer are removed.
 
-    Reasoning that ends with </think> counts only if no answer follows it, and a next problem ("Question:" at
-    the beginning of a line) only if no answer precedes it. Time is linear in the length of the text. Raises
-    UsageError for an unknown rule.
+    Reasoning that ends with </think> counts only if no answer follows it; a text that begins with <think>
+    and has no end of it has no answer. A next problem ("Question:" at the beginning of a line) counts only if
+    no answer precedes it. Time is linear in the length of the text. Raises UsageError for an unknown rule.
     """
     for rule in rules:
         if rule not in RULES:
             raise UsageError(f"unknown answer rule {rule!r}; known rules: {', '.join(RULES)}")
+    if text.lstrip().startswith(THOUGHT) and THOUGHT_END not in text:
+        return None
     answer = text.rpartition(THOUGHT_END)[2]
     for part in (answer, text) if len(answer) < len(text) else (text,):
         own = _before_next_problem(part)

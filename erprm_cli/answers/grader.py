@@ -116,6 +116,12 @@ class Grader:
         pair = gold, prediction
         return Verdict(self._ask(pair, found), pair, self)
 
+    def is_cheap(self, gold: str, prediction: str) -> bool:
+        """Return whether `submit` knows the verdict at once, without evaluating formulas."""
+        if gold.strip() == prediction.strip() or max(len(gold), len(prediction)) > MAX_LENGTH:
+            return True
+        return isinstance(self._cheaply(gold, prediction), bool)
+
     def settle(self, pair: Pair, found: "Future[bool | None]") -> bool:
         """Wait for the workers' verdict and return it; count and report the pair if there is none."""
         verdict = found.result()

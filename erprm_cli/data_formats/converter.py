@@ -105,8 +105,9 @@ class Converter:
         if not target.marks_problem_end and not self.keep and not writers.marks_problem_end(row):
             self.unmarked_rows += 1
         rest: Row = {}
+        stepped = "reasoning" if row.get("steps_of") == "reasoning" else "solution"
         for name, value in row.items():
-            if name in stored or (name == "solution" and target.keeps_gaps):
+            if name in stored or (name == stepped and target.keeps_gaps):
                 continue
             if name in made:
                 if (name not in target.fields or value is not None) and value != made[name]:
@@ -114,7 +115,7 @@ class Converter:
             elif name not in FIELDS or self.keep:
                 rest[name] = value
             elif name not in ("problem", "sample"):
-                derived = {"id": hashing.content_hash(row["problem"]), "solution": "\n".join(row["steps"])}
+                derived = {"id": hashing.content_hash(row["problem"]), stepped: "\n".join(row["steps"])}
                 if value is not None and value != derived.get(name):
                     self.lost[name] += 1
         return rest

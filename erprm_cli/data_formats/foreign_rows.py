@@ -15,7 +15,8 @@ UNKNOWN = ("prediction", "reward", "finish_reason", "num_tokens", "sampling")  #
 LABELS = ("labels", "eta", "estimator")
 # The fields of erprm, in order; all other fields come between `answer` and `sample`.
 FIRST = ("id", "problem", "answer")
-LATER = ("sample", "solution", "steps", *UNKNOWN, "rollouts", "completions", *LABELS)
+THINKING = ("reasoning", "steps_of")  # only in rows of thinking models
+LATER = ("sample", *THINKING, "solution", "steps", *UNKNOWN, "rollouts", "completions", *LABELS)
 LAST = ("scores", "prm", "model_reward")
 FIELDS = frozenset((*FIRST, *LATER, *LAST))
 KEPT = {"processbench": ("label",)}  # fields that are read and kept as well
@@ -75,6 +76,8 @@ class ForeignRows:
         """Return the complete row; `rest`, the other fields, adds those that `erprm convert --keep` wrote."""
         if "sample" in rest:  # written with --keep, so more exact than what the format stores
             names = FIELDS - {"problem", "steps", "labels"}
+            if rest.get("steps_of") == "reasoning":  # the text of the steps, where the format stores it
+                found = found | {"reasoning": found["solution"]}
             found = found | {name: rest[name] for name in names if name in rest}
         answer = found.get("answer", rest.get("answer"))
         id_ = found.get("id", rest.get("id"))
@@ -93,7 +96,8 @@ class ForeignRows:
         if sample is None:
             sample = self._samples.get(row["id"], 0)
             self._samples[row["id"]] = sample + 1
-        row |= {"sample": sample, "solution": found["solution"], "steps": found["steps"]}
+        row |= {"sample": sample} | {name: found[name] for name in THINKING if name in found}
+        row |= {"solution": found["solution"], "steps": found["steps"]}
         row |= {name: found.get(name) for name in UNKNOWN}
         row |= {name: found[name] for name in ("rollouts", "completions") if name in found}
         if "labels" in found:

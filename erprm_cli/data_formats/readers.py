@@ -18,7 +18,7 @@ from erprm_cli.answers.extraction import extract
 from erprm_cli.data_formats.tagged_text import TAG, problem_end, signs, split_tagged
 from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.schema import check_numbers, check_strings, need
+from erprm_cli.rows.schema import REASONING_NAMES, check_numbers, check_strings, need
 from erprm_cli.rows.steps import split_steps
 
 VERDICTS = {"+": 1.0, "-": 0.0}
@@ -253,8 +253,9 @@ def distilabel(row: Row, context: Context) -> list[Row]:
 
 def dump(row: Row, _: Context) -> list[Row]:
     """Return whole solutions, perhaps with a reward; steps are paragraphs, or lines if there is only one."""
+    reasoning: str | None = None
     if "messages" in row:
-        problem, solutions = _chat(need(row, "messages", list))
+        problem, solutions, reasoning = _chat(need(row, "messages", list))
         rewards = [row.get("reward")]
     elif "responses" in row:
         problem, solutions = need(row, "prompt", str), _texts(row, "responses")
@@ -269,6 +270,8 @@ def dump(row: Row, _: Context) -> list[Row]:
         steps = split_steps(solution, PARAGRAPHS)
         steps = steps if len(steps) > 1 else split_steps(solution, LINES)
         found: Row = {"problem": problem, "solution": solution, "steps": steps}
+        if reasoning is not None:
+            found["reasoning"] = reasoning
         found["prediction"] = extract(solution)
         if reward is not None:
             check_numbers([reward], "the reward")
@@ -342,10 +345,14 @@ def _paths(node: Row) -> Iterator[list[tuple[str, float]]]:
         yield here
 
 
-def _chat(messages: list[Any]) -> tuple[str, list[str]]:
+def _chat(messages: list[Any]) -> tuple[str, list[str], str | None]:
+    """Return the problem, the solution and the reasoning before it, if there is any."""
     if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in messages):
         raise RowError("'messages' has a turn without 'content'")
     turns = [turn for turn in messages if turn.get("role") != "system"]
     if [turn.get("role") for turn in turns] != ["user", "assistant"]:
         raise RowError("'messages' must have one turn of the user and one of the assistant")
-    return turns[0]["content"], [turns[1]["content"]]
+    problem, solution = turns
+    thoughts = (solution.get(name) for name in REASONING_NAMES)
+    reasoning = next((text for text in thoughts if isinstance(text, str) and text), None)
+    return problem["content"], [solution["content"]], reasoning

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from erprm_cli.data_formats.tagged_text import TAG, problem_end, tagged
 from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import stepped_text
 
 Writer = Callable[[Row, list[float]], Row]
 
@@ -44,7 +45,7 @@ def marks_problem_end(row: Row) -> bool:
 
 
 def _text(row: Row) -> str:
-    return tagged(row["problem"], row["solution"], row["steps"])
+    return tagged(row["problem"], stepped_text(row), row["steps"])
 
 
 def _sign(label: float) -> str:

@@ -4,8 +4,8 @@ An engine keeps itself full: it reads from the iterator of requests whenever it 
 at once, and yields each completion as soon as it is finished.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from erprm_cli.errors import EngineError, UserError
@@ -16,10 +16,12 @@ class Chat:
     """A prompt that a server formats with its model's chat template.
 
     `turns` are (role, content); `begun` is the beginning of the assistant's turn, which is to be continued.
+    `template_kwargs` are options of the chat template.
     """
 
     turns: tuple[tuple[str, str], ...]
     begun: str = ""
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 Prompt = str | tuple[int, ...] | Chat
@@ -42,13 +44,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote after a prompt: exactly the text that follows it, without the stop text."""
+    """What a model wrote after a prompt: exactly the text that follows it, without the stop text.
+
+    `num_tokens` counts all that was generated. `reasoning` is what a server sends apart from the text.
+    """
 
     key: Hashable
     index: int
     text: str
     num_tokens: int
     finish_reason: str  # "stop" or "length"
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +72,16 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How to sample tokens. Temperature 0 is greedy; `max_tokens` bounds each completion."""
+    """How to sample tokens. Temperature 0 is greedy; `max_tokens` bounds each completion.
+
+    With `special_tokens`, a completion's text has the special tokens in it, but not those that end it.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 1024
     stop: tuple[str, ...] = ()
+    special_tokens: bool = False
 
 
 @dataclass(slots=True)
@@ -131,10 +141,11 @@ def generate(
 def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
     """Return a prompt's token ids: of text with the tokenizer's special tokens, but never with two BOS."""
     assert not isinstance(prompt, Chat)  # made only for an engine without a tokenizer
+    ids = prompt
     if isinstance(prompt, str):
         has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
-        prompt = tokenizer(prompt, add_special_tokens=not has_bos).input_ids
-    if prompt:
-        return list(prompt)
+        ids = tokenizer(prompt, add_special_tokens=not has_bos).input_ids
+    if ids:
+        return list(ids)  # type: ignore[arg-type]  # not text any more
     first_tokens = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)  # a model needs at least one token
     return [next(index for index in first_tokens if index is not None)]

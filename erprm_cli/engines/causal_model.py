@@ -80,9 +80,11 @@ class CausalModel:
             free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return max(1, min(MAX_SLOTS, free_bytes // 2 // slot_bytes))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of token ids without special tokens and without any clean-up."""
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def decode(self, ids: Sequence[int], special_tokens: bool = False) -> str:
+        """Return the text of token ids, with or without special tokens, and without any clean-up."""
+        text: str = self.tokenizer.decode(
+            ids, skip_special_tokens=not special_tokens, clean_up_tokenization_spaces=False
+        )
         return text
 
     def tokens_with(self, characters: set[str]) -> list[int]:

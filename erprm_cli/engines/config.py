@@ -1,11 +1,12 @@
 """Which model runs, where and how: the options of every command that generates or scores."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
+from erprm_cli.io.content import Content
 from erprm_cli.io.provenance import is_secret
 
 _model = partial(options.Option, rich_help_panel=options.Heading.MODEL)
@@ -21,8 +22,15 @@ class EngineConfig:
     other place.
     """
 
+    # These fields change the speed, the memory or the place of the work. All others are recorded with an
+    # output and compared; `model` and `revision` under names that a command gives them, such as "prm".
+    FREE: ClassVar[frozenset[str]] = frozenset(
+        "model revision engine batch_size tensor_parallel_size data_parallel_size gpu_memory_utilization "
+        "enforce_eager base_url concurrency".split()
+    )
+
     model: options.Model = "tiny"
-    engine: options.Engine = options.EngineName.auto
+    engine: options.Engine = "auto"
     dtype: options.DtypeOption = options.Dtype.auto
     batch_size: Annotated[
         int, _model(metavar="N", min=0, help="Completions in flight at once; 0: the engine chooses.")
@@ -87,7 +95,29 @@ class EngineConfig:
             )
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings recorded with an output: those that change completions or are a risk."""
-        names = ("quantization", "trust_remote_code", "allow_pickle")
-        unusual = {name: getattr(self, name) for name in names}
-        return {"dtype": self.dtype.value} | {name: value for name, value in unusual.items() if value}
+        """Return the settings recorded with an output: the dtype, and others that are not FREE, if given."""
+        compared = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {name: value for name, value in compared.items() if value and name not in self.FREE}
+        return given | {"dtype": self.dtype.value}
+
+    def content(self) -> Content | None:
+        """Return the content of a local model; None for one on the Hub or on a server."""
+        if self.base_url is not None:
+            return None
+        from erprm_cli.models.content import model_content  # here, because `--help` loads this module
+
+        return model_content(self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig(EngineConfig):
+    """As EngineConfig, for a command that runs its models here, never on a server."""
+
+    engine: options.LocalEngine = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringConfig(EngineConfig):
+    """As EngineConfig, for a PRM."""
+
+    engine: options.ScoringEngine = "auto"

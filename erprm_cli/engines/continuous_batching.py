@@ -134,7 +134,7 @@ class ContinuousBatch:
             elif request.indices:
                 self.usage.prompt_tokens += len(ids)
                 context = ids[-CONTEXT_TOKENS:]
-                text = model.decode(context)
+                text = self._decode(context)
                 new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, []))
                 wanted -= len(request.indices)
         self._prefill(new)
@@ -295,7 +295,7 @@ class ContinuousBatch:
                 text = self._text(slot.queued, tokens[: count - 1])
                 return Completion(request.key, slot.index, text, count, "stop")
             if token in self.stop_ends and self._find_stop(
-                self.model.decode(tokens[max(0, count - self.stop_tail) : count])
+                self._decode(tokens[max(0, count - self.stop_tail) : count])
             ):
                 text = self._text(slot.queued, tokens[:count])
                 end = self._find_stop(text)
@@ -313,7 +313,10 @@ class ContinuousBatch:
 
     def _text(self, queued: QueuedRequest, tokens: list[int]) -> str:
         """Return the text that `tokens` add to the prompt; decoded alone they might lose a leading space."""
-        text = self.model.decode(queued.context + tokens)
+        text = self._decode(queued.context + tokens)
         if text.startswith(queued.context_text):
             return text[len(queued.context_text) :]
-        return self.model.decode(tokens)  # the prompt ended within a character
+        return self._decode(tokens)  # the prompt ended within a character
+
+    def _decode(self, tokens: list[int]) -> str:
+        return self.model.decode(tokens, self.params.special_tokens)

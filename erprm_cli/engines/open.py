@@ -8,24 +8,45 @@ from erprm_cli import options
 from erprm_cli.engines.base import Engine
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UsageError
+from erprm_cli.models.content import hub_commit
+from erprm_cli.models.names import find_model
+from erprm_cli.packages import MODELS, check_packages
 from erprm_cli.terminal.reporter import Reporter
 
 
-def provenance(model: Any, name: str) -> dict[str, Any]:
-    """Return what a sidecar records of an engine or scorer: its `name`, versions and the model's commit."""
+def provenance(loaded: Any, config: EngineConfig) -> dict[str, Any]:
+    """Return what a sidecar records of a loaded engine or scorer: its name, versions, the model's commits.
+
+    `commit` is that of the model on the Hub, for adapters that of their base; they have their own then.
+    """
     libraries = ("torch", "transformers", "vllm")
     versions = {library: sys.modules[library].__version__ for library in libraries if library in sys.modules}
-    commit = getattr(getattr(getattr(model, "model", None), "config", None), "_commit_hash", None)
-    return {"engine": name, "commit": commit, **versions}
+    own = None if config.base_url else hub_commit(config.model, config.revision)
+    commit = getattr(getattr(getattr(loaded, "model", None), "config", None), "_commit_hash", None) or own
+    adapters = {"adapter_commit": own} if own != commit else {}
+    return {"engine": type(loaded).__name__, "commit": commit, **adapters, **versions}
+
+
+def choose_engine(config: EngineConfig) -> options.EngineName:
+    """Return the engine that `config` names, or that auto stands for; nothing is loaded.
+
+    Raises UsageError if options contradict each other, UserError if there is no such model or if a package
+    is missing.
+    """
+    chosen: options.EngineName = config.engine
+    if chosen == "auto":
+        chosen = "server" if config.base_url else _local_engine()
+    if (chosen == "server") != (config.base_url is not None):
+        raise UsageError("--engine server requires --base-url URL, and the reverse")
+    if chosen != "server":
+        check_packages([*MODELS, *["vllm"] * (chosen == "vllm")], f"--engine {chosen}")
+        find_model(config.model, config.revision)
+    return chosen
 
 
 def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engine:
-    """Load the model with the engine that `config` names; UsageError if options contradict each other."""
-    chosen = config.engine
-    if chosen == "auto":
-        chosen = options.EngineName.server if config.base_url else _local_engine()
-    if (chosen == "server") != (config.base_url is not None):
-        raise UsageError("--engine server requires --base-url URL, and the reverse")
+    """Load the model with the engine that `choose_engine` returns."""
+    chosen = choose_engine(config)
     if chosen == "server":
         from erprm_cli.engines.server_engine import ServerEngine
 
@@ -39,11 +60,11 @@ def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engin
     return TransformersEngine.load(config)
 
 
-def _local_engine() -> options.EngineName:
+def _local_engine() -> options.LocalEngineName:
     """Return vllm if it is installed and there is a GPU, else transformers."""
-    if find_spec("vllm") is not None:
+    if find_spec("vllm") is not None and find_spec("torch") is not None:
         import torch
 
         if torch.cuda.is_available():
-            return options.EngineName.vllm
-    return options.EngineName.transformers
+            return "vllm"
+    return "transformers"

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from erprm_cli.rows.schema import REASONING_NAMES
+
 Finish = Literal["stop", "length", "failed", "filtered", "unknown"]
 
 # Finish reasons of OpenAI, vLLM, SGLang, llama.cpp, TGI, Ollama, Gemini, Anthropic, Mistral, Cohere,
@@ -33,7 +35,6 @@ FINISHES: dict[str, Finish] = {
 MAX_COUNT = 10**9  # tokens, or the number of a choice; more is not a count
 MAX_MODELS = 10_000  # in a list of models; the rest is not read
 MAX_NAME = 500  # characters of a model's name
-THINKING_FIELDS = ("reasoning_content", "reasoning", "thinking")
 TEXT_PARTS = ("text", "output_text", None)  # types of the parts of a content that are the answer
 
 # A prompt, or prompt and max_tokens together, that the model's context cannot hold.
@@ -64,7 +65,7 @@ class Choice:
     finish: Finish
     reason: str  # why it failed or was filtered, in the server's words
     num_tokens: int | None
-    has_thinking: bool  # the model's reasoning is in a field of its own
+    reasoning: str | None  # the model's reasoning, if it is in a field or part of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def read_answer(value: Any) -> Answer:
     counts = value.get("usage")
     counts = counts if isinstance(counts, dict) else {}
     completion_tokens = _count(counts.get("completion_tokens"))
-    if completion_tokens == 0 and any(choice.text for choice in read):
+    if completion_tokens == 0 and any(choice.text or choice.reasoning for choice in read):
         completion_tokens = None
     return Answer(read, _count(counts.get("prompt_tokens")) or None, completion_tokens)
 
@@ -160,25 +161,39 @@ def _choice(fields: dict[str, Any], position: int) -> Choice:
     message = fields.get("message")
     message = message if isinstance(message, dict) else {}
     content = message.get("content") if message else fields.get("text")
-    text, has_thinking = _content(content)
-    has_thinking = has_thinking or any(message.get(name) for name in THINKING_FIELDS)
+    text, thoughts = _content(content)
+    reasoning = thoughts or _reasoning(message) or None
     error, reason = fields.get("error"), fields.get("finish_reason")
     finish = "failed" if error else finish_of(reason)
     said = explanation(error) if error else f"finish_reason {reason}"
     ids = fields.get("token_ids")  # vLLM's, with return_token_ids
-    num_tokens = len(ids) if isinstance(ids, list) and (ids or not text) else None
+    num_tokens = len(ids) if isinstance(ids, list) and (ids or not text and not reasoning) else None
     index = _count(fields.get("index"))
-    return Choice(position if index is None else index, text, finish, said, num_tokens, has_thinking)
+    return Choice(position if index is None else index, text, finish, said, num_tokens, reasoning)
 
 
-def _content(content: Any) -> tuple[str, bool]:
-    """Return the text of a content, and whether it also has parts that are the model's thinking."""
+def _content(content: Any) -> tuple[str, str]:
+    """Return the text of a content, and that of its parts that are the model's reasoning."""
     if not isinstance(content, list):
-        return (content, False) if isinstance(content, str) else ("", False)
+        return content if isinstance(content, str) else "", ""
     parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-    texts = [part.get("text") for part in parts if part.get("type") in TEXT_PARTS]
-    has_thinking = any(part.get("type") in ("thinking", "reasoning") for part in parts)
-    return "".join(text for text in texts if isinstance(text, str)), has_thinking
+    texts = (_text(part.get("text")) for part in parts if part.get("type") in TEXT_PARTS)
+    thoughts = (
+        _reasoning(part) or _text(part.get("text")) for part in parts if part.get("type") in REASONING_NAMES
+    )
+    return "".join(texts), "".join(thoughts)
+
+
+def _reasoning(fields: dict[str, Any]) -> str:
+    """Return the first text in the fields for reasoning of a message or a part; others repeat it."""
+    return next(filter(None, (_text(fields.get(name)) for name in REASONING_NAMES)), "")
+
+
+def _text(value: Any) -> str:
+    """Return a text, or the texts of a list of parts together; empty if it is neither."""
+    if isinstance(value, list):
+        return "".join(_text(part.get("text") if isinstance(part, dict) else part) for part in value)
+    return value if isinstance(value, str) else ""
 
 
 def _count(value: Any) -> int | None:

@@ -23,6 +23,12 @@ from erprm_cli.terminal.reporter import Reporter
 PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 EXTENSIONS = ("return_token_ids", *PLAIN_SAMPLING)  # not in OpenAI's API
 OPTIONAL = ("seed", "n", *EXTENSIONS)
+# Fields of thinking models, sent only where they are needed. What it means if a server refuses them:
+THINKING = {
+    "chat_template_kwargs": "the model's chat template does not get its options",
+    "reasoning_effort": "the model's own effort of reasoning is used",
+    "skip_special_tokens": "the marks of the reasoning may be missing in the completions",
+}
 CONTINUE_TURN = {"continue_final_message": True, "add_generation_prompt": False}
 LIMITS = ("max_tokens", "max_completion_tokens")  # names of one field; newer models of OpenAI need the 2nd
 INVALID_STATUS = (400, 422)
@@ -133,7 +139,7 @@ class Dialect:
             except Refused as refusal:
                 if refusal.status not in INVALID_STATUS or ABOUT_LENGTH.search(refusal.reason):
                     raise
-                named = [name for name in OPTIONAL if re.search(rf"\b{name}\b", refusal.reason)]
+                named = [name for name in (*OPTIONAL, *THINKING) if re.search(rf"\b{name}\b", refusal.reason)]
                 field = next((name for name in named if name in sent), None)
                 if field is not None:
                     self.leave_out(field, f"refuses {field} ({refusal.reason})")
@@ -151,6 +157,8 @@ class Dialect:
             self.reporter.warn(f"the server {reason}: results will not be reproducible")
         if field == "n":
             self.reporter.info(f"the server {reason}, so each completion is a request of its own")
+        if field in THINKING:
+            self.reporter.warn(f"the server {reason}: {THINKING[field]}")
 
     def warn_once(self, message: str) -> None:
         """Print a warning, unless it has been printed."""

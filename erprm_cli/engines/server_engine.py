@@ -9,10 +9,11 @@ flight. What the server can do is found out by asking it, so nothing needs to be
 - Completion i has the seed s + i, with s from the request's seed. vLLM gives the i-th of n the seed + i, so a
   completion does not depend on the request that asks for it; on other servers it does. How a server batches
   can change a draw that falls within a rounding error.
+- Reasoning that a server sends apart from the answer is the completion's `reasoning`.
 - What a server aborts, filters or refuses is a Failure and never a Completion, so it gets no reward.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, suppress
 from typing import Any
@@ -180,9 +181,12 @@ class ServerEngine:
         }
         if params.stop:
             body["stop"] = list(params.stop)
+        if params.special_tokens:
+            body["skip_special_tokens"] = False
         prompt = request.prompt
         room = self._dialect.max_model_len or params.max_tokens + 1
         if isinstance(prompt, Chat):
+            body |= _template_fields(prompt.template_kwargs)
             body["messages"] = [{"role": role, "content": content} for role, content in prompt.turns]
             if prompt.begun:
                 body["messages"].append({"role": "assistant", "content": prompt.begun})
@@ -227,29 +231,22 @@ class ServerEngine:
         elif len(answer.choices) == 1 and total is not None:
             num_tokens = total
         elif self.tokenizer is not None:
-            ids = self.tokenizer(choice.text, add_special_tokens=False, verbose=False).input_ids
+            text = (choice.reasoning or "") + choice.text
+            ids = self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids
             num_tokens = len(ids) + (choice.finish != "length" and len(ids) < limit)
         elif total is not None:  # more choices than were asked for: an estimate
-            size = sum(len(other.text) for other in answer.choices)
-            num_tokens = round(total * len(choice.text) / max(size, 1))
+            sizes = [len(other.text) + len(other.reasoning or "") for other in answer.choices]
+            size = len(choice.text) + len(choice.reasoning or "")
+            num_tokens = round(total * size / max(sum(sizes), 1))
         else:
             raise EngineError(f"{self._client.url} no longer reports how many tokens its completions have")
         finish = choice.finish
         if finish == "unknown":
             finish = "length" if num_tokens >= limit else "stop"
-        if not choice.text:
-            self._warn_of_empty(choice)
-        self.usage.generated_tokens += num_tokens
-        return Completion(request.key, index, choice.text, num_tokens, finish)
-
-    def _warn_of_empty(self, choice: Choice) -> None:
-        if choice.has_thinking:
-            self._dialect.warn_once(
-                "an answer is empty: the server sends the model's text as reasoning, which is not read; "
-                "switch thinking or the server's reasoning parser off, or raise --max-tokens"
-            )
-        else:
+        if not choice.text and choice.reasoning is None:
             self._dialect.warn_once("an answer of the server is empty; an empty solution is wrong")
+        self.usage.generated_tokens += num_tokens
+        return Completion(request.key, index, choice.text, num_tokens, finish, choice.reasoning)
 
 
 def _blamed(results: Iterable[Completion | Failure]) -> Iterator[Completion | Failure]:
@@ -277,6 +274,15 @@ def _blamed(results: Iterable[Completion | Failure]) -> Iterator[Completion | Fa
         yield result
     if refused:
         raise refused[0].error
+
+
+def _template_fields(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that give a server options of the chat template.
+
+    The effort of the reasoning also has a field of its own in OpenAI's API, which vLLM reads for gpt-oss.
+    """
+    fields = {name: kwargs[name] for name in ("reasoning_effort",) if name in kwargs}
+    return fields | ({"chat_template_kwargs": dict(kwargs)} if kwargs else {})
 
 
 def _runs(indices: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -81,6 +81,7 @@ def _vllm_params(params: SamplingParams, limit: int, seed: int) -> Any:
         max_tokens=limit,
         stop=list(params.stop),
         seed=None if params.temperature == 0 else seed,
+        skip_special_tokens=not params.special_tokens,
         spaces_between_special_tokens=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

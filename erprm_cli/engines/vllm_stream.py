@@ -16,9 +16,7 @@ from itertools import count
 from threading import Thread
 from typing import Any, TypeVar
 
-import msgspec
-
-from erprm_cli import shipped
+from erprm_cli import options, shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.in_flight import in_flight
 from erprm_cli.engines.vllm_plugin import PARENT
@@ -121,8 +119,7 @@ class VllmStream:
 def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
     """Return vLLM's engine arguments for `config`; `known` are the names that it accepts.
 
-    Arguments that are None are left out, so vLLM's default applies. A value of --engine-arg is parsed as
-    JSON if possible, else it is a string.
+    Arguments that are None are left out, so vLLM's default applies. `options.key_values` reads --engine-arg.
     """
     device = loading.pick_device()
     dtype = str(loading.pick_dtype(config.dtype, device)).removeprefix("torch.")
@@ -150,17 +147,13 @@ def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
             # By default vLLM would take nearly all memory, as if it were a GPU's.
             free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
             arguments["kv_cache_memory_bytes"] = free_bytes // 4 // config.data_parallel_size
-    for text in config.engine_args or ():
-        key, equals, value = text.partition("=")
+    for key, value in options.key_values("--engine-arg", config.engine_args or ()).items():
         name = key.replace("-", "_")
-        if not equals or name not in known:
+        if name not in known:
             near = get_close_matches(name, known, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise UsageError(f"--engine-arg {text!r} is not KEY=VALUE with an engine argument of vLLM{hint}")
-        try:
-            arguments[name] = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            arguments[name] = {"True": True, "False": False, "None": None}.get(value, value)
+            raise UsageError(f"--engine-arg {key}: not an engine argument of vLLM{hint}")
+        arguments[name] = value
     return {name: value for name, value in arguments.items() if value is not None}
 
 

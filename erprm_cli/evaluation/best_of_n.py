@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from erprm_cli.answers.grader import Grader
+from erprm_cli.answers.voting import MAX_VOTE_CLASSES, MAX_VOTE_PAIRS
 from erprm_cli.evaluation.arrays import Floats
 from erprm_cli.evaluation.candidates import MAJORITY, Candidates, GradedProblem, ScoreTable, prm_names
 from erprm_cli.evaluation.estimates import pass_at_n, votes_at_n
@@ -133,9 +134,40 @@ def evaluate(
     budgets = budgets or default_budgets(len(problem.correct_N) for problem in graded)
     prms = prm_names([pool.table, *compared]) if pool.scored else []
     results = compute_results(graded, prms, pool.table.aggregates, budgets, seed)
+    if partly := len(pool.partly_compared):
+        reporter.info(
+            f"votes: {partly:,} problems have more different answers than are compared by value "
+            f"({MAX_VOTE_CLASSES} answers, {MAX_VOTE_PAIRS} pairs of formulas); others are compared as text"
+        )
+    if note := tie_note(graded):
+        reporter.info(note)
     for n in sorted(set(budgets) - {result.n for result in results}):
         reporter.warn(f"no problem has {n:,} candidates, so there is no result for that n")
     return results
+
+
+def tie_note(problems: Sequence[GradedProblem]) -> str:
+    """Return how the chosen rows differ from the table where candidates share the first place.
+
+    Empty if no problem has correct and wrong ones there. Without scores, answers are tied by their votes.
+    """
+    num_tied, num_right = 0, 0
+    for _, score_KAN, correct_N, class_N in problems:
+        if len(score_KAN):
+            first = np.flatnonzero(score_KAN[0, 0] == score_KAN[0, 0].max())
+        else:
+            votes_G = np.bincount(class_N[class_N >= 0], minlength=1)
+            top_G = np.flatnonzero(votes_G == votes_G.max())
+            first = np.array([np.flatnonzero(class_N == g)[0] if votes_G.any() else 0 for g in top_G])
+        num_tied += bool(correct_N[first].min() < correct_N[first].max())
+        num_right += bool(correct_N[first[0]])
+    if not num_tied:
+        return ""
+    return (
+        f"ties: in {num_tied:,} of {len(problems):,} problems, correct and wrong candidates share the first "
+        "place; the table counts them with their mean, the rows are the first of them "
+        f"({num_right / len(problems):.1%} correct)"
+    )
 
 
 def compute_results(

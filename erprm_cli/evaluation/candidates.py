@@ -8,7 +8,7 @@ Shapes: N candidates of one problem, L steps of one candidate, K reward models, 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.prm.scoring import NO_SCORES, SCORES_REMEDY
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.streams import unique
+from erprm_cli.rows.versions import Versions, one_version
 
 MAJORITY = "majority vote"
 
@@ -77,11 +77,17 @@ class CandidateCheck:
         return row
 
 
-def read_scores(source: str, aggregates: Sequence[str], limit: int | None = None) -> "ScoreTable":
-    """Return the scores in the file `source`, to compare with others. A bad row is an error."""
+def read_scores(
+    source: str, aggregates: Sequence[str], limit: int | None, candidates: Versions
+) -> "ScoreTable":
+    """Return the scores in the file `source`, to compare with those of `candidates`. A bad row is an error.
+
+    So is a row whose problem or solution is not that of the candidate with its id and sample.
+    """
     table = ScoreTable(source, aggregates)
     bad = BadRows(remedy="A comparison needs every row")
-    for row in read_rows(source, unique(check_scored_candidate, "id", "sample"), bad, limit, ForeignRows()):
+    check = one_version(check_scored_candidate)
+    for row in read_rows(source, lambda row: candidates.check(check(row)), bad, limit, ForeignRows()):
         table.add(row)
     return table
 
@@ -147,6 +153,7 @@ class Candidates:
         self.table = ScoreTable(source, aggregates)
         self.problems: dict[str, Problem] = {}
         self.count = 0
+        self.partly_compared: set[str] = set()  # problems with more answers than votes compare
 
     @property
     def scored(self) -> bool:
@@ -182,9 +189,9 @@ class Candidates:
         Without scores, answers that `grader` finds equal vote together, and `score` is their share of the
         candidates.
         """
-        for problem in self.problems.values():
+        for id_, problem in self.problems.items():
             chosen, score = problem.chosen, problem.score
-            classes = [] if self.scored else group_equal(problem.predictions, grader)
+            classes = [] if self.scored else self.classes(id_, problem, grader)
             if classes:
                 majority = max(classes, key=len)  # of tied classes, the one that comes first
                 chosen = problem.first_rows[problem.predictions[majority[0]] or ""]
@@ -215,8 +222,15 @@ class Candidates:
                 id_,
                 score_KNA.swapaxes(1, 2),
                 np.array(problem.correct, dtype=bool),
-                answer_classes(problem.predictions, grader),
+                class_numbers(self.classes(id_, problem, grader), len(problem.predictions)),
             )
+
+    def classes(self, id_: str, problem: Problem, grader: Grader | None) -> list[list[int]]:
+        """Return the classes of equal predictions; note the problem if not all of them could be compared."""
+        found = group_equal(problem.predictions, grader)
+        if not found.is_complete:
+            self.partly_compared.add(id_)
+        return found.members
 
 
 def _has_evidence(problem: Problem) -> bool:
@@ -234,19 +248,31 @@ class GradedProblem(NamedTuple):
 
 def answer_classes(predictions: Sequence[str | None], grader: Grader | None = None) -> Ints:
     """Return [N], for each prediction the number of its class of equal answers; -1 for null."""
-    class_N = np.full(len(predictions), -1)
-    for number, indices in enumerate(group_equal(predictions, grader)):
+    return class_numbers(group_equal(predictions, grader).members, len(predictions))
+
+
+def class_numbers(classes: Sequence[Sequence[int]], size: int) -> Ints:
+    """Return [N] for N = `size` answers, for each one the number of its class; -1 for one in no class."""
+    class_N = np.full(size, -1)
+    for number, indices in enumerate(classes):
         class_N[indices] = number
     return class_N
 
 
-def prm_names(tables: Sequence[ScoreTable]) -> list[str]:
+class Scored(Protocol):
+    """Scores from the rows of `source`, which name the PRM `prm` or none."""
+
+    source: str
+    prm: str | None
+
+
+def prm_names(found: Sequence[Scored]) -> list[str]:
     """Return short, different names of the PRMs: the last parts of their names, else the files' names."""
-    names = [Path(table.prm).name if table.prm else _label(table.source) for table in tables]
+    names = [Path(one.prm).name if one.prm else _label(one.source) for one in found]
     if len(set(names)) < len(names):
-        names = [_label(table.source) for table in tables]
+        names = [_label(one.source) for one in found]
     if len(set(names)) < len(names):
-        names = [table.source for table in tables]
+        names = [one.source for one in found]
     return ["".join(c if c.isprintable() else "?" for c in name) for name in names]
 
 

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.evaluation.arrays import Floats, Ints
 from erprm_cli.evaluation.intervals import Estimate
+from erprm_cli.io.reading import read_rows
 from erprm_cli.prm.scoring import NO_SCORES
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
@@ -53,6 +54,21 @@ def split_name(row: Row, source: str) -> str:
     """Return the split of a row: its field `split`, or else the name of its file."""
     name = row.get("split")
     return name if isinstance(name, str) else "stdin" if source == "-" else Path(source).name.split(".")[0]
+
+
+def check_split(name: str, sources: Sequence[str], limit: int | None = None) -> None:
+    """Raise UsageError unless some row of the files `sources` is of the split `name`. Pipes are not read."""
+    if all(Path(source).is_file() for source in sources):
+        names = {
+            split_name(row, source) for source in sources for row in read_rows(source, dict, limit=limit)
+        }
+        if names and name not in names:
+            raise no_split(name, sorted(names))
+
+
+def no_split(name: str, names: Sequence[str]) -> UsageError:
+    """Return the error for a split `name` that is not among `names`."""
+    return UsageError(f"no split {name!r} to tune on; splits: {', '.join(names)}")
 
 
 class Hit(NamedTuple):
@@ -166,7 +182,7 @@ def evaluate(
     names = [split.name for split in splits]
     if tune_on is not None:
         if tune_on not in names:
-            raise UsageError(f"no split {tune_on!r} to tune on; splits: {', '.join(names)}")
+            raise no_split(tune_on, names)
         threshold = splits[names.index(tune_on)].best_threshold()
     rule = "oracle" if oracle else "fixed" if tune_on is None else f"tuned on {tune_on}"
     rng = np.random.default_rng(0)

@@ -35,7 +35,7 @@ class BadRows:
     def add(self, place: str, reason: str, line: bytes | str, error: type[UserError] = UserError) -> None:
         """Write a bad row. Raises `error` without a file, and UserError if there are more than `limit`."""
         if self._file is None:
-            raise error(f"{place}: {reason}. {self.remedy}")
+            raise error(reason, where=place, remedy=self.remedy)
         self.count += 1
         self._write(place, reason, line)
         if self.limit is not None and self.count > self.limit:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import PurePath
 from typing import IO, Any
 
-from erprm_cli.errors import UsageError
+from erprm_cli.packages import missing_package
 
 BLOCK_BYTES = 1 << 13  # read at a time: bounds what a small input can decompress to in one go
 
@@ -26,7 +26,7 @@ class Codec:
 
 
 def codec(path: str) -> Codec | None:
-    """Return the format that the suffix of `path` names, or None; UsageError if its library is missing."""
+    """Return the format that the suffix of `path` names, or None; UserError if its library is missing."""
     suffix = PurePath(path).suffix
     if suffix == ".gz":
         import gzip
@@ -38,7 +38,7 @@ def codec(path: str) -> Codec | None:
         try:
             import zstandard
         except ModuleNotFoundError:
-            raise UsageError(f"{path}: .zst needs zstandard: pip install 'erprm[zst]'") from None
+            raise missing_package("zstandard", str(path)) from None
         zst = zstandard.ZstdDecompressor()
         return Codec("zstandard", zstandard.compress, zst.decompressobj, zstandard.ZstdError)
     return None

@@ -1,12 +1,11 @@
 """Whole files: read and written at once, replaced all or nothing, locked against a second run."""
 
 import fcntl
-import json
 import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,10 +13,12 @@ from typing import Any, BinaryIO
 import orjson
 
 from erprm_cli.errors import UsageError, UserError
+from erprm_cli.rows.row import Row
 
 LOCK = "run.lock"  # in the folder of a run
 BUFFER_BYTES = 1 << 20
-MAX_DEPTH = 100  # of JSON that others wrote; libraries read it by functions that call themselves
+MAX_OBJECT_BYTES = 1 << 24  # of a file of settings: room for some ten thousand runs
+MAX_DEPTH = 100  # of such a file; libraries read what is in it by functions that call themselves
 
 # Reading and writing
 
@@ -27,25 +28,25 @@ def read_json(path: str | Path) -> Any:
     return orjson.loads(Path(path).read_bytes())
 
 
-def read_limited(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a file of at most `max_bytes`. Raises OSError, or ValueError if it is larger."""
-    with path.open("rb") as file:
-        content = file.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise ValueError(f"larger than {max_bytes:,} bytes")
-    return content
+def read_object(
+    path: Path, max_bytes: int = MAX_OBJECT_BYTES, loads: Callable[[bytes], Any] = orjson.loads
+) -> Row:
+    """Return the object in a JSON file; ValueError says why it is not one, or too large or deep.
 
-
-def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
-    """Return the object in a JSON file that others wrote: at most `max_bytes`, not deeper than MAX_DEPTH.
-
-    Infinity and NaN are read, because transformers writes them. Raises OSError if the file cannot be read,
-    ValueError if it is not such an object.
+    `loads` parses it: json.loads for what transformers writes, which may be Infinity or an integer beyond 64
+    bits.
     """
     try:
-        value = json.loads(read_limited(path, max_bytes))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a regular file")
+        if status.st_size > max_bytes:
+            raise ValueError(f"larger than {max_bytes >> 20} MB")
+        value = loads(path.read_bytes())
+    except OSError as error:
+        raise ValueError(error.strerror) from None
     except RecursionError:
-        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+        raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     level: list[Any] = [value]
@@ -54,7 +55,7 @@ def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
         level = [part for part in parts if isinstance(part, dict | list)]
         if not level:
             return value
-    raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    raise ValueError("nested too deeply")
 
 
 def write_json(path: Path, value: object) -> None:
@@ -82,6 +83,12 @@ def read_text(path: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file. Raises OSError if that fails."""
     path.write_text(text, encoding="utf-8")
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> None:
+    """Write a UTF-8 file from its parts, as they come. Raises OSError if that fails."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(parts)
 
 
 def file_hash(path: Path, *more: str) -> str:
@@ -116,6 +123,24 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def report_file(target: str) -> Iterator[Path]:
+    """Yield a temporary path for a page, a plot or a table, which becomes the file `target` at the end.
+
+    `target` stays as it was if an error is raised. A named pipe or a device is written directly. Raises
+    UserError if the file cannot be written.
+    """
+    path = Path(os.path.realpath(target))  # replace the file that a link points to, not the link
+    try:
+        if path.exists() and not path.is_file():
+            yield path
+            return
+        with replacing(path) as draft:
+            yield draft
+    except OSError as error:
+        raise UserError(f"{target}: {error.strerror}") from None
 
 
 @contextmanager

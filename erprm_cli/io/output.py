@@ -2,10 +2,11 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from threading import Lock, Timer
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, TypeVar
 
 from erprm_cli.errors import UserError
 from erprm_cli.io.bad_rows import BadRows
@@ -13,7 +14,9 @@ from erprm_cli.io.compression import Codec
 from erprm_cli.io.provenance import START_AGAIN, read_meta, replace_meta, this_run
 from erprm_cli.io.reading import read_rows
 from erprm_cli.rows.row import Row, to_line
+from erprm_cli.rows.versions import Versions
 
+T = TypeVar("T")
 SYNC_INTERVAL_S = 3.0
 MEMBER_BYTES = 1 << 20  # of rows in one compressed member
 
@@ -119,11 +122,11 @@ class Output:
         if self.path is None:
             return
         meta = read_meta(self.path)
-        runs = meta.setdefault("runs", [])
+        runs = meta["runs"]
         if self.continued:
             runs.append(this_run())
-        for run in runs[:-1]:
-            before, now = run.get("commit"), provenance.get("commit")
+        for run, name in product(runs[:-1], ("commit", "adapter_commit")):
+            before, now = run.get(name), provenance.get(name)
             if before and now and before != now:
                 raise UserError(
                     f"{self.path} was made with commit {before} of the model, not {now}; {START_AGAIN}"
@@ -131,10 +134,21 @@ class Output:
         runs[-1] |= provenance
         replace_meta(self.path, meta)
 
-    def existing(self) -> Iterator[Row]:
-        """Yield the rows that an earlier run of the same command left in the file."""
+    def existing(self, check: Callable[[Row], T]) -> Iterator[T]:
+        """Yield `check(row)` for each row that an earlier run of the same command left in the file.
+
+        A row that was damaged since, for which `check` raises RowError, is an error with its place.
+        """
         if self.path is not None and self.path.stat().st_size:
-            yield from read_rows(str(self.path), dict, BadRows(remedy=START_AGAIN))
+            remedy = f"Delete the line, and what it held is made again; {START_AGAIN}"
+            yield from read_rows(str(self.path), check, BadRows(remedy=remedy))
+
+    def solutions(self, check: Callable[[Row], Row]) -> Versions:
+        """Return the solutions that an earlier run left in the file; see `existing`."""
+        stored = Versions(f"in {self.name}", f"give what has changed another id; {START_AGAIN}")
+        for _ in self.existing(lambda row: stored.add(check(row))):
+            pass
+        return stored
 
     def _fail(self, error: OSError) -> NoReturn:
         if error.errno == errno.EPIPE:  # the reader has closed the pipe, like `| head`: app.py ends quietly

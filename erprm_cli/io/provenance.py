@@ -9,14 +9,14 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
-
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import read_json, replacing, write_json
+from erprm_cli.io.files import read_object, replacing, write_json
+from erprm_cli.io.settings import as_written, difference, predates_contents, unchanged_since
 from erprm_cli.rows.row import Row
 
 SECRET = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)
+ANOTHER_N = re.compile(r" --?n[ =]?\d+")  # in a command line; it adds samples to the same file
 START_AGAIN = "--overwrite starts again, another -o keeps both"
 
 
@@ -57,12 +57,24 @@ def this_run() -> Row:
 
 def write_meta(path: Path, settings: Row) -> None:
     """Write a new sidecar of `path`, with this run in it."""
-    replace_meta(path, {"settings": settings, "runs": [this_run()]})
+    replace_meta(path, {"settings": as_written(settings), "runs": [this_run()]})
 
 
-def read_meta(path: Path) -> Row:
-    """Return the content of the sidecar of `path`."""
-    meta: Row = read_json(meta_path(path))
+def read_meta(path: Path, named: Path | None = None) -> Row:
+    """Return the sidecar of `path`; UserError if it is missing or damaged. Errors call the file `named`."""
+    sidecar = meta_path(path)
+    try:
+        meta = read_object(sidecar)
+        if not isinstance(meta.get("settings"), dict):
+            raise ValueError("'settings' is not an object")
+        runs = meta.get("runs")
+        if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
+            raise ValueError("'runs' is not a list of objects")
+    except ValueError as error:
+        raise UserError(
+            f"{named or path} is not empty, and no readable {sidecar.name} says how it was made ({error}); "
+            f"{START_AGAIN}"
+        ) from None
     return meta
 
 
@@ -76,39 +88,39 @@ def replace_meta(path: Path, meta: Row) -> None:
 
 
 def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
-    """Raise UserError unless the sidecar of `path` has the same settings. Errors call the file `named`."""
-    named = named or path
-    meta = meta_path(path)
-    try:
-        made_with = read_json(meta)["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        made_with = None
-    if not isinstance(made_with, dict):
-        raise UserError(
-            f"{named} is not empty, and no readable {meta.name} says how it was made; {START_AGAIN}"
-        )
-    found = differing_setting(made_with, settings)
-    if found is None:
-        return
-    name, before, now = found
-    remedy = START_AGAIN
-    if name == "shard":
-        remedy = "each shard needs its own file; put $SLURM_ARRAY_TASK_ID into the name"
-    raise UserError(f"{named} was made with {name} {before}, not {now}; {remedy}")
+    """Raise UserError unless the sidecar of `path` has the same settings. Errors call the file `named`.
 
-
-def differing_setting(made_with: Row, settings: Row) -> tuple[str, object, object] | None:
-    """Return (name, value in `made_with`, value in `settings`) of the first difference by name, or None.
-
-    `made_with` was read from a file; `settings` are compared as they would be after such a round trip. A
-    missing setting equals one that is null.
-
-    >>> differing_setting({"seed": 0, "stop": [1, 2]}, {"seed": 1, "stop": (1, 2), "shard": None})
-    ('seed', 0, 1)
+    A file of a version that recorded less is continued by the same command (or one with another -n), if
+    nothing that its settings name has changed since; the settings of now are then recorded.
     """
-    asked = orjson.loads(orjson.dumps(settings))
-    for name in sorted(made_with.keys() | asked.keys()):
-        before, now = made_with.get(name), asked.get(name)
-        if before != now:
-            return name, before, now
-    return None
+    named = named or path
+    meta = read_meta(path, named)
+    made_with, first = meta["settings"], meta["runs"][0]
+    found = difference(made_with, settings)
+    if found is not None:
+        remedy = START_AGAIN
+        if found.name == "shard":
+            remedy = "each shard needs its own file; put $SLURM_ARRAY_TASK_ID into the name"
+        raise UserError(f"{named} was made with {found.text}; {remedy}")
+    if predates_contents(made_with, settings):
+        command = str(first.get("command"))
+        if ANOTHER_N.sub("", command) != ANOTHER_N.sub("", command_line()):
+            raise UserError(
+                f"{named} was made by an earlier version of erprm, which recorded fewer settings, so only "
+                f"the same command can continue it; {START_AGAIN}"
+            )
+        templates = [Path(word) for word in shlex.split(command) if word.endswith(".toml")]
+        if not unchanged_since(_moment(first.get("started")), settings, templates):
+            raise UserError(
+                f"{named} was made by an earlier version of erprm, and its model, template or input may have "
+                f"changed since; {START_AGAIN}"
+            )
+        replace_meta(path, meta | {"settings": as_written(settings)})
+
+
+def _moment(started: object) -> float:
+    """Return when a run started, in seconds since the epoch; 0 if its entry does not say."""
+    try:
+        return datetime.fromisoformat(str(started)).timestamp()
+    except ValueError:
+        return 0.0

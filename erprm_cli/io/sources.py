@@ -8,9 +8,18 @@ from pathlib import Path
 from erprm_cli import shipped
 from erprm_cli.errors import UserError
 from erprm_cli.io.compression import codec, decompressed
-from erprm_cli.io.hub import HUB, PARQUET, hub_lines, parquet_lines
+from erprm_cli.io.hub import HUB, PARQUET, hub_lines, parquet_lines, parse_hub_name
 
 SHIPPED = "tiny:"  # tiny:train and tiny:test are the shipped problems
+
+
+def check_input(source: str) -> None:
+    """Raise UserError if `source`, which is read later, cannot be opened. A pipe is not opened twice."""
+    if source.startswith(HUB):
+        parse_hub_name(source)
+    elif source != "-" and not Path(source).is_fifo():
+        with open_input(source):
+            pass
 
 
 @contextmanager

@@ -6,13 +6,13 @@ settings is refused. `open_journal` keeps, beside an output, finished parts of r
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.compression import codec, complete_end
-from erprm_cli.io.files import closing, empty, is_same_file, open_locked
+from erprm_cli.io.files import closing, empty, is_same_file, open_locked, replacing
 from erprm_cli.io.hub import PARQUET
 from erprm_cli.io.output import Output
 from erprm_cli.io.provenance import START_AGAIN, check_meta, meta_path, write_meta
@@ -156,3 +156,19 @@ def _cut_incomplete_row(path: Path) -> None:
                 return
             end = begin
         file.truncate(0)
+
+
+def write_rows(path: Path, rows: Iterable[Row], *, overwrite: bool = False) -> int:
+    """Write a file of rows, all or nothing and without a sidecar; return how many rows it has.
+
+    Raises UserError if the file exists, unless `overwrite`.
+    """
+    _check_target(str(path), "-")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists; overwrite=True replaces it")
+    with replacing(path) as draft, draft.open("xb") as file:
+        with _finished(Output(file, None, str(path), codec=codec(str(path)))) as output:
+            for row in rows:
+                output.write(row)
+        output.finish(sync=True)
+    return output.count

@@ -9,6 +9,7 @@ from erprm_cli import shipped
 from erprm_cli.errors import UserError
 from erprm_cli.models import loading
 from erprm_cli.models.file_checks import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_shapes
+from erprm_cli.packages import missing_package
 
 
 def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, set[str]]:
@@ -19,7 +20,7 @@ def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, se
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ModuleNotFoundError:
-        raise UserError(f"{name} holds adapters, which require peft: pip install 'erprm[lora]'") from None
+        raise missing_package("peft", f"the adapters {name}") from None
     path = shipped.resolve(name)
     with loading.explained(name):
         own = set(adapter_shapes(path, revision=revision))

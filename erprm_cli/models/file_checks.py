@@ -11,6 +11,7 @@ Of a folder and of a Hub model alike:
   with random numbers, which takes as much time and memory as config.json says.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -281,8 +282,10 @@ def _shapes(files: list[Path]) -> Shapes:
 def _object(file: Path) -> dict[str, Any]:
     """Return the object in a JSON file; UserError if it is not one, or too large or deep."""
     try:
-        return read_object(file, MAX_TABLE_BYTES if file.name.endswith(".index.json") else MAX_CONFIG_BYTES)
-    except (OSError, ValueError) as error:
+        return read_object(
+            file, MAX_TABLE_BYTES if file.name.endswith(".index.json") else MAX_CONFIG_BYTES, json.loads
+        )
+    except ValueError as error:
         raise UserError(f"{file} is damaged: {error}; download it, or save the model, again") from None
 
 

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import httpx2
 import torch
-from huggingface_hub import constants
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
@@ -23,12 +20,12 @@ from erprm_cli.models.file_checks import (
     check_model,
     check_tokenizer,
 )
+from erprm_cli.models.names import Place, find_model
 from erprm_cli.models.tokenizer_file import as_in_its_file
 from erprm_cli.shipped import resolve
 from erprm_cli.terminal.text import one_line
 
 MAX_REASON = 300  # characters of a library's message that are shown
-HUB_TIMEOUT_S = 3.0  # for the question whether the Hub can be reached at all
 
 logging.disable_progress_bar()
 
@@ -50,32 +47,19 @@ def load_tokenizer(
 ) -> Any:
     """Load the tokenizer of a folder or Hub name; UserError if that fails.
 
-    It does what tokenizer.json says, whatever class the model names. An optional one is loaded from the
-    cache if the Hub does not know it or does not answer at once: the Hub's client would try again for a
-    minute, with warnings.
+    It does what tokenizer.json says, whatever class the model names. An optional one that is in the cache is
+    not looked for on the Hub.
     """
+    place = find_model(name, revision)
     path = resolve(name)
     files: dict[str, Any] = {
         "revision": revision,
-        "local_files_only": is_optional and not _is_available(name),
+        "local_files_only": is_optional and place is Place.CACHE,
     }
     with explained(name, TOKENIZER_CONFIG):
         check_tokenizer(path, **files)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **files)
         return as_in_its_file(tokenizer, path, **files)
-
-
-def _is_available(name: str) -> bool:
-    """Return whether a name is a folder, or the Hub answers within HUB_TIMEOUT_S that it may have it."""
-    if Path(resolve(name)).exists():
-        return True
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        answer = httpx2.head(f"{constants.ENDPOINT}/api/models/{quote(name)}", timeout=HUB_TIMEOUT_S)
-    except httpx2.HTTPError:
-        return False
-    return answer.status_code != 404
 
 
 def load_causal_lm(

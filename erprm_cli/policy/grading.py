@@ -1,6 +1,6 @@
 """Grading: from solutions to predictions and rewards, while they are sampled or later."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
 from erprm_cli import shipped
@@ -8,20 +8,24 @@ from erprm_cli.answers.extraction import extract
 from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.data_formats.problems import final_answer
+from erprm_cli.engines.server_answers import Finish, finish_of
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.hashing import content_hash
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
+from erprm_cli.policy.reasoning import split
 from erprm_cli.policy.templates import PolicyTemplate, load_template
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.steps import split_steps
+from erprm_cli.rows.steps import split_steps, stepped_text
 from erprm_cli.terminal.reporter import Reporter
 
 GOLD_FIELD = "answer"
 MAX_UNGRADED = 64  # rows that wait for a verdict while others are sampled or read
-ANY_TEMPLATE = PolicyTemplate("any", "{problem}")  # for solutions of unknown origin: the rules by default
+ANY_TEMPLATE = PolicyTemplate(
+    "no template", "{problem}"
+)  # for solutions of unknown origin: the rules by default
 GRADED = ("solution", "steps", "prediction", "reward")  # fields that are graded, or made by grading
 
 
@@ -101,16 +105,16 @@ class SolutionGrader:
         field is one of GRADED.
         """
         if gold_field in GRADED:
-            raise UsageError(
-                f"--gold-field {gold_field}: this field is graded; give the field of the gold answer"
-            )
+            where, remedy = f"--gold-field {gold_field}", "give the field of the gold answer"
+            raise UsageError("this field is graded", where=where, remedy=remedy)
         self.grader = grader
         self.template = template
         self.gold_field = gold_field
         self.foreign = ForeignRows()
-        self.graded = self.correct = self.new = self.ungraded = 0
+        self.graded = self.correct = self.new = self.ungraded = self.failed = 0
         self.unfinished = self.without_prediction = 0
         self.changed_predictions = self.changed_rewards = self.stale = 0
+        self.rules: Counter[str] = Counter()  # solutions by the template whose rules found their answers
         self._shipped = {name: load_template(name) for name in shipped.names("policy")}
         self._rewards_before: deque[object] = deque()  # of the rows that wait for a verdict
         self._samples: dict[str, int] = {}  # solutions per problem, of those that had no number
@@ -131,26 +135,35 @@ class SolutionGrader:
         return row
 
     def submit(self, row: Row) -> tuple[Row, Verdict | None]:
-        """Return a row with its prediction, and the verdict that will be its reward; None: no gold answer.
+        """Return a row with its prediction, and the verdict that will be its reward.
 
-        `steps` and `answer` are added where they are missing. Raises RowError if the row is not a solution.
+        There is no verdict without a gold answer, and on a completion that failed or was filtered, which has
+        no prediction either. `steps` and `answer` are added where they are missing. Raises RowError if the
+        row is not a solution.
         """
         template = self.template or self._shipped.get(_sampled_with(row), ANY_TEMPLATE)
         if row.get("steps") is None:
-            text = schema.need(row, "solution", str, "sample")
-            row = row | {"steps": split_steps(text, template.step_break)}
+            schema.need(row, "solution", str, "sample")
+            row = row | {"steps": split_steps(stepped_text(row), template.step_break)}
         schema.check_solution(row)
+        self.rules[template.name] += 1
         gold = final_answer(row, self.gold_field)
-        is_finished = row.get("finish_reason") in (None, "stop")
-        prediction, verdict = grade(row["solution"], is_finished, gold, template, self.grader)
+        answer, finish = _answer(row, template), _finish(row)
+        is_failed, is_finished = finish in ("failed", "filtered"), finish == "stop" and answer is not None
+        prediction: str | None = None
+        verdict: Verdict | None = None
+        if not is_failed:
+            prediction, found = grade(answer or "", is_finished, gold, template, self.grader)
+            verdict = None if gold is None else found
         before = row.get("prediction"), row.get("reward")
         self._rewards_before.append(before[1])
         self.changed_predictions += before != (None, None) and before[0] != prediction
-        self.unfinished += not is_finished
-        self.without_prediction += prediction is None
+        self.failed += is_failed
+        self.unfinished += not is_finished and not is_failed
+        self.without_prediction += prediction is None and not is_failed
         if gold is not None and row.get("answer") is None:
             row = row | {"answer": gold}
-        return row | {"prediction": prediction}, None if gold is None else verdict
+        return row | {"prediction": prediction}, verdict
 
     def count(self, row: Row) -> None:
         """Count a row with its reward; rows come in the order in which they were submitted."""
@@ -175,16 +188,35 @@ class SolutionGrader:
                 + "".join(f", {count:,} {what}" for what, count in counts.items() if count)
                 + self.grader.summary()
             )
-        if self.ungraded:
+        if self.rules:
+            used = ", ".join(f"{name} ({count:,})" for name, count in self.rules.most_common())
+            reporter.info(f"answers were found by the rules of {used}; -t NAME chooses others")
+        if self.failed:
             reporter.warn(
-                f"{self.ungraded:,} solutions were not graded because '{self.gold_field}' is missing; "
-                "--gold-field NAME names the field of the gold answer"
+                f"{self.failed:,} solutions were not graded because their completion failed or was filtered "
+                "(finish_reason); sample them again"
+            )
+        if self.ungraded > self.failed:
+            reporter.warn(
+                f"{self.ungraded - self.failed:,} solutions were not graded because '{self.gold_field}' is "
+                "missing; --gold-field NAME names the field of the gold answer"
             )
         if self.stale:
             reporter.warn(
                 f"{self.stale:,} solutions have another reward now, but rollouts or labels made with the "
                 "earlier one; `erprm rollout` and `erprm label` make them again"
             )
+
+
+def _answer(row: Row, template: PolicyTemplate) -> str | None:
+    """Return the answer of a solution, which may still have its reasoning in it; None if that is open."""
+    text: str = row["solution"]
+    return text if row.get("reasoning") is not None else split(text, template.marks).answer
+
+
+def _finish(row: Row) -> Finish:
+    """Return how a completion ended; one without a finish_reason is taken to be complete."""
+    return finish_of(row["finish_reason"]) if row.get("finish_reason") else "stop"
 
 
 def _sampled_with(row: Row) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from erprm_cli.engines.base import Chat, Prompt
 from erprm_cli.errors import UserError
 from erprm_cli.models.chat_worker import render
+from erprm_cli.policy.reasoning import is_opened
 from erprm_cli.policy.templates import PolicyTemplate
 
 ANSWER = "<<answer>>"  # the assistant's turn when a chat template is rendered to see how turns end
@@ -18,7 +19,7 @@ def make_prompt(template: PolicyTemplate, tokenizer: Any, problem: str, begun: s
     """
     if tokenizer is None and template.chat:
         turns = tuple((turn["role"], turn["content"]) for turn in _turns(template, problem))
-        return Chat(turns, begun)
+        return Chat(turns, begun, template.chat_template_kwargs)
     return encode_prompt(template, tokenizer, render_prompt(template, tokenizer, problem) + begun)
 
 
@@ -31,6 +32,15 @@ def render_prompt(template: PolicyTemplate, tokenizer: Any, problem: str) -> str
     if not template.chat:
         return template.fill(problem)
     return _chat(tokenizer, template, _turns(template, problem), add_generation_prompt=True)
+
+
+def opens_reasoning(template: PolicyTemplate, tokenizer: Any) -> bool | None:
+    """Return whether prompts end with the mark that opens the reasoning; None if only the server knows."""
+    if template.marks is None:
+        return False
+    if template.chat and tokenizer is None:
+        return None
+    return is_opened(render_prompt(template, tokenizer, "?"), template.marks)
 
 
 def encode_prompt(template: PolicyTemplate, tokenizer: Any, text: str) -> str | tuple[int, ...]:
@@ -67,8 +77,9 @@ def _turns(template: PolicyTemplate, problem: str) -> list[dict[str, str]]:
 def _chat(tokenizer: Any, template: PolicyTemplate, turns: list[dict[str, str]], **options: Any) -> str:
     if getattr(tokenizer, "chat_template", None) is None:
         name = getattr(tokenizer, "name_or_path", "the server's model")
+        plain = template.name.removesuffix("-chat") if template.name.endswith("-chat") else "math"
         raise UserError(
             f"the template {template.name} is for chat models, but {name} has no chat template; "
-            f"use a plain template such as {template.name.removesuffix('-chat')}"
+            f"use a plain template such as {plain}"
         )
-    return render(tokenizer, turns, **options)
+    return render(tokenizer, turns, **template.chat_template_kwargs, **options)

@@ -1,7 +1,8 @@
 """Rollouts: K graded completions after every step of a solution, from which step labels are estimated.
 
 A completion continues the exact text of the prefix, within the assistant's turn. The last step needs no
-completion: its reward is that of the solution.
+completion: its reward is that of the solution. Steps of an answer are continued after the whole reasoning,
+steps of the reasoning within it; the completion then has the rest of the reasoning and the answer.
 """
 
 from collections import deque
@@ -10,17 +11,19 @@ from dataclasses import dataclass, field
 
 from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines.base import Completion, Engine, Failure, Prompt, Request, generate
-from erprm_cli.errors import EngineError, UserError
+from erprm_cli.errors import EngineError, RowError, UserError
 from erprm_cli.hashing import content_hash, derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.policy.grading import grade
 from erprm_cli.policy.prompts import encode_prompt, make_prompt, render_prompt
+from erprm_cli.policy.reasoning import Marks, check_marks, continued, split, written, written_prefixes
 from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
-from erprm_cli.rows.steps import prefixes
+from erprm_cli.terminal.reporter import Reporter
+from erprm_cli.terminal.text import one_line
 
 MAX_CACHED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
 
@@ -40,7 +43,8 @@ class Tally:
 class _Prefix:
     """One prefix: its completions so far, and the solutions that wait for the missing ones.
 
-    Each completion is submitted for grading as it arrives; the rewards are collected when all have arrived.
+    `text` is all that the model wrote before the step, the marks of the reasoning included. Each completion
+    is submitted for grading as it arrives; the rewards are collected when all have arrived.
     """
 
     text: str
@@ -67,9 +71,12 @@ class FinishedPrefixes:
     Beyond MAX_CACHED, the oldest are dropped; completing one again takes time and gives the same result.
     """
 
-    def __init__(self, k: int, keep_text: bool = False) -> None:
-        """Accept only prefixes with `k` rewards and, with `keep_text`, `k` texts."""
-        self.k, self.keep_text = k, keep_text
+    def __init__(self, k: int, keep_text: bool = False, marks: Marks | None = None) -> None:
+        """Accept only prefixes with `k` rewards and, with `keep_text`, `k` texts.
+
+        `marks` are those of the reasoning in the template.
+        """
+        self.k, self.keep_text, self.marks = k, keep_text, marks
         self._found: dict[PrefixKey, tuple[list[float], list[str]]] = {}
 
     def get(self, key: PrefixKey) -> tuple[list[float], list[str]] | None:
@@ -81,17 +88,18 @@ class FinishedPrefixes:
             del self._found[next(iter(self._found))]
 
     def add_row(self, row: Row) -> Row:
-        """Add the prefixes of an existing rollouts row; return the row."""
-        completions = row.get("completions") or [[]] * len(row["steps"])
+        """Add the prefixes of an existing rollouts row; return the row. RowError if it is not one."""
+        schema.check_rollouts(schema.check_solution(row))
+        completions = _check_completions(row) or [[]] * len(row["steps"])
         for text, rewards, texts in zip(
-            prefixes(row["solution"], row["steps"]), row["rollouts"], completions, strict=False
+            written_prefixes(row, self.marks), row["rollouts"], completions, strict=False
         ):
             self._add_if_complete((row["id"], content_hash(text)), rewards, texts)
         return row
 
     def add_journal(self, journal: Output | None) -> None:
         """Add the prefixes that an interrupted run finished before their solutions were finished."""
-        for row in journal.existing() if journal is not None else ():
+        for row in journal.existing(_check_prefix) if journal is not None else ():
             self._add_if_complete((row["id"], row["prefix"]), row["rewards"], row["completions"])
 
     def _add_if_complete(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
@@ -99,13 +107,51 @@ class FinishedPrefixes:
             self.add(key, rewards, texts)
 
 
-def check_gradable(row: Row) -> Row:
-    """Check that a solution row has a gold answer and a reward, which rollouts need. Raises RowError."""
+def check_gradable(row: Row, marks: Marks | None = None) -> Row:
+    """Check that a solution row has what rollouts need: a gold answer, a reward, marks for its reasoning."""
+    check_marks(row, marks)
     schema.check_solution(row)
     schema.need(row, "answer", str, "sample")
     reward = schema.need(row, "reward", object, "sample")
     schema.check_numbers([reward], "'reward'")
     return row
+
+
+def _check_prefix(row: Row) -> Row:
+    """Check a row of the journal: the rewards of a prefix, and the texts if they are kept."""
+    for name in ("id", "prefix"):
+        schema.need(row, name, str)
+    schema.check_numbers(row.get("rewards"), "'rewards'")
+    if row.get("completions") != []:
+        schema.check_strings(row.get("completions"), "'completions'")
+    return row
+
+
+def _check_completions(row: Row) -> list[list[str]]:
+    """Return the texts of a rollouts row, a list per step; an empty list if they were not kept."""
+    lists: list[list[str]] = row.get("completions") or []
+    if lists and (not isinstance(lists, list) or len(lists) != len(row["steps"])):
+        raise RowError("'completions' must be one list of strings per step")
+    for texts in lists:
+        schema.check_strings(texts, "each list in 'completions'")
+    return lists
+
+
+def same_origin(rows: Iterable[Row], settings: SamplingSettings, reporter: Reporter) -> Iterator[Row]:
+    """Yield `rows`, with a warning at the first one that was sampled by another model or template."""
+    warned = False
+    for row in rows:
+        made_by = row.get("sampling")
+        before = made_by if isinstance(made_by, dict) else {}
+        for name in ("model", "template") if not warned else ():
+            was, now = before.get(name), getattr(settings, name)
+            if isinstance(was, str) and was != now:
+                warned = True
+                reporter.warn(
+                    f"id {row['id']!r} was sampled with the {name} {one_line(was)}, but is continued with "
+                    f"{now}; its labels will be those of another policy"
+                )
+        yield row
 
 
 class Roller:
@@ -133,7 +179,7 @@ class Roller:
         self.k, self.grader, self.keep_text = k, grader, keep_text
         self.tally = Tally()
         self._in_progress: dict[PrefixKey, _Prefix] = {}
-        self.finished = finished or FinishedPrefixes(k, keep_text)
+        self.finished = finished or FinishedPrefixes(k, keep_text, template.marks)
         self.journal = journal
         self.bad = bad or BadRows()
         self._failed: dict[PrefixKey, UserError] = {}  # prefixes that the engine could not complete
@@ -146,7 +192,8 @@ class Roller:
         if the engine leaves out completions.
         """
         requests = (request for row in solutions for request in self._enter(row))
-        for result in generate(self.engine, requests, self.settings.params(self.template)):
+        params = self.settings.params(self.template, self.engine.tokenizer)
+        for result in generate(self.engine, requests, params):
             self._take(result)
             while self._ready:
                 yield self._ready.popleft()
@@ -161,7 +208,7 @@ class Roller:
 
     def _enter(self, row: Row) -> Iterator[Request]:
         """Yield a request for every prefix of `row` that is neither finished nor in progress."""
-        texts = prefixes(row["solution"], row["steps"])
+        texts = written_prefixes(row, self.template.marks)
         keys = [(row["id"], content_hash(text)) for text in texts]
         solution = _Solution(row, [], 0)
         error = next((self._failed[key] for key in keys if key in self._failed), None)
@@ -193,12 +240,20 @@ class Roller:
 
     def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[Prompt]:
         """Return the prompt of each prefix: ids cut from those of the whole solution where that is exact."""
-        tokenizer = self.engine.tokenizer
-        if tokenizer is None:
+        tokenizer, marks = self.engine.tokenizer, self.template.marks
+        if tokenizer is None and self.template.chat:
+            if marks is not None:
+                raise UserError(
+                    f"rollouts with the template {self.template.name} need the model's tokenizer here "
+                    "(--model), because a server's chat template may change or drop the reasoning"
+                )
             return [make_prompt(self.template, None, row["problem"], text) for text in texts]
         prompt = render_prompt(self.template, tokenizer, row["problem"])
+        texts = [continued(prompt, text, marks) for text in texts]
+        if tokenizer is None:
+            return [prompt + text for text in texts]
         whole = tokenizer(
-            prompt + row["solution"],
+            prompt + continued(prompt, written(row, marks), marks),
             add_special_tokens=not self.template.chat,
             return_offsets_mapping=tokenizer.is_fast,
         )
@@ -246,9 +301,9 @@ class Roller:
         prefix.waiting.clear()
 
     def _add(self, completion: Completion, prefix: _Prefix) -> None:
-        text = prefix.text + completion.text
-        is_finished = completion.finish_reason == "stop"
-        _, verdict = grade(text, is_finished, prefix.gold, self.template, self.grader)
+        parts = split(prefix.text + completion.text, self.template.marks)
+        is_finished = completion.finish_reason == "stop" and parts.answer is not None
+        _, verdict = grade(parts.answer or "", is_finished, prefix.gold, self.template, self.grader)
         prefix.verdicts[completion.index] = verdict
         prefix.missing -= 1
         self.tally.completions += 1

@@ -2,29 +2,35 @@
 
 from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Engine, Failure, Request, SamplingParams, generate
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.errors import EngineError
+from erprm_cli.errors import EngineError, RowError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.policy.grading import grade, with_rewards
-from erprm_cli.policy.prompts import make_prompt
+from erprm_cli.policy.prompts import make_prompt, opens_reasoning
+from erprm_cli.policy.reasoning import Parts, keeps_marks, read
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
-from erprm_cli.rows.steps import split_steps
+from erprm_cli.rows.steps import STEPS_OF, split_steps, stepped_text
 from erprm_cli.rows.streams import peek
+from erprm_cli.rows.versions import Versions
 from erprm_cli.terminal.reporter import Reporter
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """How solutions are sampled; the field `sampling` of a solution row."""
+    """How solutions are sampled; the field `sampling` of a solution row.
+
+    `template` is the name of the template, and `template_options` what `PolicyTemplate.options` returns.
+    """
 
     model: str
     revision: str | None
@@ -33,10 +39,61 @@ class SamplingSettings:
     max_tokens: int
     seed: int
     template: str
+    template_options: Row = field(default_factory=dict)
 
-    def params(self, template: PolicyTemplate) -> SamplingParams:
-        """Return the part that the engine needs."""
-        return SamplingParams(self.temperature, self.top_p, self.max_tokens, template.stop)
+    def row(self) -> Row:
+        """Return all settings as one object, those of the template included."""
+        fields = asdict(self)
+        options: Row = fields.pop("template_options")
+        return fields | options
+
+    def params(self, template: PolicyTemplate, tokenizer: Any) -> SamplingParams:
+        """Return the part that an engine with this tokenizer needs."""
+        special_tokens = not keeps_marks(template.marks, tokenizer)
+        return SamplingParams(self.temperature, self.top_p, self.max_tokens, template.stop, special_tokens)
+
+
+def output_settings(
+    command: str, settings: SamplingSettings, engine: EngineConfig, template: PolicyTemplate
+) -> Row:
+    """Return the settings of an output of completions, by which a later run may continue it."""
+    contents = {"model_content": engine.content(), "template_content": template.content()}
+    return {"command": command, **settings.row(), **contents, **engine.settings()}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of sampled solutions, for the summary."""
+
+    graded: int = 0
+    correct: int = 0
+    unfinished: int = 0
+    ungraded: int = 0
+    fields: str = ""  # of the first problem without an answer
+
+    def add(self, row: Row) -> None:
+        """Count one solution."""
+        self.unfinished += row["finish_reason"] != "stop"
+        self.correct += schema.is_correct(row["reward"])
+        self.graded += row["reward"] is not None
+        self.ungraded += row["reward"] is None
+        if row["reward"] is None and not self.fields:
+            self.fields = ", ".join(
+                list(row)[: list(row).index("sample")]
+            )  # ours follow those of the problem
+
+    def summary(self) -> str:
+        """Return how many solutions are correct and unfinished; the share is of those that were graded."""
+        share = f"{self.correct / self.graded:.1%} correct" if self.graded else "none graded"
+        return f"{share}, {self.unfinished:,} unfinished"
+
+    def ungraded_warning(self) -> str:
+        """Return what to do about solutions without a gold answer."""
+        return (
+            f"{self.ungraded:,} of {self.graded + self.ungraded:,} solutions were not graded because their "
+            f"problems have no answer (their fields are {self.fields}); --field answer=NAME names the field "
+            "that has it"
+        )
 
 
 def sample_to(
@@ -56,8 +113,8 @@ def sample_to(
     by which a later run may continue it.
     """
     bad = bad or BadRows()
-    done = schema.solution_keys(out.existing())
-    missing = peek(problem for problem in problems if missing_samples(problem, n, done))
+    done = out.solutions(schema.check_solution)
+    missing = peek(problem for problem in _same_as(done, problems, bad) if missing_samples(problem, n, done))
     if missing is None:
         if done:
             reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
@@ -67,17 +124,27 @@ def sample_to(
         Grader(bad.note) as grader,
         Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
     ):
-        out.add_provenance(opening.provenance(running, type(running).__name__))
-        correct = unfinished = 0
+        out.add_provenance(opening.provenance(running, engine))
+        tally = Tally()
         for row in sample_solutions(missing, running, template, settings, n, grader, done, bad):
             out.write(row)
-            correct += schema.is_correct(row["reward"])
-            unfinished += row["finish_reason"] != "stop"
+            tally.add(row)
             progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
         progress.info(
-            f"{out.count:,} solutions, {correct / max(out.count, 1):.1%} correct, {unfinished:,} unfinished, "
-            f"{running.usage.summary(progress.seconds)}{grader.summary()}"
+            f"{out.count:,} solutions, {tally.summary()}, {running.usage.summary(progress.seconds)}"
+            f"{grader.summary()}"
         )
+        if tally.ungraded:
+            progress.warn(tally.ungraded_warning())
+
+
+def _same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:
+    """Yield the problems; one that is stored in another version is a bad row."""
+    for problem in problems:
+        try:
+            yield stored.check_problem(problem)
+        except RowError as error:
+            bad.add("the input", str(error), to_line(problem))
 
 
 def sample_solutions(
@@ -102,6 +169,7 @@ def sample_solutions(
     waiting: dict[str, Row] = {}
     open_samples: dict[str, int] = {}
     failures: dict[str, list[Failure]] = {}
+    is_open = opens_reasoning(template, engine.tokenizer)
 
     def requests() -> Iterator[Request]:
         for problem in problems:
@@ -115,13 +183,14 @@ def sample_solutions(
             yield Request(identity, prompt, missing, derive_seed(settings.seed, identity))
 
     def solutions() -> Iterator[tuple[Row, Verdict | None]]:
-        for result in generate(engine, requests(), settings.params(template)):
+        for result in generate(engine, requests(), settings.params(template, engine.tokenizer)):
             identity = str(result.key)
             if isinstance(result, Failure):
                 failures.setdefault(identity, []).append(result)
                 open_samples[identity] -= len(result.indices)
             else:
-                yield solution_row(waiting[identity], result, template, settings, grader)
+                parts = read(result, template.marks, is_open)
+                yield solution_row(waiting[identity], result, parts, template, settings, grader)
                 open_samples[identity] -= 1
             if not open_samples[identity]:
                 problem = waiting.pop(identity)
@@ -153,25 +222,31 @@ def missing_samples(problem: Row, n: int, done: Container[tuple[str, int]]) -> t
 def solution_row(
     problem: Row,
     completion: Completion,
+    parts: Parts,
     template: PolicyTemplate,
     settings: SamplingSettings,
     grader: Grader,
 ) -> tuple[Row, Verdict | None]:
-    """Return the solution row of one completion, and the verdict that will be its reward.
+    """Return the solution row of one completion with these parts, and the verdict that will be its reward.
 
-    The reward of an unfinished solution is 0; without a gold answer there is no verdict.
+    The reward of an unfinished solution is 0, also if its reasoning is unfinished; without a gold answer
+    there is no verdict.
     """
-    gold = problem["answer"]
-    is_finished = completion.finish_reason == "stop"
-    prediction, verdict = grade(completion.text, is_finished, gold, template, grader)
-    row = problem | {
-        "sample": completion.index,
-        "solution": completion.text,
-        "steps": split_steps(completion.text, template.step_break),
+    gold, solution = problem["answer"], parts.answer or ""
+    finish_reason = "length" if parts.answer is None else completion.finish_reason
+    prediction, verdict = grade(solution, finish_reason == "stop", gold, template, grader)
+    row = problem | {"sample": completion.index}
+    if template.marks is not None or parts.reasoning is not None:
+        row["reasoning"] = parts.reasoning
+    if template.steps_of != STEPS_OF[0]:
+        row["steps_of"] = template.steps_of
+    row["solution"] = solution
+    row |= {
+        "steps": split_steps(stepped_text(row), template.step_break),
         "prediction": prediction,
         "reward": None,  # in its place among the fields
-        "finish_reason": completion.finish_reason,
+        "finish_reason": finish_reason,
         "num_tokens": completion.num_tokens,
-        "sampling": asdict(settings),
+        "sampling": settings.row(),
     }
     return row, None if gold is None else verdict

@@ -4,13 +4,23 @@ A template is a file in templates/policy. To add one, add a file there, or give 
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-from erprm_cli import shipped
+from erprm_cli import options, shipped
 from erprm_cli.answers.extraction import DEFAULT_RULES, RULES
 from erprm_cli.errors import UsageError
+from erprm_cli.hashing import fields_hash
+from erprm_cli.io.content import Content
 from erprm_cli.io.files import read_toml
 from erprm_cli.io.typed_fields import from_table
+from erprm_cli.policy.reasoning import MARKS, Marks
+from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import STEPS_OF
+
+KNOWN_RULES = f"known rules: {', '.join(RULES)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +32,10 @@ class PolicyTemplate:
     `step_break` is a regular expression that matches what separates two steps. `answers` names the rules of
     `answers.extraction` that are tried in turn to find the final answer. Generation ends before any text in
     `stop`.
+
+    Of thinking models: `reasoning` names the marks (see `policy.reasoning`) that separate the reasoning from
+    the answer; empty: all is answer. `chat_template_kwargs` are given to the chat template, here or in a
+    server. `steps_of` names the part that is split into steps, "answer" or "reasoning".
     """
 
     name: str
@@ -31,24 +45,74 @@ class PolicyTemplate:
     step_break: str = r"\n+"
     answers: tuple[str, ...] = DEFAULT_RULES
     stop: tuple[str, ...] = ()
+    reasoning: str = ""
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    steps_of: str = STEPS_OF[0]
+
+    @property
+    def marks(self) -> Marks | None:
+        """The marks of the reasoning; None if the template has none."""
+        return MARKS[self.reasoning] if self.reasoning else None
+
+    def options(self) -> Row:
+        """Return what a run records beside the name of the template: what flags can change, if it is set."""
+        found: Row = {}
+        if self.chat_template_kwargs:
+            found["chat_template_kwargs"] = self.chat_template_kwargs
+        if self.steps_of != STEPS_OF[0]:
+            found["steps_of"] = self.steps_of
+        return found
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a value with which no prompt or no solution could be right."""
+        if "{problem}" not in self.prompt:
+            raise UsageError("'prompt' must contain {problem}")
+        try:
+            is_empty = re.fullmatch(self.step_break, "")
+        except re.error as error:
+            raise UsageError(f"'step_break' is not a regular expression: {error}") from None
+        if is_empty:
+            raise UsageError(
+                f"'step_break' {self.step_break!r} matches the empty text, so no step would be whole"
+            )
+        if not self.answers:
+            raise UsageError(f"'answers' names no rule, so no answer would be found; {KNOWN_RULES}")
+        for rule in self.answers:
+            if rule not in RULES:
+                raise UsageError(f"unknown rule {rule!r} in 'answers'; {KNOWN_RULES}")
+        if "" in self.stop:
+            raise UsageError("'stop' has an empty string, at which every solution would end")
+        self._check_thinking()
+
+    def _check_thinking(self) -> None:
+        if self.reasoning and self.reasoning not in MARKS:
+            known = ", ".join(MARKS)
+            raise UsageError(f"unknown 'reasoning' {self.reasoning!r}; known names: {known}")
+        if self.steps_of not in STEPS_OF:
+            raise UsageError(f"'steps_of' must be {' or '.join(STEPS_OF)}, not {self.steps_of!r}")
+        if self.steps_of == "reasoning" and not self.reasoning:
+            raise UsageError("steps of the reasoning need a template of a thinking model, such as qwen3")
+        if self.chat_template_kwargs and not self.chat:
+            raise UsageError("chat_template_kwargs need a chat template (chat = true)")
 
     def fill(self, problem: str) -> str:
         """Return the prompt (or the user's turn) for one problem; braces in the problem have no meaning."""
         return self.prompt.replace("{problem}", problem)
 
+    def content(self) -> Content:
+        """Return what the template says, whatever it is called."""
+        return Content(partial(fields_hash, self))
 
-def load_template(name: str) -> PolicyTemplate:
-    """Return the shipped template `name`, or the one in a .toml file. Raises UsageError if it is invalid."""
+
+def load_template(
+    name: str, chat_template_kwargs: Sequence[str] | None = None, steps_of: str | None = None
+) -> PolicyTemplate:
+    """Return the shipped template `name`, or the one in a .toml file. Raises UsageError if it is invalid.
+
+    `chat_template_kwargs`, as KEY=VALUE, are added to its own, and `steps_of` replaces its own.
+    """
     path = shipped.template_path("policy", name, "template")
-    table = read_toml(path)
-    template = from_table(PolicyTemplate, table, str(path), name=path.stem)
-    if "{problem}" not in template.prompt:
-        raise UsageError(f"{path}: 'prompt' must contain {{problem}}")
-    try:
-        re.compile(template.step_break)
-    except re.error as error:
-        raise UsageError(f"{path}: 'step_break' is not a regular expression: {error}") from None
-    for rule in template.answers:
-        if rule not in RULES:
-            raise UsageError(f"{path}: unknown rule {rule!r} in 'answers'; known rules: {', '.join(RULES)}")
-    return template
+    template = from_table(PolicyTemplate, read_toml(path), str(path), name=path.stem)
+    changed = options.key_values("--chat-template-kwarg", chat_template_kwargs or ())
+    kwargs = template.chat_template_kwargs | changed
+    return replace(template, chat_template_kwargs=kwargs, steps_of=steps_of or template.steps_of)

@@ -11,7 +11,6 @@ from erprm_cli.models.folder import CARD
 from erprm_cli.prm.formats import PrmFormat, known_format, load_prm_format
 from erprm_cli.rows.row import Row
 
-MAX_CARD_BYTES = 16 << 20
 CARD_TYPES = {"format": dict, "token_ids": dict, "settings": dict, "result": dict, "eta": float | int | None}
 
 
@@ -56,17 +55,17 @@ def eta_learned(name: str, card: Row | None) -> float:
 def read_card(name: str) -> Row | None:
     """Return erprm.json of a PRM folder, or None if there is none because erprm did not train the model."""
     path = Path(shipped.resolve(name)) / CARD
-    try:
-        card: Row = read_object(path, MAX_CARD_BYTES)
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+    try:
+        card = read_object(path)
+    except ValueError as error:
+        raise UserError(f"cannot be read: {error}", where=path) from None
     if not {"format", "token_ids"} <= card.keys():
-        raise UserError(f"{path}: missing 'format' or 'token_ids'; `erprm train` writes them")
+        raise UserError("missing 'format' or 'token_ids'", where=path, remedy="`erprm train` writes them")
     for key, kind in CARD_TYPES.items():
         if key in card and not isinstance(card[key], kind):
-            raise UserError(f"{path}: {key!r} has the wrong type; train the model again, or restore the file")
+            raise UserError(f"{key!r} has the wrong type", where=path, remedy="restore the file")
     return card
 
 

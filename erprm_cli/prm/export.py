@@ -14,11 +14,9 @@ import torch
 from transformers import AutoModelForTokenClassification
 
 from erprm_cli.errors import UserError
-from erprm_cli.models import loading
 from erprm_cli.models.cards import prm_model_card
 from erprm_cli.models.folder import write_folder
-from erprm_cli.prm.card import prm_format_of, read_card
-from erprm_cli.prm.loading import load_prm
+from erprm_cli.prm.loading import load_prm, load_tagger
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows.row import Row
 
@@ -43,15 +41,13 @@ def export_prm(
     """
     if output.exists() and any(output.iterdir() if output.is_dir() else [output]):
         raise UserError(f"{output} already exists; give -o the name of a new folder")
-    card = read_card(name)
-    source_format = prm_format_of(name, card, prm_format)
+    code: Row = {"revision": revision, "trust_remote_code": trust_remote_code}
+    card, tagger = load_tagger(name, prm_format, **code)
+    source_format, tokenizer, token_ids = tagger.prm_format, tagger.tokenizer, tagger.token_ids
     if source_format.kind != "token":
         raise UserError(f"{name} is of kind {source_format.kind}; only a PRM of kind token can be exported")
-    load_options: Row = {"revision": revision, "trust_remote_code": trust_remote_code}
-    tokenizer = loading.load_tokenizer(name, **load_options)
-    token_ids = Tagger(source_format, tokenizer).token_ids
     number_type = dtype if dtype == "auto" else getattr(torch, dtype)
-    model = load_prm(name, source_format, dtype=number_type, allow_pickle=allow_pickle, **load_options).eval()
+    model = load_prm(name, source_format, dtype=number_type, allow_pickle=allow_pickle, **code).eval()
     target_format = source_format
     if kind == "head":
         assert token_ids.good is not None and token_ids.bad is not None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
+from typing import Literal
 
 from erprm_cli import shipped
 from erprm_cli.errors import UsageError
@@ -14,9 +15,6 @@ from erprm_cli.io.files import read_toml
 from erprm_cli.io.typed_fields import from_table, typed
 
 ER_PRM = "er-prm"
-
-KINDS = ("token", "head", "value")
-BUILDS = ("text", "chat", "turns", "pieces")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +43,8 @@ class PrmFormat:
     good: str = ""
     bad: str = ""
     between: str = ""
-    kind: str = "token"
-    build: str = "text"
+    kind: Literal["token", "head", "value"] = "token"
+    build: Literal["text", "chat", "turns", "pieces"] = "text"
     system: str = ""  # system turn of a chat; empty: none
     num_labels: int = 2
     labels: tuple[int, ...] = (1,)
@@ -54,23 +52,20 @@ class PrmFormat:
 
     def __post_init__(self) -> None:
         """Raise UsageError if fields contradict each other."""
-        object.__setattr__(self, "labels", tuple(self.labels))  # a list in TOML and JSON
-        if self.kind not in KINDS or self.build not in BUILDS:
-            key, known = ("kind", KINDS) if self.kind not in KINDS else ("build", BUILDS)
-            value = getattr(self, key)
-            raise UsageError(f"PRM format {self.name}: {key!r} is {value!r}, not one of {', '.join(known)}")
         if "{problem}" not in self.prompt:
-            raise UsageError(f"PRM format {self.name}: 'prompt' must contain {{problem}}")
+            raise UsageError("'prompt' must contain {problem}")
         if self.kind == "token" and not (self.good and self.bad):
-            raise UsageError(f"PRM format {self.name}: kind token needs 'good' and 'bad'")
+            raise UsageError("kind token needs 'good' and 'bad'")
         if self.kind == "head" and not set(self.labels) < set(range(self.num_labels)):
             raise UsageError(
-                f"PRM format {self.name}: 'labels' must be some of the {self.num_labels} classes"
+                f"'labels' must be some of the {self.num_labels} classes, 0 .. {self.num_labels - 1}"
             )
+        if self.kind == "head" and not self.labels:
+            raise UsageError("kind head needs 'labels', the classes that mean good")
         if self.build == "turns" and not self.good:
-            raise UsageError(f"PRM format {self.name}: build turns needs 'good', the assistant's answer")
+            raise UsageError("build turns needs 'good', the assistant's answer")
         if self.build in ("text", "chat") and not self.tag:
-            raise UsageError(f"PRM format {self.name}: build {self.build} needs a 'tag'")
+            raise UsageError(f"build {self.build} needs a 'tag'")
 
     def fill(self, problem: str) -> str:
         """Return the prompt for one problem; braces in the problem have no meaning."""

@@ -16,6 +16,7 @@ from the owners' model code and tested on small random models, not on the publis
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -28,9 +29,41 @@ from erprm_cli.errors import UserError
 from erprm_cli.models import loading
 from erprm_cli.models.adapters import merge_adapters
 from erprm_cli.models.file_checks import ADAPTER_CONFIG, adapter_settings, weight_shapes
+from erprm_cli.models.folder import CARD
+from erprm_cli.models.names import find_model
+from erprm_cli.prm.card import prm_format_of, read_card
 from erprm_cli.prm.formats import PrmFormat
+from erprm_cli.prm.tagger import Tagger
+from erprm_cli.rows.row import Row
 
 RENAMED = {r"^v_head\.summary\.": "score.", r"^score_head\.": "score."}
+
+
+def load_tagger(
+    name: str,
+    prm_format: str | None = None,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Row | None, Tagger]:
+    """Return the card of the PRM `name` (None: not trained by erprm) and how it is read, without weights.
+
+    `prm_format` names its format; default: its own, from its card or its name. Raises UserError if there is
+    no such model, if its format is unknown, or if its tokenizer does not suit the format or the card.
+    """
+    find_model(name, revision)
+    card = read_card(name)
+    chosen = prm_format_of(name, card, prm_format)
+    tokenizer = loading.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
+    tagger = Tagger(chosen, tokenizer)
+    token_ids = asdict(tagger.token_ids)
+    if card is not None and prm_format is None and card["token_ids"] != token_ids:
+        raise UserError(
+            f"{CARD} says {card['token_ids']}, but the tokenizer in the same folder gives {token_ids}; the "
+            "folder mixes files of two models",
+            where=name,
+        )
+    return card, tagger
 
 
 def load_prm(

@@ -9,7 +9,6 @@ R rows of the output layer that are read
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -19,16 +18,21 @@ from torch import Tensor
 from erprm_cli.errors import UserError
 from erprm_cli.labels.estimator import relabel
 from erprm_cli.models import loading
-from erprm_cli.models.folder import CARD
 from erprm_cli.models.outputs import check_token, flat_positions, max_positions, output_at, pad
-from erprm_cli.prm.card import eta_learned, prm_format_of, read_card
+from erprm_cli.prm.card import eta_learned
 from erprm_cli.prm.formats import PrmFormat
-from erprm_cli.prm.loading import load_prm
-from erprm_cli.prm.tagger import Tagged, Tagger
+from erprm_cli.prm.loading import load_prm, load_tagger
+from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
 
-WINDOW_BATCHES = 16  # batches that are sorted by length together; enough that little is padding
 BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+# Solutions are sorted by length in windows, so that little is padding, and leave when a window is scored. It
+# has WINDOW_BATCHES batches, but on a CPU no more than HELD_S of work, so that nobody waits for minutes. The
+# work is estimated from the size of the model, not measured: the batches, and so the last bits of the scores,
+# depend on the input alone.
+WINDOW_BATCHES = 16
+HELD_S = 2.0
+CPU_FLOPS = 1e10  # per second: one core that other programs use too
 
 
 class Scorer:
@@ -54,19 +58,13 @@ class Scorer:
         included; 0 chooses by device. Raises UserError if the model or its tokenizer is unsuitable.
         """
         self.name = name
-        self.card = read_card(name)  # None: not trained by erprm
+        self.card, self.tagger = load_tagger(
+            name, prm_format, revision=revision, trust_remote_code=trust_remote_code
+        )
+        self.prm_format = self.tagger.prm_format
         # An outcome reward model was trained at the last tag only; its outputs at other tags are meaningless.
         self.outcome_only = bool(self.card and self.card.get("settings", {}).get("outcome_only"))
         self.eta, self.eta_learned = eta, None if eta is None else eta_learned(name, self.card)
-        tokenizer = loading.load_tokenizer(name, revision=revision, trust_remote_code=trust_remote_code)
-        self.tagger = Tagger(prm_format_of(name, self.card, prm_format), tokenizer)
-        self.prm_format = self.tagger.prm_format
-        token_ids = asdict(self.tagger.token_ids)
-        if self.card is not None and prm_format is None and self.card["token_ids"] != token_ids:
-            raise UserError(
-                f"{name}: {CARD} says {self.card['token_ids']}, but the tokenizer in the same folder gives "
-                f"{token_ids}; the folder mixes files of two models"
-            )
         self.num_tokens = 0  # scored so far
         self.num_padded = 0  # scored so far, padding included
         load_options = {
@@ -88,6 +86,11 @@ class Scorer:
         self.model.to(device).eval()
         self.tagger.max_tokens = max_positions(self.model.config)
         self.batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
+        self.window_tokens = WINDOW_BATCHES * self.batch_tokens
+        if device.type == "cpu":
+            flops_per_token = 2 * self.model.num_parameters()
+            self.window_tokens = min(self.window_tokens, int(HELD_S * CPU_FLOPS / flops_per_token))
+            self.batch_tokens = min(self.batch_tokens, self.window_tokens // 4)
 
     def close(self) -> None:
         """Free the model and whatever runs it."""
@@ -107,17 +110,18 @@ class Scorer:
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
         """Do the same as `score` for rows with what `encode` returned for them.
 
-        Each solution takes part in one forward pass. Solutions are read in windows and batched by length.
+        Each solution takes part in one forward pass. Solutions are read in windows and batched by length. If
+        an error or a signal ends a window, its scored rows come first.
         """
         stream = iter(solutions)
-        while window := list(islice_tokens(stream, WINDOW_BATCHES * self.batch_tokens)):
-            scores: list[list[float]] = [[]] * len(window)
-            for batch in batches_by_length([len(tagged.ids) for _, tagged in window], self.batch_tokens):
-                found = self.probabilities([window[index][1] for index in batch])
-                for index, values in zip(batch, found, strict=True):
-                    scores[index] = values
-            for (row, _), values in zip(window, scores, strict=True):
-                yield self.scored(row, values)
+        while window := list(islice_tokens(stream, self.window_tokens)):
+            scores: dict[int, list[float]] = {}
+            try:
+                for batch in batches_by_length([len(tagged.ids) for _, tagged in window], self.batch_tokens):
+                    found = self.probabilities([window[index][1] for index in batch])
+                    scores.update(zip(batch, found, strict=True))
+            finally:
+                yield from (self.scored(window[index][0], scores[index]) for index in sorted(scores))
 
     def scored(self, row: Row, values: list[float]) -> Row:
         """Return the row with the probabilities of its steps."""
@@ -126,6 +130,11 @@ class Scorer:
         if self.eta is not None and self.eta_learned is not None:
             values = [relabel(value, self.eta_learned, self.eta) for value in values]
         return row | {"scores": values, "prm": self.name}
+
+    def check_finite(self, scores: Tensor) -> None:
+        """Raise UserError if scores are NaN or infinite."""
+        if not bool(scores.isfinite().all()):
+            raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
 
     @torch.inference_mode()
     def probabilities(self, batch: Sequence[Tagged]) -> list[list[float]]:
@@ -139,8 +148,7 @@ class Scorer:
         with output_at(self.model, position_N.to(device), self.tagger.rows):
             logits_NR = self.model(input_ids=ids_BT.to(device), use_cache=False).logits
         good_N = good_probability(self.prm_format, logits_NR).cpu()
-        if not bool(good_N.isfinite().all()):
-            raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
+        self.check_finite(good_N)
         return [part.tolist() for part in good_N.split([len(tagged.tags) for tagged in batch])]
 
 

@@ -9,14 +9,21 @@ from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import provenance
 from erprm_cli.errors import UsageError
+from erprm_cli.hashing import fields_hash
 from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.content import Content
 from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
-from erprm_cli.options import EngineName
+from erprm_cli.models.names import find_model
+from erprm_cli.options import LocalEngineName
+from erprm_cli.packages import MODELS, check_packages
+from erprm_cli.prm.card import prm_format_of, read_card
+from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.sharding import Shard
-from erprm_cli.rows.streams import peek, unique
+from erprm_cli.rows.streams import peek
+from erprm_cli.rows.versions import one_version
 from erprm_cli.terminal.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -40,18 +47,26 @@ class LazyScorer:
         batch_tokens: int = 0,
         prm_format: str | None = None,
         eta: float | None = None,
-        on_load: "Callable[[Scorer], object] | None" = None,
     ) -> None:
-        """Take the arguments of `open_scorer`; `on_load` is called with the loaded scorer."""
+        """Take the arguments of `open_scorer`.
+
+        Raises UserError at once for a model that is nowhere, an invalid format or a missing package.
+        """
+        if config.engine == "server":
+            raise UsageError("a server cannot score; give --engine transformers or vllm")
+        check_packages([*MODELS, *["vllm"] * (config.engine == "vllm")], f"the PRM {config.model}")
+        find_model(config.model, config.revision)
+        if prm_format is not None:
+            load_prm_format(prm_format)
+        self.name, self.config = config.model, config
+        self.on_load: Callable[[Scorer], object] = lambda _: None  # called with the loaded scorer
         self._arguments = config, batch_tokens, prm_format, eta
-        self._on_load = on_load
 
     @cached_property
     def scorer(self) -> "Scorer":
         """The PRM, loaded at the first access."""
         scorer = open_scorer(*self._arguments)
-        if self._on_load is not None:
-            self._on_load(scorer)
+        self.on_load(scorer)
         return scorer
 
     def read(
@@ -82,33 +97,44 @@ class LazyScorer:
             self.scorer.close()
 
 
+def output_settings(config: EngineConfig, prm_format: str | None, eta: float | None = None) -> Row:
+    """Return the settings of an output of scores, by which a later run may continue it; see `score_to`."""
+    name = config.model
+    return {
+        "command": "score",
+        "prm": name,
+        "prm_content": config.content(),
+        "prm_format": prm_format,
+        "prm_format_content": Content(lambda: fields_hash(prm_format_of(name, read_card(name), prm_format))),
+        "revision": config.revision,
+        "eta": None if eta is None else str(eta),  # JSON has no inf
+        **config.settings(),
+    }
+
+
 def score_to(
     out: Output,
     source: str,
-    config: EngineConfig,
+    prm: LazyScorer,
     reporter: Reporter,
     *,
-    batch_tokens: int = 0,
-    prm_format: str | None = None,
-    eta: float | None = None,
     bad: BadRows | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
 ) -> None:
     """Write to `out` the solutions of `source` that are not in it yet, with scores, and a summary.
 
-    `config.model` is the PRM; `batch_tokens`, `prm_format` and `eta` are those of Scorer. With `shard`, only
-    rows whose id is in it are scored. The caller opens `out`, with the settings by which a later run may
-    continue it.
+    With `shard`, only rows whose id is in it are scored. The caller opens `out`, with the settings by which a
+    later run may continue it. `prm` is closed at the end.
     """
-    done = schema.solution_keys(out.existing())
+    done = out.solutions(schema.check_scores)
     skipped = 0
     # A duplicate would seem to be done already when a stopped run is continued.
-    check = unique(schema.check_solution, "id", "sample")
+    check = one_version(schema.check_solution)
 
     def missing(row: Row) -> Row | None:
         nonlocal skipped
-        check(row)
+        done.check(check(row))
         if shard is not None and row["id"] not in shard:
             return None
         if (row["id"], row["sample"]) in done:
@@ -117,11 +143,11 @@ def score_to(
         return row
 
     def loaded(scorer: "Scorer") -> None:
-        out.add_provenance(provenance(scorer, type(scorer).__name__))
-        reporter.info(f"{config.model} is read with the format {scorer.prm_format.name}")
+        out.add_provenance(provenance(scorer, prm.config))
+        reporter.info(f"{prm.name} is read with the format {scorer.prm_format.name}")
 
     foreign = ForeignRows()
-    prm = LazyScorer(config, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta, on_load=loaded)
+    prm.on_load = loaded
     with closing(prm), Reporter(reporter.command, reporter.quiet) as progress:  # its clock starts now
         for row in prm.read(source, missing, bad, limit, foreign):
             out.write(row)
@@ -140,18 +166,19 @@ class ScoredRows:
         prm: str | None,
         check: Check,
         check_scored: Check,
-        *key: str,
-        engine: EngineName = EngineName.auto,
+        engine: LocalEngineName = "auto",
         prm_format: str | None = None,
     ) -> None:
         """Take scores from the rows, which `check_scored` checks, or from the PRM named `prm`.
 
         A PRM is run by `engine` and read with `prm_format` (default: its own); it replaces scores that are in
-        the rows, which `check` checks. Rows with equal fields `key`, if any are named, are bad.
+        the rows, which `check` checks. Raises UsageError for `engine` or `prm_format` without a PRM.
         """
+        if prm is None and (prm_format is not None or engine != "auto"):
+            flag = "--engine" if prm_format is None else "--prm-format"
+            raise UsageError(f"{flag} says how to run a PRM; --prm MODEL names it")
         self.prm = None if prm is None else LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
-        self.check = unique(check, *key) if key else check
-        self.check_scored = unique(check_scored, *key) if key else check_scored
+        self.check, self.check_scored = check, check_scored
 
     def read(
         self, source: str, bad: BadRows, limit: int | None = None, expand: Expand | None = None
@@ -171,8 +198,6 @@ def open_scorer(
     config: EngineConfig, batch_tokens: int = 0, prm_format: str | None = None, eta: float | None = None
 ) -> "Scorer":
     """Load the PRM with the engine that `config` names (auto: transformers). Other arguments: see Scorer."""
-    if config.engine == "server":
-        raise UsageError("a server cannot score; give --engine transformers or vllm")
     if config.engine == "vllm":
         from erprm_cli.prm.vllm_scorer import VllmScorer
 

@@ -13,11 +13,11 @@ from typing import Any
 from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
-from erprm_cli.errors import UsageError, UserError
+from erprm_cli.errors import Stopped, UsageError, UserError
 from erprm_cli.models import loading
 from erprm_cli.models.file_checks import adapter_settings
 from erprm_cli.prm.scorer import Scorer
-from erprm_cli.prm.tagger import Tagged
+from erprm_cli.prm.tagger import Tagged, Tagger
 from erprm_cli.rows.row import Row
 
 # What some architectures do to logits after the output layer. vLLM's classifier does not do it.
@@ -45,53 +45,33 @@ class VllmScorer(Scorer):
         """Start the engine instead of loading a model."""
         from vllm.config import PoolerConfig
 
-        if self.prm_format.kind != "token":
-            raise UsageError(
-                f"--engine vllm supports token PRMs only; {self.prm_format.name} needs --engine transformers"
-            )
-        if adapter_settings(shipped.resolve(self.name), revision=self.config.revision) is not None:
-            raise UsageError(
-                f"{self.name} holds adapters: use --engine transformers, or merge them once with "
-                "`erprm export --kind token`"
-            )
-        model = loading.load_config(
-            self.name, revision=self.config.revision, trust_remote_code=self.config.trust_remote_code
-        )
-        architecture = (model.architectures or [""])[0]
-        changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
-        if changed or not architecture.endswith("ForCausalLM"):
-            reason = f"ignores its {changed[0]}" if changed else "supports ...ForCausalLM only"
-            raise UsageError(
-                f"--engine vllm cannot score {self.name} ({architecture}): vLLM {reason}; use --engine "
-                "transformers"
-            )
-        ids = self.tagger.token_ids
         self.stream = VllmStream(
             self.config,
             runner="pooling",
             pooler_config=PoolerConfig(task="token_classify"),
-            hf_overrides={
-                "architectures": [architecture.replace("ForCausalLM", "ForSequenceClassification")],
-                "classifier_from_token": self.tagger.tokenizer.convert_ids_to_tokens([ids.bad, ids.good]),
-                "method": "from_2_way_softmax",
-                "num_labels": 1,
-            },
+            hf_overrides=classifier_settings(self.config, self.tagger),
         )
         self.tagger.max_tokens = self.stream.max_model_len
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
-        """Yield scored rows in the order given: a solution that finishes early waits for those before it."""
+        """Yield scored rows in the order given: a solution that finishes early waits for those before it.
+
+        If an error or a signal ends the work, those that wait come first.
+        """
         finished: dict[int, Row] = {}
         next_number = 0
-        for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
-            good_T = output.outputs.data.flatten().float()
-            good_L = good_T[tagged.tags.tolist()]
-            if not bool(good_L.isfinite().all()):
-                raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
-            finished[number] = self.scored(row, good_L.tolist())
-            while next_number in finished:
-                yield finished.pop(next_number)
-                next_number += 1
+        try:
+            for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
+                good_T = output.outputs.data.flatten().float()
+                good_L = good_T[tagged.tags.tolist()]
+                self.check_finite(good_L)
+                finished[number] = self.scored(row, good_L.tolist())
+                while next_number in finished:
+                    yield finished.pop(next_number)
+                    next_number += 1
+        except (UserError, Stopped):
+            yield from finished.values()
+            raise
 
     def close(self) -> None:
         """End vLLM's processes."""
@@ -103,3 +83,35 @@ class VllmScorer(Scorer):
         for number, (row, tagged) in enumerate(solutions):
             self.num_tokens += len(tagged.ids)
             yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task="token_classify")
+
+
+def classifier_settings(config: EngineConfig, tagger: Tagger) -> dict[str, Any]:
+    """Return the changes to the configuration of the PRM `config.model` that make it a classifier in vLLM.
+
+    Raises UsageError for a model that vLLM would not score correctly; the engine is not started.
+    """
+    name, prm_format = config.model, tagger.prm_format
+    if prm_format.kind != "token":
+        raise UsageError(
+            f"--engine vllm supports token PRMs only; {prm_format.name} needs --engine transformers"
+        )
+    if adapter_settings(shipped.resolve(name), revision=config.revision) is not None:
+        raise UsageError(
+            f"{name} holds adapters: use --engine transformers, or merge them once with "
+            "`erprm export --kind token`"
+        )
+    model = loading.load_config(name, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    architecture = (model.architectures or [""])[0]
+    changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
+    if changed or not architecture.endswith("ForCausalLM"):
+        reason = f"ignores its {changed[0]}" if changed else "supports ...ForCausalLM only"
+        raise UsageError(
+            f"--engine vllm cannot score {name} ({architecture}): vLLM {reason}; use --engine transformers"
+        )
+    ids = tagger.token_ids
+    return {
+        "architectures": [architecture.replace("ForCausalLM", "ForSequenceClassification")],
+        "classifier_from_token": tagger.tokenizer.convert_ids_to_tokens([ids.bad, ids.good]),
+        "method": "from_2_way_softmax",
+        "num_labels": 1,
+    }

@@ -6,10 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from erprm_cli.errors import UsageError, UserError
+from erprm_cli.errors import UsageError
 from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
 from erprm_cli.evaluation.calibration import CalibrationResult
-from erprm_cli.io.files import replacing
+from erprm_cli.io.files import report_file
+from erprm_cli.packages import missing_package
 from erprm_cli.reports.tables import calibration_title, names_of
 
 WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
@@ -17,11 +18,11 @@ LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def load_figure_module() -> Any:
-    """Return matplotlib.figure, which needs no display. Raises UsageError if it is not installed."""
+    """Return matplotlib.figure, which needs no display. Raises UserError if it is not installed."""
     try:
         return import_module("matplotlib.figure")
     except ModuleNotFoundError:
-        raise UsageError("--plot needs matplotlib: pip install 'erprm[plot]'") from None
+        raise missing_package("matplotlib", "--plot") from None
 
 
 def plot_accuracy(results: Sequence[BestOfNResult], path: str) -> None:
@@ -122,11 +123,8 @@ def _curves(results: Sequence[BestOfNResult]) -> dict[str, list[BestOfNResult]]:
 
 
 def _save(figure: Any, path: str) -> None:
-    target = Path(path)
     try:
-        with replacing(target) as draft:
-            figure.savefig(draft, format=target.suffix.removeprefix(".") or "png", dpi=150)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        with report_file(path) as draft:
+            figure.savefig(draft, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
     except ValueError as error:  # matplotlib does not know the format
         raise UsageError(f"{path}: {error}") from None

@@ -4,6 +4,9 @@ Each step has a line: its number, then the values that its row has (label, k/K r
 its text. Colours go from red (0) to green (1); the text has the colour of the first value. ✗ marks the first
 error: in ProcessBench the step in `label`, else the first step with a label or k/K of 0. ? marks the first
 step with a score below 0.5, because a score is only a model's estimate.
+
+The part of a thinking model's solution that has no steps is dim: the reasoning before the steps of the
+answer, shortened unless all of it is wanted, or the answer after the steps of the reasoning.
 """
 
 import os
@@ -29,6 +32,8 @@ from erprm_cli.terminal.text import one_line, rendered, visible
 
 SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # for five equal parts of [0, 1]
 LOW_SCORE = 0.5
+VERDICT_STYLES = {"right": "bold green", "wrong": "bold red"}
+THOUGHT_LINES = 3  # of the reasoning, if it is shortened
 
 
 def check(row: Row) -> Row:
@@ -74,72 +79,130 @@ def columns(row: Row) -> list[Column]:
     return found
 
 
+def labelled_error(row: Row) -> int | None:
+    """Return the first wrong step as people labelled it in ProcessBench, -1 if none is wrong, else None."""
+    label = row.get("label")
+    if isinstance(label, int) and not isinstance(label, bool) and row.get("steps") is not None:
+        return label if 0 <= label < len(row["steps"]) else -1
+    return None
+
+
+def first_error(row: Row) -> int | None:
+    """Return the index of the first wrong step that a row reports, -1 if none is wrong, None if unknown.
+
+    It is the step that people labelled, else the first one with a label or k/K of 0.
+
+    >>> first_error({"steps": ["a", "b"], "labels": [0.7, 0.0]}), first_error({"steps": ["a"], "label": -1})
+    (1, -1)
+    """
+    if (labelled := labelled_error(row)) is not None:
+        return labelled
+    for column in columns(row)[:1]:
+        if column.name != "score":
+            return _first(column.values, lambda value: value <= 0)
+    return None
+
+
 def marks(row: Row) -> dict[int, str]:
     """Return the marks of steps by index: ✗ for the first error, ? for the first low score.
 
     >>> marks({"steps": ["a", "b"], "rollouts": [[0.0, 1.0], [0.0]], "scores": [0.2, 0.1]})
     {0: '?', 1: '✗'}
     """
-    found: dict[int, str] = {}
-    label = row.get("label")
-    for column in columns(row):
-        if column.name == "score":
-            found |= _first(column.values, lambda value: value < LOW_SCORE, "?")
-    if isinstance(label, int) and not isinstance(label, bool):
-        return found | ({label: "✗"} if 0 <= label < len(row["steps"]) else {})
-    for column in columns(row)[:1]:
-        if column.name != "score":
-            found |= _first(column.values, lambda value: value <= 0, "✗")
-    return found
+    low = _first(row.get("scores") or [], lambda value: value < LOW_SCORE)
+    error = first_error(row)
+    found = {low: "?", -1 if error is None else error: "✗"}
+    return {index: mark for index, mark in found.items() if index >= 0}
 
 
-def _first(values: Sequence[float], is_bad: Callable[[float], bool], mark: str) -> dict[int, str]:
-    return next(({index: mark} for index, value in enumerate(values) if is_bad(value)), {})
+def _first(values: Sequence[float], is_bad: Callable[[float], bool]) -> int:
+    """Return the index of the first bad value, or -1."""
+    return next((index for index, value in enumerate(values) if is_bad(value)), -1)
+
+
+def origin(row: Row) -> list[str]:
+    """Return the names of the split and of the generator, if a row has them."""
+    return [row[name] for name in ("split", "generator") if isinstance(row.get(name), str)]
+
+
+def is_correct(row: Row) -> bool | None:
+    """Return whether the final answer of a row is right, or None if the row does not say."""
+    for name in ("correct", "final_answer_correct"):
+        if isinstance(row.get(name), bool):
+            return bool(row[name])
+    reward = row.get("reward")
+    return None if not isinstance(reward, int | float) else schema.is_correct(reward)
+
+
+def facts(row: Row) -> list[tuple[str, str]]:
+    """Return what else a row tells about its solution, as (title, text): answers, verdict, how it was made.
+
+    The verdict has no title; it is "right" or "wrong".
+    """
+    right = is_correct(row)
+    found = [
+        ("gold", row.get("answer")),
+        ("prediction", row.get("prediction")),
+        ("", None if right is None else "right" if right else "wrong"),
+        ("", "cut off" if row.get("finish_reason") == "length" else None),
+    ]
+    if isinstance(row.get("score"), int | float) and "aggregate" in row:
+        found.append(("best of", f"{row.get('n')} by {row['aggregate']}: {row['score']:.2f}"))
+    found += [(title, row.get(title.lower())) for title in ("PRM", "eta", "estimator")]
+    return [(title, str(value)) for title, value in found if value is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """Renders rows as text of `width` columns, with or without colours."""
+    """Renders rows as text of `width` columns, with or without colours and all of the reasoning."""
 
     width: int = 80
     colour: bool = False
+    all_reasoning: bool = False
 
     def render(self, row: Row) -> str:
         """Return a checked row as text that ends with an empty line."""
         parts: list[RenderableType] = [self._heading(row), Text(visible(row["problem"])), ""]
         if row.get("steps") is not None:
-            parts += [_steps(row), ""]
+            parts += [*self._reasoning(row), _steps(row), *_answer(row), ""]
         if verdict := self._verdict(row):
             parts += [verdict, ""]
         return rendered(Group(*parts), self.width, self.colour)
+
+    def _reasoning(self, row: Row) -> list[RenderableType]:
+        """Return the reasoning before the steps of an answer; without any, nothing."""
+        lines = [] if _steps_are_reasoning(row) else str(row.get("reasoning") or "").strip().splitlines()
+        hidden = 0 if self.all_reasoning else max(0, len(lines) - THOUGHT_LINES)
+        shown = lines[: len(lines) - hidden]
+        if hidden:
+            shown.append(f"... {hidden:,} more lines of reasoning; --reasoning shows them")
+        return [Text(visible("\n".join(shown)), "dim"), ""] if lines else []
 
     def _heading(self, row: Row) -> Text:
         words = [one_line(str(row.get("id", "")), self.width // 2)]
         if row.get("sample") is not None:
             words.append(f"sample {row['sample']}")
-        for name in ("split", "generator"):
-            if isinstance(row.get(name), str):
-                words.append(one_line(row[name], self.width // 4))
+        words += [one_line(name, self.width // 4) for name in origin(row)]
         title = f"── {', '.join(filter(None, words))} "
         return Text(title + "─" * (self.width - cell_len(title)), "bold")
 
     def _verdict(self, row: Row) -> Text:
         """Return a line about the solution: gold answer, prediction, right or wrong, how it was chosen."""
         words = []
-        for title, name in (("gold", "answer"), ("prediction", "prediction")):
-            if row.get(name) is not None:
-                words.append(Text(f"{title} {one_line(str(row[name]), self.width // 3)}"))
-        right = _is_correct(row)
-        if right is not None:
-            words.append(Text("right", "bold green") if right else Text("wrong", "bold red"))
-        if row.get("finish_reason") == "length":
-            words.append(Text("cut off"))
-        if isinstance(row.get("score"), int | float) and "aggregate" in row:
-            words.append(Text(f"best of {row.get('n')} by {row['aggregate']}: {row['score']:.2f}"))
-        for title, name in (("PRM", "prm"), ("eta", "eta"), ("estimator", "estimator")):
-            if row.get(name) is not None:
-                words.append(Text(f"{title} {one_line(str(row[name]), self.width // 3)}"))
+        for title, text in facts(row):
+            style = "" if title else VERDICT_STYLES.get(text, "")
+            words.append(Text(f"{title} {one_line(text, self.width // 3)}".lstrip(), style))
         return Text(", ").join(words)
+
+
+def _steps_are_reasoning(row: Row) -> bool:
+    return row.get("steps_of") == "reasoning"
+
+
+def _answer(row: Row) -> list[RenderableType]:
+    """Return the answer after the steps of the reasoning; without any, nothing."""
+    answer = str(row.get("solution") or "").strip() if _steps_are_reasoning(row) else ""
+    return ["", Text(visible(answer), "dim")] if answer else []
 
 
 def _steps(row: Row) -> Table:
@@ -167,14 +230,6 @@ def shade(value: float) -> str:
     ['red', 'yellow', 'green']
     """
     return SHADES[min(max(int(value * len(SHADES)), 0), len(SHADES) - 1)]
-
-
-def _is_correct(row: Row) -> bool | None:
-    for name in ("correct", "final_answer_correct"):
-        if isinstance(row.get(name), bool):
-            return bool(row[name])
-    reward = row.get("reward")
-    return None if not isinstance(reward, int | float) else schema.is_correct(reward)
 
 
 def print_all(texts: Iterable[str]) -> None:

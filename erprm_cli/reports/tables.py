@@ -10,6 +10,8 @@ from rich.text import Text
 from erprm_cli.evaluation import calibration, processbench
 from erprm_cli.evaluation.best_of_n import PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
+from erprm_cli.reports.environment import Finding
+from erprm_cli.terminal.column_table import ColumnTable
 from erprm_cli.terminal.text import visible
 
 BAR_WIDTH = 41  # characters of a bar from 0 to 1
@@ -29,8 +31,7 @@ def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
     cells = [["", "", "", *(f"n={n}" for n in budgets)]]
     for names, by_n in lines.items():
         cells.append([*names, *(_cell(by_n[n]) if n in by_n else "" for n in budgets)])
-    counts = {result.n: result.estimate.problems for result in values if result.method == PASS}
-    counts.setdefault(1, max(result.estimate.problems for result in values))
+    counts = {result.n: result.estimate.problems for result in values}
     cells.append(["problems", "", "", *(f"{counts[n]:,}" for n in budgets)])
     values_table = _aligned(cells, names=3)
     differences = [result for result in results if result.minus is not None]
@@ -39,13 +40,13 @@ def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
     cells = [[f"difference at n={differences[0].n}", "", "", "points", "95 % interval", "p"]]
     for result in differences:
         estimate = result.estimate
-        interval = f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}"
+        interval = " to ".join(_percent(end, "+.1f") for end in (estimate.low, estimate.high))
         cells.append(
             [
                 result.method,
                 f"{result.prm} - {result.minus}",
                 result.aggregate or "",
-                f"{100 * estimate.value:+.1f}",
+                _percent(estimate.value, "+.1f"),
                 interval,
                 f"{estimate.p:.2g}" if estimate.p is not None else "",
             ]
@@ -53,7 +54,7 @@ def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
     return Group(values_table, "", _aligned(cells, names=3))
 
 
-def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> Table:
+def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> ColumnTable:
     """Return the results of ProcessBench in percent, with 95 % intervals."""
     cells = [["", "threshold", "F1", "95 %", "on errors", "95 %", "on correct", "95 %", "rows"]]
     for result in results:
@@ -74,7 +75,7 @@ def _with_interval(estimate: Estimate) -> tuple[str, str]:
 
 def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group:
     """Return each result as a line of metrics and a reliability diagram: bars for targets, | for scores."""
-    blocks: list[str | Text | Table] = []
+    blocks: list[str | Text | ColumnTable] = []
     for result in results:
         auc = "-" if result.auc is None else f"{result.auc:.3f}{_around(result.auc_interval, 3)}"
         lines = [
@@ -100,6 +101,17 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
     return Group(*blocks)
 
 
+def environment_table(findings: Sequence[Finding]) -> Table:
+    """Return what `erprm doctor` found, with what to do in a line of its own."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    for column in ("part", "state", "detail"):
+        made.add_column(column, overflow="fold")
+    for one in findings:
+        remedy = f"\n{one.remedy}" if one.remedy else ""
+        made.add_row(*(Text(visible(cell)) for cell in (one.part, one.state, one.detail + remedy)))
+    return made
+
+
 def _around(interval: tuple[float, float], digits: int) -> str:
     low, high = interval
     return "" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
@@ -121,16 +133,22 @@ def names_of(result: BestOfNResult) -> tuple[str, str, str]:
 
 
 def _cell(result: BestOfNResult) -> str:
-    estimate = result.estimate
-    return f"{100 * estimate.value:.1f} ±{50 * (estimate.high - estimate.low):.1f}"
+    return _percent(result.estimate.value, ".1f") + _half_width(result.estimate)
 
 
-def _aligned(cells: Sequence[Sequence[str]], names: int) -> Table:
+def _percent(share: float, form: str) -> str:
+    return "-" if math.isnan(share) else f"{100 * share:{form}}"
+
+
+def _half_width(estimate: Estimate) -> str:
+    width = estimate.high - estimate.low
+    return "" if math.isnan(estimate.value + width) else f" ±{50 * width:.1f}"
+
+
+def _aligned(cells: Sequence[Sequence[str]], names: int) -> ColumnTable:
     """Return a table of a heading and lines without empty columns; the first `names` align left."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     columns = [(place, column) for place, column in enumerate(zip(*cells, strict=True)) if any(column)]
-    for place, (heading, *_) in columns:
-        made.add_column(Text(visible(heading)), justify="left" if place < names else "right", overflow="fold")
-    for line in zip(*(column[1:] for _, column in columns), strict=True):
-        made.add_row(*(Text(visible(cell)) for cell in line))
-    return made
+    return ColumnTable(
+        [[visible(cell) for cell in column] for place, column in columns if place < names],
+        [[visible(cell) for cell in column] for place, column in columns if place >= names],
+    )

@@ -1,7 +1,8 @@
 """The kinds of row: what each holds, and how it is checked. Rows are plain dicts; unknown fields are kept.
 
 problem   id, problem, answer
-solution  + sample, solution, steps, prediction, reward, finish_reason, num_tokens, sampling
+solution  + sample, solution, steps, prediction, reward, finish_reason, num_tokens, sampling;
+            reasoning, steps_of of thinking models
 rollouts  + rollouts        one list of rewards per step; the last is [reward]
 labels    + labels, eta, estimator
 scores    + scores, prm
@@ -11,11 +12,14 @@ Python and jq.
 """
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import STEPS_OF, stepped_text
+
+# What programs call the reasoning in a message or a content part of OpenAI's chat format.
+REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 
 
 def check_solution(row: Row) -> Row:
@@ -23,7 +27,9 @@ def check_solution(row: Row) -> Row:
     need(row, "id", str, "sample")
     need(row, "problem", str, "sample")
     need(row, "sample", int, "sample")
-    text = need(row, "solution", str, "sample")
+    need(row, "solution", str, "sample")
+    check_reasoning(row)
+    text = stepped_text(row)
     steps = need(row, "steps", list, "sample")
     if not steps:
         raise RowError("'steps' is empty; a solution has at least one step")
@@ -33,14 +39,18 @@ def check_solution(row: Row) -> Row:
             raise RowError(f"{_item('steps', index)} must be a non-empty string")
         position = text.find(step, position)
         if position < 0:
-            raise RowError(f"{_item('steps', index)} is not in 'solution' after the step before it")
+            part = "reasoning" if row.get("steps_of") == "reasoning" else "solution"
+            raise RowError(f"{_item('steps', index)} is not in '{part}' after the step before it")
         position += len(step)
     return row
 
 
-def solution_keys(rows: Iterable[Row]) -> set[tuple[str, int]]:
-    """Return (id, sample), which identifies a solution, of every row."""
-    return {(row["id"], row["sample"]) for row in rows}
+def check_reasoning(row: Row) -> None:
+    """Check the fields of thinking models: `reasoning`, if there is one, and the part that has the steps."""
+    if not isinstance(row.get("reasoning"), str | None):
+        raise RowError(f"'reasoning' is {kind_name(row['reasoning'])}, not a string or null")
+    if (row.get("steps_of") or STEPS_OF[0]) not in STEPS_OF:
+        raise RowError(f"'steps_of' must be {' or '.join(STEPS_OF)}")
 
 
 def is_correct(reward: float | None) -> bool:

@@ -3,6 +3,10 @@
 import re
 from collections.abc import Sequence
 
+from erprm_cli.rows.row import Row
+
+STEPS_OF = ("answer", "reasoning")  # the parts of a solution that may be split into steps
+
 
 def split_steps(solution: str, step_break: str) -> list[str]:
     """Return the parts between the matches of the regular expression `step_break`, stripped of whitespace.
@@ -18,6 +22,17 @@ def split_steps(solution: str, step_break: str) -> list[str]:
         begin = gap.end()
     parts.append(solution[begin:])
     return [step for part in parts if (step := part.strip())] or [""]
+
+
+def stepped_text(row: Row) -> str:
+    """Return the text of a row that its steps are parts of: the solution, or the reasoning before it.
+
+    >>> stepped_text({"reasoning": "2 + 3", "solution": "5", "steps": ["2 + 3"], "steps_of": "reasoning"})
+    '2 + 3'
+    """
+    is_reasoning = row.get("steps_of") == "reasoning"
+    text: str = (row.get("reasoning") or "") if is_reasoning else row["solution"]
+    return text
 
 
 def step_starts(solution: str, steps: Sequence[str]) -> list[int]:

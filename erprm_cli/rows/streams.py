@@ -20,11 +20,11 @@ def peek(rows: Iterator[T]) -> Iterator[T] | None:
 
 def unique(check: Callable[[Row], Row], *names: str) -> Callable[[Row], Row]:
     """Return `check`, extended: a row with the same fields `names` as an earlier row raises RowError."""
-    seen: set[int] = set()
+    seen: set[tuple[object, ...]] = set()
 
     def checked(row: Row) -> Row:
         row = check(row)
-        key = hash(tuple(row[name] for name in names))
+        key = tuple(row[name] for name in names)
         if key in seen:
             what = ", ".join(f"{name} {one_line(repr(row[name]))}" for name in names)
             raise RowError(f"duplicate {what}; every row needs its own {' and '.join(names)}")

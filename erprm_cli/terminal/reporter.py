@@ -6,7 +6,9 @@ with -q there is none. Errors are not reported here: they are raised.
 
 import shutil
 import sys
+import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,9 @@ class Reporter:
         self._on_terminal = sys.stderr.isatty()
         self._begin = self._shown = time.monotonic()
         self._drawn = False
+        self._latest: Callable[[], str] = str  # returns the progress, for a log
+        self._ended = threading.Event()
+        self._log: threading.Thread | None = None
 
     def __enter__(self) -> "Reporter":
         return self
@@ -40,6 +45,7 @@ class Reporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended.set()
         self._clear()
 
     def info(self, message: str) -> None:
@@ -63,18 +69,26 @@ class Reporter:
 
     def progress(self, done: int, unit: str, total: int | None = None, note: str = "") -> None:
         """Show how much is done (of `total`, if known); cheap enough to be called for every row."""
-        now = time.monotonic()
-        interval = REDRAW_INTERVAL_S if self._on_terminal else LOG_INTERVAL_S
-        if self.quiet or now - self._shown < interval:
+        if self.quiet:
             return
-        self._shown = now
-        amount = f"{done:,}" if total is None else f"{done:,}/{total:,}"
-        line = f"{amount} {unit}, {now - self._begin:.0f} s" + (f", {note}" if note else "")
-        if self._on_terminal:
-            print(f"\r\x1b[Kerprm {self.command}: {visible(line)}", end="", file=raw_stderr(), flush=True)
+        self._latest = lambda: _progress_line(done, unit, total, note, self.seconds)
+        now = time.monotonic()
+        if not self._on_terminal:
+            self._start_log()
+        elif now - self._shown >= REDRAW_INTERVAL_S:
+            self._shown = now
+            print(f"\r\x1b[Kerprm {self.command}: {self._latest()}", end="", file=raw_stderr(), flush=True)
             self._drawn = True
-        else:
-            print(f"erprm {self.command}: {line}", file=sys.stderr, flush=True)
+
+    def _start_log(self) -> None:
+        """Start the thread that writes the progress to a log: a count of now, also while nothing is done."""
+        if self._log is None:
+            self._log = threading.Thread(target=self._write_log, name="progress", daemon=True)
+            self._log.start()
+
+    def _write_log(self) -> None:
+        while not self._ended.wait(LOG_INTERVAL_S):
+            print(f"erprm {self.command}: {self._latest()}", file=sys.stderr, flush=True)
 
     @property
     def seconds(self) -> float:
@@ -85,3 +99,8 @@ class Reporter:
         if self._drawn:
             print("\r\x1b[K", end="", file=raw_stderr(), flush=True)
             self._drawn = False
+
+
+def _progress_line(done: int, unit: str, total: int | None, note: str, seconds: float) -> str:
+    amount = f"{done:,}" if total is None else f"{done:,}/{total:,}"
+    return visible(f"{amount} {unit}, {seconds:.0f} s" + (f", {note}" if note else ""))

@@ -2,6 +2,7 @@
 
 import torch
 from transformers import TrainingArguments
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.training_args import OptimizerNames
 
 from erprm_cli.errors import UsageError
@@ -12,11 +13,16 @@ from erprm_cli.training.run_folder import run_folder
 PASS_TOKENS = {"cpu": 2_048, "cuda": 16_384}  # per forward pass, if --micro-batch-tokens is 0
 
 
-def check_optimizer(name: str) -> None:
-    """Raise UsageError unless transformers has an optimizer `name`."""
-    known = [str(optimizer.value) for optimizer in OptimizerNames]
-    if name not in known:
-        raise UsageError(f"no optimizer {name!r}; there are {', '.join(known)}")
+def check_names(config: TrainingConfig) -> None:
+    """Raise UsageError unless transformers knows the optimizer and the attention of `config`."""
+    optimizers = [str(optimizer.value) for optimizer in OptimizerNames]
+    if config.optim not in optimizers:
+        raise UsageError(f"no optimizer {config.optim!r}; there are {', '.join(optimizers)}")
+    attention = config.attn_implementation
+    known = ["eager", *ALL_ATTENTION_FUNCTIONS.valid_keys()]
+    # A name with a slash is a kernel on the Hub.
+    if attention is not None and "/" not in attention and attention.rpartition("|")[2] not in known:
+        raise UsageError(f"no attention {attention!r}; there are {', '.join(sorted(known))}")
 
 
 def trainer_arguments(config: TrainingConfig) -> TrainingArguments:

@@ -132,6 +132,7 @@ class TrainingConfig:
             metavar="NAME",
             help="Start processes with accelerate: multi-gpu, fsdp2, zero2, zero3, multi-cpu, or a .yaml "
             "file.",
+            autocompletion=options.template_names("accelerate"),
             rich_help_panel=Heading.PROCESSES,
         ),
     ] = None

@@ -1,13 +1,14 @@
 """Which process of a launch this is, and what the settings of a launch need."""
 
 import os
-from importlib.util import find_spec
 from pathlib import Path
 
 from erprm_cli import shipped
-from erprm_cli.errors import UsageError, UserError
+from erprm_cli.errors import UsageError
 from erprm_cli.io.files import read_text
+from erprm_cli.packages import TRAINING, check_packages
 from erprm_cli.terminal.reporter import Reporter
+from erprm_cli.training.config import TrainingConfig
 
 
 def world_size() -> int:
@@ -33,7 +34,7 @@ def accelerate_config(name: str) -> Path:
     """Return the file of a shipped configuration of accelerate, or `name` as a path. Raises UsageError."""
     path = shipped.template_path("accelerate", name, "accelerate configuration")
     if not path.is_file():
-        raise UsageError(f"--accelerate-config {name}: no such file")
+        raise UsageError("no such file", where=f"--accelerate-config {name}")
     return path
 
 
@@ -41,33 +42,34 @@ def sharded_by(config: str | None) -> str | None:
     """Return what shards the weights over processes, "DEEPSPEED" or "FSDP"; None if each process has all.
 
     `config` is the value of --accelerate-config. Without one, the environment that accelerate gives to the
-    processes it starts decides. Raises UsageError if the file is not a configuration.
+    processes it starts decides. Raises UsageError if the file is not a configuration or names a file that is
+    not there.
     """
     if config is not None:
         import yaml  # accelerate reads its configurations with it, JSON ones too
 
         try:
-            kind = yaml.safe_load(read_text(accelerate_config(config)))["distributed_type"]
+            settings = yaml.safe_load(read_text(accelerate_config(config)))
+            kind = settings["distributed_type"]
         except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
             raise UsageError(
                 f"{config} is not a configuration of accelerate: it has no distributed_type; "
                 "`accelerate config --config_file FILE` writes one"
             ) from None
+        file = (settings.get("deepspeed_config") or {}).get("deepspeed_config_file")
+        if file is not None and not Path(file).is_file():
+            raise UsageError(f"deepspeed_config_file {file}: no such file", where=config)
         return kind if kind in ("DEEPSPEED", "FSDP") else None
     kinds = (kind for kind in ("DEEPSPEED", "FSDP") if os.environ.get(f"ACCELERATE_USE_{kind}") == "true")
     return next(kinds, None)
 
 
-def check_packages(accelerate_config: str | None, lora_rank: int = 0, report_to: str = "none") -> None:
-    """Raise UserError if a package that these settings need is missing, before any work is done."""
-    needed = []
-    if lora_rank:
-        needed.append(("peft", "--lora-rank", "'erprm[lora]'"))
-    if report_to != "none":
-        needed.append((report_to, f"--report-to {report_to}", report_to))
-    if sharded_by(accelerate_config) == "DEEPSPEED":
-        needed.append(("deepspeed", f"--accelerate-config {accelerate_config}", "deepspeed"))
-    for package, flag, remedy in needed:
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:  # only a folder of that name, such as wandb's logs
-            raise UserError(f"{package} is not installed; {flag} needs: pip install {remedy}")
+def check_launch(config: TrainingConfig) -> None:
+    """Raise UserError for a missing package or file that a training with `config` needs, before any work."""
+    check_packages(TRAINING, "training")
+    if config.lora_rank:
+        check_packages(["peft"], "--lora-rank")
+    if config.report_to != "none":
+        check_packages([config.report_to], f"--report-to {config.report_to}")
+    if sharded_by(config.accelerate_config) == "DEEPSPEED":
+        check_packages(["deepspeed"], f"--accelerate-config {config.accelerate_config}")

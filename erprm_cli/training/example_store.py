@@ -11,6 +11,7 @@ import orjson
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
 from erprm_cli.io.files import file_hash, new_folder, read_json, replacing, write_json
+from erprm_cli.io.seal import damage, seal
 from erprm_cli.rows.row import Row, to_line
 from erprm_cli.training.examples import Example, Examples, ExampleWriter
 from erprm_cli.training.run_folder import forget
@@ -84,7 +85,7 @@ class ExampleStore:
     def load_cached(self, key: str) -> bool:
         """Use the examples that were cached under `key`; return whether there are any."""
         folder = _cache_folder(key)
-        if not (folder / STATS).exists():
+        if damage(folder) is not None:  # or not there
             return False
         self.load(folder)
         return True
@@ -93,6 +94,7 @@ class ExampleStore:
         """Save a copy of the examples under `key`; the cache may be on another disk."""
         with new_folder(_cache_folder(key)) as draft:
             shutil.copytree(self.save(), draft, dirs_exist_ok=True)
+            seal(draft)
 
     def _make_folder(self) -> None:
         if self._is_open:
@@ -101,7 +103,7 @@ class ExampleStore:
         try:
             self.folder.mkdir(parents=True)
         except OSError as error:
-            raise UserError(f"{self.folder}: {error.strerror}") from None
+            raise UserError(error.strerror, where=self.folder) from None
         self._is_open = True
         weakref.finalize(self, forget, self.folder)
 

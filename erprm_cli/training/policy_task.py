@@ -3,6 +3,8 @@
 loss = the mean over the tokens of the solutions of - log p(token | problem, tokens before it). The prompt is
 masked. The end of the solution is learned, unless the solution was cut off by its token limit.
 
+A thinking model learns the whole completion: its reasoning, the marks around it and its answer.
+
 The prompt has exactly the ids that sampling starts from. Prompt and solution are tokenised together; if a
 token would span the border between them, the solution is tokenised separately.
 """
@@ -16,9 +18,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
+from erprm_cli.io.typed_fields import from_table
 from erprm_cli.models import loading
 from erprm_cli.models.cards import policy_model_card
 from erprm_cli.policy.prompts import encode_prompt, render_end, render_prompt
+from erprm_cli.policy.reasoning import continued, written
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows.row import Row
 from erprm_cli.training.config import PolicyTrainingConfig, TrainingConfig
@@ -39,22 +43,29 @@ class PolicyTask(TrainingTask):
 
     @property
     def settings(self) -> Row:
-        return self.config.settings() | {"template": self.template.name}
+        template = {"template": self.template.name, "template_content": self.template.content()}
+        return super().settings | template | self.template.options()
 
     def add(self, row: Row) -> None:
         """Keep one solution, or count it as too long."""
-        ids, begin = self.encode(row["problem"], row["solution"], row.get("finish_reason") != "length")
+        text = written(row, self.template.marks)
+        ids, begin = self.encode(row["problem"], text, row.get("finish_reason") != "length")
         if len(ids) > self.max_tokens:
             self.stats["too_long"] += 1
             return
         positions = np.arange(begin - 1, len(ids) - 1, dtype=np.int32)
         targets = np.array(ids[begin:], np.int32)
         weights = np.ones(len(targets), np.float32)
-        self.store.keep(Example(np.array(ids, np.int32), positions, targets, weights), row, HASHED)
+        names = HASHED if row.get("reasoning") is None else (*HASHED, "reasoning")
+        self.store.keep(Example(np.array(ids, np.int32), positions, targets, weights), row, names)
 
     def encode(self, problem: str, solution: str, ended: bool = True) -> tuple[list[int], int]:
-        """Return the ids of the prompt, the solution and its end, and the number of ids of the prompt."""
+        """Return the ids of the prompt, the solution and its end, and the number of ids of the prompt.
+
+        `solution` is all that the model wrote, the opening mark of the reasoning included.
+        """
         text = render_prompt(self.template, self.tokenizer, problem)
+        solution = continued(text, solution, self.template.marks)
         prompt = self._ids(text)
         end = self.end if ended else ""
         whole = self._ids(text + solution + end)
@@ -94,9 +105,8 @@ class PolicyTask(TrainingTask):
 
     @classmethod
     def from_job(cls, job: Row) -> "PolicyTask":
-        template = job["template"]
-        lists = {name: tuple(template[name]) for name in ("answers", "stop")}
-        return cls(PolicyTemplate(**template | lists), PolicyTrainingConfig.from_json(job["config"]))
+        template = from_table(PolicyTemplate, job["template"], "the job")
+        return cls(template, PolicyTrainingConfig.from_json(job["config"]))
 
 
 def token_loss(logits_NV: Tensor, target_N: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ L steps of a solution, N targets of a micro-batch
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,11 +40,12 @@ from erprm_cli import hashing
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation import calibration_metrics
 from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.content import Content
 from erprm_cli.io.reading import read_rows
 from erprm_cli.labels.estimator import eta_of_row, rate_of_label
 from erprm_cli.models import loading
 from erprm_cli.models.cards import prm_model_card
-from erprm_cli.prm.formats import load_prm_format
+from erprm_cli.prm.formats import PrmFormat, load_prm_format
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
@@ -61,21 +63,8 @@ class PrmTask(TrainingTask):
 
     def __init__(self, config: PrmTrainingConfig) -> None:
         """As TrainingTask. Raises UserError if the tokenizer or --kind does not suit the format."""
+        self.prm_format = prm_format = trained_format(config)
         super().__init__(config)
-        prm_format = load_prm_format(config.format)
-        if config.kind == "head" and prm_format.kind == "token":
-            prm_format = replace(prm_format, kind="head", good="", bad="")
-        if prm_format.kind != config.kind:
-            raise UsageError(
-                f"--prm-format {prm_format.name} does not suit --kind {config.kind}; "
-                f"give --kind {prm_format.kind}"
-            )
-        if prm_format.kind == "head" and (prm_format.num_labels, prm_format.labels) != (2, (1,)):
-            raise UsageError(
-                f"--prm-format {prm_format.name} has other classes than bad and good; such a head cannot be "
-                "trained"
-            )
-        self.prm_format = prm_format
         self.tagger = Tagger(prm_format, self.tokenizer)
         self.output_rows = self.tagger.rows if prm_format.kind == "token" else (1, 0)  # good, bad
         self.stats.update(made_by=None, low=1.0, high=0.0, shared=0)
@@ -84,6 +73,14 @@ class PrmTask(TrainingTask):
         self._is_special = np.zeros(max(special, default=0) + 1, bool)  # by token id
         self._is_special[list(special)] = True
         self._seen: set[str] = set()  # hashes of the problems to train on
+
+    @property
+    def settings(self) -> Row:
+        name = self.config.format
+        content = Content(
+            lambda: hashing.fields_hash(load_prm_format(name)), (Path(name),) if Path(name).exists() else ()
+        )
+        return super().settings | {"format_content": content}
 
     def add(self, row: Row) -> None:
         """Keep one labelled solution, or count it as too long. Raises RowError if it cannot be used."""
@@ -258,6 +255,24 @@ class PrmTask(TrainingTask):
     @classmethod
     def from_job(cls, job: Row) -> "PrmTask":
         return cls(PrmTrainingConfig.from_json(job["config"]))
+
+
+def trained_format(config: PrmTrainingConfig) -> PrmFormat:
+    """Return the format to train with; UsageError if --prm-format and --kind do not suit each other."""
+    prm_format = load_prm_format(config.format)
+    if config.kind == "head" and prm_format.kind == "token":
+        prm_format = replace(prm_format, kind="head", good="", bad="")
+    if prm_format.kind != config.kind:
+        raise UsageError(
+            f"--prm-format {prm_format.name} does not suit --kind {config.kind}; "
+            f"give --kind {prm_format.kind}"
+        )
+    if prm_format.kind == "head" and (prm_format.num_labels, prm_format.labels) != (2, (1,)):
+        raise UsageError(
+            f"--prm-format {prm_format.name} has other classes than bad and good; such a head cannot be "
+            "trained"
+        )
+    return prm_format
 
 
 def two_way_loss(logits_N2: Tensor, target_N: Tensor) -> Tensor:

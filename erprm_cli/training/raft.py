@@ -13,26 +13,33 @@ Every phase is a file or a folder in the run directory, made by the code of its 
     ...
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.errors import UserError
 from erprm_cli.evaluation.aggregation import aggregate
+from erprm_cli.hashing import content_hash, digest
 from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.content import Content
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_atomic_output, open_output
+from erprm_cli.policy.prompts import render_end
 from erprm_cli.policy.sampling import SamplingSettings, sample_to
+from erprm_cli.policy.sampling import output_settings as sample_settings
 from erprm_cli.policy.templates import PolicyTemplate
-from erprm_cli.prm.scoring import score_to
+from erprm_cli.prm.scoring import LazyScorer, score_to
+from erprm_cli.prm.scoring import output_settings as score_settings
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.streams import unique
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
 
-TRAINING_SETTINGS = ("epochs", "lr", "batch_size", "lora_rank")  # of the fine-tuning, in the run's settings
+SET_HERE = {"base", "seed", "merge_lora"}  # fields of the training that each iteration sets
 
 
 class Raft:
@@ -57,15 +64,61 @@ class Raft:
         self.template, self.directory = template, directory
         self.reporter, self.bad = reporter, bad
 
-    @property
-    def settings(self) -> Row:
-        """What decides the result: a run directory is continued only with equal settings."""
+    @cached_property
+    def eval_problems(self) -> list[Row]:
+        """The problems of --eval; UserError if there are none in the file."""
+        if self.config.eval is None:
+            return []
+        found = list(read_rows(self.config.eval, unique(as_problem, "id"), self.bad))
+        if not found:
+            raise UserError("no problem to evaluate on", where=f"--eval {self.config.eval}")
+        return found
+
+    def check(self) -> None:
+        """Open what later phases need: settings, both tokenizers, the PRM's format, the --eval problems.
+
+        Raises UserError for what would stop them. No weights are loaded.
+        """
+        from erprm_cli.models.loading import load_tokenizer  # torch
+        from erprm_cli.prm.loading import load_tagger
+        from erprm_cli.training.arguments import check_names
+
+        config, code = self.config, self.engine.trust_remote_code
+        _ = self.eval_problems
+        check_names(self.training)
+        _, tagger = load_tagger(config.prm, config.prm_format, trust_remote_code=code)
+        if self.engine.engine == "vllm":
+            from erprm_cli.prm.vllm_scorer import classifier_settings
+
+            classifier_settings(replace(self.engine, model=config.prm), tagger)
+        tokenizer = load_tokenizer(self.engine.model, trust_remote_code=code)
+        render_end(self.template, tokenizer)
+
+    def settings(self, source: str, problems: list[Row]) -> Row:
+        """Return what decides the result: a run directory is continued only with equal settings.
+
+        `problems` are those of the file `source`.
+        """
+        config, training, held_out = self.config, self.training.settings(), self.config.eval
+        scores = score_settings(self._scorer(), config.prm_format)
+        contents = {
+            "policy_content": self.engine.content(),
+            "prm_content": scores["prm_content"],
+            "prm_format_content": scores["prm_format_content"],
+            "template_content": self.template.content(),
+            "input_content": problems_content(source, lambda: problems),
+            "eval_content": held_out and problems_content(held_out, lambda: self.eval_problems),
+        }
         return {
             "command": "rlhf",
             "policy": self.engine.model,
-            **asdict(self.config),
-            **{name: getattr(self.training, name) for name in TRAINING_SETTINGS},
+            **{name: value for name, value in training.items() if name not in SET_HERE},
+            **asdict(config),
             "template": self.template.name,
+            **self.template.options(),
+            "input": source,
+            **contents,
+            **self.engine.settings(),
         }
 
     def run(self, problems: list[Row]) -> Iterator[Row]:
@@ -107,27 +160,38 @@ class Raft:
 
     def _sampling(self, policy: str, temperature: float, top_p: float, seed: int) -> SamplingSettings:
         return SamplingSettings(
-            policy, None, temperature, top_p, self.config.max_tokens, seed, self.template.name
+            policy,
+            None,
+            temperature,
+            top_p,
+            self.config.max_tokens,
+            seed,
+            self.template.name,
+            self.template.options(),
         )
 
     def _sample(self, problems: Iterable[Row], n: int, settings: SamplingSettings, path: Path) -> None:
-        # The flags of the engine are not among the settings: earlier versions did not write them.
-        with open_output(str(path), {"command": "sample", **asdict(settings)}) as out:
-            engine = replace(self.engine, model=settings.model)
+        engine = replace(self.engine, model=settings.model)
+        with open_output(str(path), sample_settings("sample", settings, engine, self.template)) as out:
             sample_to(out, problems, engine, self.template, settings, n, self.reporter, self.bad)
 
     def _score(self, samples: Path, scored: Path) -> None:
-        # The policy's context length and vLLM options do not apply to the PRM.
-        engine = replace(
+        scorer, prm_format = self._scorer(), self.config.prm_format
+        with open_output(str(scored), score_settings(scorer, prm_format)) as out:
+            score_to(out, str(samples), LazyScorer(scorer, prm_format=prm_format), self.reporter)
+
+    def _scorer(self) -> EngineConfig:
+        """Return how the PRM runs: the policy's context length and vLLM options do not apply to it."""
+        return replace(
             self.engine, model=self.config.prm, max_model_len=None, quantization=None, engine_args=None
         )
-        with open_output(str(scored), {"command": "score", "prm": self.config.prm}) as out:
-            score_to(out, str(samples), engine, self.reporter, prm_format=self.config.prm_format)
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the solution of each problem with the best score; of equal scores, the first sample."""
         best: dict[str, tuple[float, Row]] = {}
+        problems = set()
         for row in read_rows(str(scored), schema.check_scores):
+            problems.add(row["id"])
             if self.config.require_correct and not schema.is_correct(row["reward"]):
                 continue
             score = aggregate(row["scores"], self.config.aggregate)
@@ -138,6 +202,11 @@ class Raft:
         with open_atomic_output(str(selected), {"command": "select", **settings}) as out:
             for score, row in best.values():
                 out.write(row | {"score": score})
+        if len(best) < len(problems):
+            self.reporter.info(
+                f"{len(problems) - len(best):,} of {len(problems):,} problems have no correct solution and "
+                "are left out (--require-correct)"
+            )
 
     def _fine_tune(self, iteration: int, policy: str, selected: Path) -> str:
         """Train `policy` on the selected solutions, unless that is done; return the new policy's folder."""
@@ -164,12 +233,11 @@ class Raft:
 
     def _evaluate(self, iteration: int, policy: str) -> float | None:
         """Return the share of the --eval problems that `policy` solves greedily; None without any."""
-        if self.config.eval is None:
+        if not self.eval_problems:
             return None
         path = self._folder(iteration) / "eval.jsonl"
-        problems = read_rows(self.config.eval, unique(as_problem, "id"))
         self.reporter.info(f"iteration {iteration}: greedy evaluation")
-        self._sample(problems, 1, self._sampling(policy, 0.0, 1.0, self.config.seed), path)
+        self._sample(self.eval_problems, 1, self._sampling(policy, 0.0, 1.0, self.config.seed), path)
         return mean_reward(path)
 
     def _lr(self, iteration: int) -> float:
@@ -180,6 +248,17 @@ class Raft:
         folder = self.directory / f"iteration-{iteration}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def problems_content(source: str, problems: Callable[[], Iterable[Row]]) -> Content:
+    """Return the content of the file `source` of problems: their ids, texts and answers, in order."""
+
+    def hash_all() -> str:
+        parts = (digest(row["id"], row["problem"], row["answer"]).hex() for row in problems())
+        return content_hash("".join(parts))
+
+    path = Path(source)
+    return Content(hash_all, (path,) if path.exists() else ())
 
 
 def mean_reward(path: Path) -> float | None:

@@ -5,19 +5,22 @@ checkpoint and TensorBoard's files if asked for. A checkpoint is written in draf
 complete.
 """
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import LOCK, open_locked, read_json, write_json
-from erprm_cli.io.provenance import differing_setting
+from erprm_cli.io.files import LOCK, open_locked, read_object, write_json
+from erprm_cli.io.seal import damage, is_sealed
+from erprm_cli.io.settings import as_written, difference, predates_contents, unchanged_since
 from erprm_cli.models.folder import CARD
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import is_main
 
+CHECKPOINT = re.compile(r"checkpoint-\d+")
 EVENTS = "runs"  # TensorBoard's files, as Trainer names them: first in the run folder, then in the model's
 
 
@@ -33,7 +36,7 @@ def locked_run(output: Path) -> Iterator[None]:
     try:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{run}: {error.strerror}") from None
+        raise UserError(error.strerror, where=run) from None
     with open_locked(str(run / LOCK), named=str(output)):
         try:
             yield
@@ -49,31 +52,57 @@ def begin_run(run: Path, settings: Row, overwrite: bool) -> None:
     With `overwrite`, the checkpoints of a stopped run are deleted instead.
     """
     path = run / "settings.json"
-    if path.exists() and checkpoints(run):
-        found = differing_setting(read_json(path), settings)
-        if found is not None and not overwrite:
-            name, before, now = found
-            raise UserError(
-                f"{run} holds a stopped run with {name} {before}, not {now}; --overwrite starts again, the "
-                "old settings continue it"
-            )
+    if checkpoints(run):
         if overwrite:
             for checkpoint in checkpoints(run):
                 shutil.rmtree(checkpoint)
+        else:
+            _check_stopped(path, settings)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        write_json(path, settings)
+        write_json(path, as_written(settings))
     except OSError as error:
-        raise UserError(f"{run}: {error.strerror}") from None
+        raise UserError(error.strerror, where=run) from None
+
+
+def _check_stopped(path: Path, settings: Row) -> None:
+    """Raise UserError unless the settings of a stopped run, in the file `path`, are `settings`."""
+    run, remedy = path.parent, "--overwrite starts again"
+    try:
+        made_with = read_object(path)
+    except ValueError as error:
+        raise UserError(
+            f"{run} holds a stopped run, and its {path.name} cannot be used ({error}); {remedy}"
+        ) from None
+    found = difference(made_with, settings)
+    if found is not None:
+        raise UserError(
+            f"{run} holds a stopped run with {found.text}; {remedy}, the old settings continue it"
+        )
+    _check_unchanged(made_with, settings, path, f"{run} holds a stopped run", remedy)
+
+
+def _check_unchanged(made_with: Row, settings: Row, written: Path, said: str, remedy: str) -> None:
+    """Raise UserError if an earlier version wrote the settings, and a base or format has changed since."""
+    if predates_contents(made_with, settings) and not unchanged_since(written.stat().st_mtime, settings):
+        raise UserError(
+            f"{said} of an earlier version of erprm, and its base or format may have changed since; {remedy}"
+        )
 
 
 def checkpoints(run: Path) -> list[Path]:
     """Return the complete checkpoints of a run, the last one last."""
-    return sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return sorted(
+        (path for path in run.glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name)),
+        key=lambda path: int(path.name.rpartition("-")[2]),
+    )
 
 
 def last_checkpoint(run: Path, reporter: Reporter) -> str | None:
-    """Return the checkpoint to continue from, or None. An incomplete one is reported and removed."""
+    """Return the checkpoint to continue from, or None. An incomplete one is reported and removed.
+
+    Raises UserError if files of the complete one have been damaged since.
+    """
     complete = checkpoints(run)
     for draft in (run / "draft").glob("checkpoint-*"):
         number = draft.name.rpartition("-")[2]
@@ -83,6 +112,11 @@ def last_checkpoint(run: Path, reporter: Reporter) -> str | None:
         shutil.rmtree(run / "draft", ignore_errors=True)
     if not complete:
         return None
+    found = damage(complete[-1]) if is_sealed(complete[-1]) else None
+    if found is not None:
+        raise UserError(
+            f"{complete[-1]} is damaged ({found}); delete that folder, and the same command starts again"
+        )
     reporter.info(f"continuing from {complete[-1]}")
     return str(complete[-1])
 
@@ -109,13 +143,13 @@ def finished(output: Path, settings: Row, overwrite: bool) -> Row | None:
     if not any(output.iterdir()):
         return None
     try:
-        card = read_json(output / CARD)
-        made_with = {name: card["settings"].get(name) for name in settings}
+        card = read_object(output / CARD)
+        made_with = {name: value for name, value in card["settings"].items() if name in settings}
         result = dict(card["result"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{output} is not empty and not a model made by erprm; {remedy}") from None
-    found = differing_setting(made_with, settings)
+    found = difference(made_with, settings)
     if found is not None:
-        name, before, now = found
-        raise UserError(f"{output} was made with {name} {before}, not {now}; {remedy}")
+        raise UserError(f"{output} was made with {found.text}; {remedy}")
+    _check_unchanged(made_with, settings, output / CARD, f"{output} is a model", remedy)
     return result

@@ -20,12 +20,13 @@ from erprm_cli.errors import UserError
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.models import loading
+from erprm_cli.models.content import model_content
 from erprm_cli.models.outputs import max_positions
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
-from erprm_cli.training.arguments import check_optimizer, trainer_arguments
+from erprm_cli.training.arguments import check_names, trainer_arguments
 from erprm_cli.training.config import TrainingConfig
-from erprm_cli.training.distributed import check_packages, is_main, world_size
+from erprm_cli.training.distributed import check_launch, is_main, world_size
 from erprm_cli.training.example_store import ExampleStore, cache_key
 from erprm_cli.training.examples import Examples
 from erprm_cli.training.run_folder import finished, run_folder
@@ -41,12 +42,12 @@ class TrainingTask(ABC):
     def __init__(self, config: TrainingConfig) -> None:
         """Load the tokenizer of the base model.
 
-        Raises UserError if a package is missing or `config.output` holds something else, UsageError if the
-        optimizer is unknown.
+        Raises UserError if a package is missing or `config.output` holds something else, UsageError if a
+        setting is unknown.
         """
         self.config = config
-        check_packages(config.accelerate_config, config.lora_rank, config.report_to)
-        check_optimizer(config.optim)
+        check_launch(config)
+        check_names(config)
         finished(config.output, self.settings, config.overwrite)
         load_options: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         self.tokenizer = loading.load_tokenizer(config.base, **load_options)
@@ -63,7 +64,7 @@ class TrainingTask(ABC):
     @property
     def settings(self) -> Row:
         """What decides the result, apart from the rows."""
-        return self.config.settings()
+        return self.config.settings() | {"base_content": model_content(self.config.base)}
 
     @cached_property
     def arguments(self) -> TrainingArguments:

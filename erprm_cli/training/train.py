@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from erprm_cli.io.settings import as_written
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
@@ -37,7 +38,7 @@ def train(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
     if (config.accelerate_config or config.num_processes) and world_size() == 1:
         return launch(task, log, reporter)
     try:
-        last = fit(task, settings, run, log, reporter)
+        last = fit(task, as_written(settings), run, log, reporter)
     except BaseException:
         if is_main() and not checkpoints(run):
             forget(run)  # there is nothing to continue from

@@ -85,6 +85,15 @@ def test_unfinished_solutions_and_those_without_an_answer_are_counted(erprm: Erp
     assert ", 1 unfinished, 1 without a prediction" in done.stderr
 
 
+def test_completions_that_failed_or_were_filtered_are_counted_apart(erprm: Erprm) -> None:
+    rows = [solution(n, RIGHT, finish_reason=reason) for n, reason in enumerate(("abort", "stop", "SAFETY"))]
+    done = erprm("grade", stdin=jsonl(rows))
+    assert [row["reward"] for row in rows_of(done.stdout)] == [None, 1.0, None]
+    assert "1 solutions graded (1 for the first time), 100.0% correct, 0 pred" in done.stderr
+    assert "2 solutions were not graded because their completion failed or was filtered" in done.stderr
+    assert "--gold-field" not in done.stderr
+
+
 @pytest.mark.parametrize("field", ["rollouts", "labels"])
 def test_what_was_made_with_another_reward_is_reported(erprm: Erprm, field: str) -> None:
     rows = [solution(n, RIGHT, prediction="5", reward=float(n), **{field: [[0.0]]}) for n in range(2)]

@@ -110,3 +110,19 @@ def test_rows_without_scores_name_the_remedy(erprm: Erprm, tmp_path: Path) -> No
     assert isinstance(result.exception, UserError)
     assert "gsm8k.json:1: no 'scores'" in str(result.exception)
     assert "--prm MODEL" in str(result.exception)
+
+
+def test_a_wrong_split_to_tune_on_is_found_before_the_prm_is_loaded(
+    erprm: Erprm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erprm_cli.prm.scoring.open_scorer", None)
+    paths = [write(tmp_path / f"{name}.jsonl", REAL) for name in ("gsm8k", "math")]
+    done = erprm("processbench", *paths, "--prm", "tiny", "--tune-on", "omnimath")
+    assert str(done.exception) == "no split 'omnimath' to tune on; splits: gsm8k, math"
+
+
+@pytest.mark.parametrize("missing", ["second.jsonl", "hf://bad name"])
+def test_every_input_is_looked_for_first(erprm: Erprm, tmp_path: Path, missing: str) -> None:
+    first = write(tmp_path / "first.jsonl", REAL)
+    done = erprm("processbench", first, missing)
+    assert str(done.exception).startswith(missing) and done.stdout == ""

@@ -1,4 +1,4 @@
-"""erprm show: text in a pipe, colours and a pager on a terminal."""
+"""erprm show: text in a pipe, colours and a pager on a terminal, a page with --html."""
 
 import json
 import os
@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from typer.testing import Result
+
+from erprm_cli.errors import UsageError
 
 Erprm = Callable[..., Result]
 
@@ -83,3 +85,38 @@ def test_an_output_without_unicode_is_no_error(source: Path) -> None:
     command = [sys.executable, "-m", "erprm_cli", "show", str(source)]
     done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and b"?? a, sample 0 ???" in done.stdout
+
+
+def test_html_writes_a_page_and_no_text(erprm: Erprm, source: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    result = erprm("show", source, "--html", page)
+    assert result.exit_code == 0 and result.stdout == ""
+    assert result.stderr == f"erprm show: 1 solutions written to {page}; open it in a browser\n"
+    assert page.read_text().startswith("<!doctype html>") and '"problem":"How many?"' in page.read_text()
+    assert erprm("show", "-q", "--html", page, stdin="").stderr == ""
+    assert '"rows":[]' in page.read_text()
+
+
+def test_a_page_stays_as_it_was_after_a_bad_row(erprm: Erprm, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("before")
+    text = json.dumps(SCORED) + "\n" + json.dumps(ROW | {"scores": []}) + "\n"
+    assert erprm("show", "--html", page, stdin=text).exit_code == 1
+    assert page.read_text() == "before" and [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert erprm("show", "--html", page, "--errors", tmp_path / "bad.jsonl", stdin=text).exit_code == 1
+    assert page.read_text().count('"problem":') == 1
+
+
+def test_two_files_are_compared_on_the_page_only(erprm: Erprm, source: Path, tmp_path: Path) -> None:
+    page, other = tmp_path / "page.html", tmp_path / "other.jsonl"
+    other.write_text(json.dumps(SCORED | {"scores": [0.75]}) + "\n")
+    text = json.dumps(SCORED) + "\n" + json.dumps(SCORED | {"id": "b"}) + "\n"
+    result = erprm("show", "--compare", other, "--html", page, stdin=text)
+    assert result.exit_code == 0 and f"warning: 1 of them are not in {other}" in result.stderr
+    assert '"values":[null,null,[0.25],[0.75]]' in page.read_text()
+    assert '"columns":["label","k/K","stdin","other"]' in page.read_text()
+    result = erprm("show", source, "--compare", other)
+    assert isinstance(result.exception, UsageError) and "--html FILE.html" in str(result.exception)
+    other.write_text(json.dumps(ROW) + "\n")
+    result = erprm("show", source, "--compare", other, "--html", page)
+    assert result.exit_code == 1 and "other.jsonl:1: no 'scores'" in str(result.exception)

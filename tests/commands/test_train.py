@@ -6,6 +6,7 @@ import pytest
 from typer.testing import Result
 
 from erprm_cli.errors import UserError
+from erprm_cli.training.prm_task import PrmTask
 from tests.tiny_models import save_model, solution_rows
 
 
@@ -49,3 +50,32 @@ def test_an_empty_input_is_an_error(erprm: Callable[..., Result], base: str, tmp
     result = erprm("train", "--base", base, "-o", tmp_path / "prm")
     assert "nothing to train on" in str(result.exception)
     assert result.stdout == "" and not (tmp_path / "prm").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["nosuch.jsonl"], "nosuch.jsonl: No such file or directory"),
+        (["rows.jsonl", "--eval", "nosuch.jsonl"], "nosuch.jsonl: No such file or directory"),
+        (["rows.jsonl", "--prm-format", "nosuch"], "unknown PRM format 'nosuch'"),
+        (["rows.jsonl", "--prm-format", "qwen"], "--prm-format qwen does not suit --kind token"),
+        (["rows.jsonl", "--optim", "nosuch"], "no optimizer 'nosuch'; there are "),
+        (["rows.jsonl", "--attn-implementation", "nosuch"], "no attention 'nosuch'; there are "),
+        (["rows.jsonl", "--accelerate-config", "nosuch"], "unknown accelerate configuration 'nosuch'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_later_stage_needs_is_looked_for_before_a_row_is_read(
+    words: list[str],
+    reason: str,
+    erprm: Callable[..., Result],
+    base: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(PrmTask, "add", None)
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text(lines(2))
+    done = erprm("train", *words, "--base", base, "-o", "prm")
+    assert str(done.exception).startswith(reason), done.exception
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl"]

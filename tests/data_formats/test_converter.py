@@ -122,3 +122,27 @@ def test_a_field_with_the_name_of_a_field_of_the_target_is_reported() -> None:
         converter({name: value for name, value in ours.items() if name != "labels"})
     converter(ours)
     assert any("has no place for " in note and "'label'" in note for note in converter.notes())
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_steps_of_the_reasoning_are_what_a_format_stores(name: str) -> None:
+    solution, ours = OURS["solution"], OURS | {"steps_of": "reasoning"}
+    row = ours | {"reasoning": solution, "solution": "\n\nThe answer is: 5"}
+    converter = Converter(None, name)
+    foreign = converter(row)
+    assert "'steps_of'" in converter.notes()[0] and "'reasoning'" not in converter.notes()[0]
+    assert "'solution'" in converter.notes()[0]
+    (back,) = read(foreign)
+    assert (back["solution"], back["steps"]) == (solution, row["steps"])
+    (kept,) = convert(row, name, keep=True)
+    assert read(kept)[0] | {"task": None} == row | {"task": None}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_reasoning_before_the_steps_is_lost_or_kept(name: str) -> None:
+    row = OURS | {"reasoning": "He gets 3."}
+    converter = Converter(None, name)
+    converter(row)
+    assert "'reasoning'" in converter.notes()[0]
+    (kept,) = convert(row, name, keep=True)
+    assert read(kept)[0] | {"task": None} == row | {"task": None}

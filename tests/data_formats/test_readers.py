@@ -99,3 +99,10 @@ def test_a_tag_without_a_space_before_it_is_reported() -> None:
 def test_step_scores_of_a_test_set_are_scores() -> None:
     row = ROWS["rlhflow-test"][0] | {"step_scores": [[0.5, 0.25], [1.0, 0.0]]}
     assert [own["scores"] for own in read(row)] == [[0.5, 0.25], [1.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_reasoning_in_a_chat_is_a_field_of_its_own(name: str) -> None:
+    turn = {"role": "assistant", "content": "So 5.", name: "He gets 3."}
+    (row,) = read({"messages": [{"role": "user", "content": "Tom has 2."}, turn]})
+    assert (row["reasoning"], row["solution"], row["steps"]) == ("He gets 3.", "So 5.", ["So 5."])

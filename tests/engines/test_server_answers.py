@@ -14,6 +14,7 @@ from erprm_cli.engines.server_answers import (
     read_json,
     read_models,
 )
+from erprm_cli.rows.schema import REASONING_NAMES
 
 
 @pytest.mark.parametrize(
@@ -92,33 +93,42 @@ def test_a_prompt_that_moderation_refuses_is_recognised(reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content, text, has_thinking",
+    "content, text, reasoning",
     [
-        ("plain", "plain", False),
-        (None, "", False),
-        ([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}], "a b", False),
+        ("plain", "plain", None),
+        (None, "", None),
+        ([{"type": "text", "text": "a "}, {"type": "text", "text": "b"}], "a b", None),
         (
             [
                 {"type": "thinking", "thinking": [{"type": "text", "text": "h"}]},
                 {"type": "text", "text": "5"},
             ],
             "5",
-            True,
+            "h",
         ),
-        ([{"type": "output_text", "text": "c"}, "d", 7], "cd", False),
-        ([], "", False),
-        ({"text": "not a list"}, "", False),
+        ([{"type": "thinking", "thinking": "so "}, {"type": "reasoning", "text": "5"}], "", "so 5"),
+        ([{"type": "output_text", "text": "c"}, "d", 7], "cd", None),
+        ([], "", None),
+        ({"text": "not a list"}, "", None),
     ],
 )
-def test_contents(content: Any, text: str, has_thinking: bool) -> None:
+def test_contents(content: Any, text: str, reasoning: str | None) -> None:
     (choice,) = read_answer({"choices": [{"message": {"content": content}}]}).choices
-    assert (choice.text, choice.has_thinking) == (text, has_thinking)
+    assert (choice.text, choice.reasoning) == (text, reasoning)
 
 
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
-def test_thinking_in_a_field_of_its_own_is_seen(name: str) -> None:
-    (choice,) = read_answer({"choices": [{"message": {"content": None, name: "2 + 3 = 5"}}]}).choices
-    assert (choice.text, choice.has_thinking) == ("", True)
+@pytest.mark.parametrize("names", [("reasoning_content",), ("reasoning",), ("thinking",), REASONING_NAMES])
+@pytest.mark.parametrize("content", ["5", None])
+def test_reasoning_in_a_field_of_its_own_is_read_once(names: tuple[str, ...], content: str | None) -> None:
+    message = {"content": content, **dict.fromkeys(names, "2 + 3 = 5")}
+    (choice,) = read_answer({"choices": [{"message": message}]}).choices
+    assert (choice.text, choice.reasoning) == (content or "", "2 + 3 = 5")
+
+
+def test_tokens_of_reasoning_without_an_answer_count() -> None:
+    choice = {"message": {"content": None, "reasoning": "2 + 3"}, "token_ids": []}
+    answer = read_answer({"choices": [choice], "usage": {"completion_tokens": 0}})
+    assert (answer.completion_tokens, answer.choices[0].num_tokens) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -419,7 +419,7 @@ def test_a_run_whose_server_fails_is_continued_by_the_same_command(
         return completed(fields)
 
     with serving(say) as server:
-        words = ["sample", "tiny:test", "-L", "20", "-n", "1", "-m", "m", "-o", str(target)]
+        words = ["sample", "tiny:test", "-L", "20", "-n", "1", "-m", "m", "-t", "tiny", "-o", str(target)]
         monkeypatch.setattr("sys.argv", ["erprm", *words, "--base-url", server.url, "--concurrency", "2"])
         with pytest.raises(SystemExit) as left_with:
             app.main()
@@ -484,7 +484,8 @@ def test_a_run_whose_server_is_killed_resumes_to_the_same_rows(
     target = tmp_path / "out.jsonl"
 
     def run(port: int, path: Path) -> int | str | None:
-        words = [command, str(source), size, "3", "-m", "m", "-q", "-o", str(path), "--concurrency", "4"]
+        words = [command, str(source), size, "3", "-m", "m", "-t", "tiny", "-q", "-o", str(path)]
+        words += ["--concurrency", "4"]
         monkeypatch.setattr(
             "sys.argv", ["erprm", *words, "--base-url", f"http://127.0.0.1:{port}", "--temperature", "0.9"]
         )
@@ -520,7 +521,7 @@ def test_a_signal_cancels_the_requests_in_flight(tmp_path: Path) -> None:
         return completed(fields)
 
     with serving(say) as server:
-        words = ["sample", "tiny:test", "-L", "20", "-m", "m", "--base-url", server.url]
+        words = ["sample", "tiny:test", "-L", "20", "-m", "m", "-t", "tiny", "--base-url", server.url]
         pipe = subprocess.PIPE
         command = [sys.executable, "-m", "erprm_cli", *words]
         with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:

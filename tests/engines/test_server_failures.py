@@ -165,7 +165,9 @@ def test_more_choices_than_asked_for_are_dropped(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("thinking", ["reasoning_content", "reasoning", None])
-def test_an_empty_answer_warns_once(thinking: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_answer_without_reasoning_warns_once(
+    thinking: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     def say(_: str, fields: Fields) -> Reply:
         reply = completed(fields)
         for choice in reply.body["choices"]:
@@ -175,9 +177,8 @@ def test_an_empty_answer_warns_once(thinking: str | None, capsys: pytest.Capture
     with serving(say) as server, closing(open_engine(config(server))) as engine:
         chat = Chat((("user", "hi"),))
         found = only_completions(engine.generate([Request("a", chat, (0, 1, 2), 0)], PARAMS))
-    assert [one.text for one in found] == [""] * 3
-    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert "empty" in warning and ("as reasoning" in warning) == (thinking is not None)
+    assert [(one.text, one.reasoning) for one in found] == [("", thinking and "2 + 3 = 5")] * 3
+    assert capsys.readouterr().err.count("warning: an answer of the server is empty") == (thinking is None)
 
 
 def test_a_content_of_parts_and_half_characters_are_read() -> None:

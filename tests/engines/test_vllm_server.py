@@ -149,13 +149,13 @@ def test_greedy_rollouts_are_the_rest_of_the_greedy_solution(server: VllmServer,
 
 def test_without_a_tokenizer_here_the_rows_are_the_same(server: VllmServer, greedy: list[Row]) -> None:
     """With text prompts. --greedy, because a rounding error can change a sampled token."""
-    common = ("-m", UNKNOWN_HERE, "--base-url", server.url)
+    common = ("-m", UNKNOWN_HERE, "-t", "tiny", "--base-url", server.url)
     done = erprm("sample", "tiny:test", "-L", 8, "--greedy", *common)
     assert f"no local tokenizer for {UNKNOWN_HERE!r}, so prompts are sent as text" in done.stderr
     named = [row | {"sampling": row["sampling"] | {"model": UNKNOWN_HERE}} for row in greedy]
     assert rows(done) == named
     plain = ("rollout", "-k", 2, "--temperature", 0, "--keep-text", "--base-url", server.url)
-    with_ids, with_text = erprm(*plain, stdin=lines(greedy)), erprm(*plain, *common[:2], stdin=lines(greedy))
+    with_ids, with_text = erprm(*plain, stdin=lines(greedy)), erprm(*plain, *common[:4], stdin=lines(greedy))
     assert [row["completions"] for row in rows(with_text)] == [row["completions"] for row in rows(with_ids)]
 
 
@@ -183,7 +183,7 @@ def test_a_prompt_that_fills_the_context_is_a_bad_row(server: VllmServer, tmp_pa
     bad = tmp_path / "bad.jsonl"
     long = {"id": "long", "problem": "Tom has 2 coins. " * 200, "answer": "5"}
     for model in ("tiny", UNKNOWN_HERE):
-        words = ("sample", "-n", 2, "-m", model, "--base-url", server.url, "--errors", bad)
+        words = ("sample", "-n", 2, "-m", model, "-t", "tiny", "--base-url", server.url, "--errors", bad)
         done = erprm(*words, stdin=lines([long]))
         assert done.exit_code == 1 and not done.stdout
         assert "too long for the model" in json.loads(bad.read_text())["reason"]

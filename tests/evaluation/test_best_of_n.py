@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from erprm_cli.evaluation.best_of_n import best_of_n, rank_weights
+from erprm_cli.evaluation.best_of_n import best_of_n, rank_weights, tie_note
+from erprm_cli.evaluation.candidates import GradedProblem
 from erprm_cli.evaluation.estimates import pass_at_n
 from tests.evaluation.enumeration import candidate_lists, over_all_subsets
 
@@ -111,3 +112,36 @@ def test_rank_weights_are_stable_for_thousands_of_candidates(n: int) -> None:
 def test_tied_candidates_count_with_the_mean_of_their_tie() -> None:
     assert best_of_n([0.9, 0.9, 0.1], [1, 0, 0], [3]).tolist() == [0.5]
     assert best_of_n([0.9, 0.9, 0.9], [1, 0, 0], [1, 2, 3]) == pytest.approx([1 / 3] * 3)
+
+
+def judged(scores: list[float] | None, correct: list[bool], classes: list[int]) -> GradedProblem:
+    score_KAN = np.array([[scores]] if scores else [], dtype=float).reshape(
+        1 if scores else 0, 1, len(correct)
+    )
+    return GradedProblem("a", score_KAN, np.array(correct), np.array(classes))
+
+
+@pytest.mark.parametrize(
+    ("scores", "correct", "classes", "rows_correct"),
+    [
+        ([0.9, 0.1, 0.9], [False, True, True], [0, 1, 1], "0.0%"),  # the first of two is wrong
+        ([0.9, 0.1, 0.9], [True, True, False], [0, 0, 1], "100.0%"),
+        ([0.9, 0.1, 0.9], [True, False, True], [0, 1, 0], None),  # tied, but both are right
+        ([0.9, 0.1, 0.5], [True, False, False], [0, 1, 1], None),
+        (None, [False, True, True, False], [0, 1, 1, 0], "0.0%"),  # two votes each
+        (None, [True, False, False, True], [0, 1, 1, 0], "100.0%"),
+        (None, [True, False, False], [0, 1, 1], None),
+        (None, [False, False], [-1, -1], None),  # no answer at all
+    ],
+)
+def test_ties_between_right_and_wrong_candidates_are_reported(
+    scores: list[float] | None, correct: list[bool], classes: list[int], rows_correct: str | None
+) -> None:
+    note = tie_note([judged(scores, correct, classes)])
+    if rows_correct is None:
+        assert note == ""
+    else:
+        assert note == (
+            "ties: in 1 of 1 problems, correct and wrong candidates share the first place; the table counts "
+            f"them with their mean, the rows are the first of them ({rows_correct} correct)"
+        )

@@ -50,7 +50,7 @@ def test_a_packed_file_is_continued_wherever_it_was_cut(
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
         with open_output(str(path), {"seed": 0}) as output:
-            there = [row["n"] for row in output.existing()]
+            there = [row["n"] for row in output.existing(dict)]
             kept.append(len(there))
             assert there == list(range(len(there)))
             for row in ROWS[len(there) :]:

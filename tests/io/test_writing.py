@@ -12,7 +12,7 @@ import pytest
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.writing import open_atomic_output, open_output
-from tests.io.helpers import OPENERS, SETTINGS, numbers, write
+from tests.io.helpers import OPENERS, SETTINGS, as_it_is, numbers, write
 
 
 @pytest.mark.parametrize("opener", OPENERS)
@@ -30,7 +30,7 @@ def test_the_same_command_continues_after_an_incomplete_line(tmp_path: Path) -> 
     with path.open("ab") as file:
         file.write(b'{"n":3,"text":"' + b"x" * 200_000)  # longer than a block that is searched
     with open_output(str(path), SETTINGS) as output:
-        assert [row["n"] for row in output.existing()] == [1, 2]
+        assert [row["n"] for row in output.existing(as_it_is)] == [1, 2]
         output.write({"n": 3})
     assert numbers(path) == [1, 2, 3]
 
@@ -40,7 +40,7 @@ def test_a_file_of_one_incomplete_line_is_empty(tmp_path: Path) -> None:
     write(path, [])
     path.write_bytes(b'{"n":')
     with open_output(str(path), SETTINGS) as output:
-        assert list(output.existing()) == []
+        assert list(output.existing(as_it_is)) == []
 
 
 def test_a_bad_row_in_an_earlier_output_says_how_to_go_on(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_bad_row_in_an_earlier_output_says_how_to_go_on(tmp_path: Path) -> Non
     path.write_bytes(b'{"n":\n{"n":2}\n')
     with pytest.raises(UserError, match="out.jsonl:1: not JSON.*--overwrite"):
         with open_output(str(path), SETTINGS) as output:
-            list(output.existing())
+            list(output.existing(as_it_is))
 
 
 def test_an_atomic_output_is_made_again(tmp_path: Path) -> None:

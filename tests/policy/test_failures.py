@@ -113,6 +113,8 @@ def test_a_prefix_that_has_failed_is_not_asked_for_again(tmp_path: Path) -> None
 
 # Commands with a server
 
+MODEL = ("-m", "m", "-t", "tiny")
+
 pytestmark = pytest.mark.usefixtures("quick_server")
 
 
@@ -172,7 +174,7 @@ def test_sample_sets_a_prompt_aside_that_a_server_cannot_complete(
 ) -> None:
     source = write(tmp_path / "in.jsonl", problems("good", "evil", "fine"))
     bad, out = tmp_path / "bad.jsonl", tmp_path / "out.jsonl"
-    words = ("sample", source, "-n", 2, "-m", "m", "-o", out, "--errors", bad)
+    words = ("sample", source, "-n", 2, *MODEL, "-o", out, "--errors", bad)
     with serving(failing(failure, "evil")) as server:
         done = erprm(*words, "--base-url", server.url)
         assert "1 bad row was written" in str(done.exception)
@@ -194,7 +196,7 @@ def test_rollout_writes_no_reward_of_what_a_server_cannot_complete(
 ) -> None:
     rows = [solution(0, "one", "two", "x"), solution(1, "one", "evil", "x"), solution(2, "one", "three", "x")]
     source, bad, out = write(tmp_path / "in.jsonl", rows), tmp_path / "bad.jsonl", tmp_path / "out.jsonl"
-    words = ("rollout", source, "-k", 2, "-m", "m", "-o", out, *(("--errors", bad) if with_errors else ()))
+    words = ("rollout", source, "-k", 2, *MODEL, "-o", out, *(("--errors", bad) if with_errors else ()))
     with serving(failing(failure, "evil")) as server:
         done = erprm(*words, "--base-url", server.url)
         assert isinstance(done.exception, UserError)
@@ -213,7 +215,7 @@ def test_rollout_writes_no_reward_of_what_a_server_cannot_complete(
 def test_a_server_that_completes_nothing_leaves_an_empty_output(erprm: Erprm, tmp_path: Path) -> None:
     source, bad = write(tmp_path / "in.jsonl", problems("evil")), tmp_path / "bad.jsonl"
     with serving(failing("abort", "evil")) as server:
-        done = erprm("sample", source, "-n", 1, "-m", "m", "--base-url", server.url, "--errors", bad)
+        done = erprm("sample", source, "-n", 1, *MODEL, "--base-url", server.url, "--errors", bad)
     assert (done.stdout, done.exit_code) == ("", 1)
     assert "0 solutions" in done.stderr and len(bad_rows_of(bad)) == 1
 
@@ -222,7 +224,7 @@ def test_a_server_that_fails_every_prompt_ends_the_command(erprm: Erprm, tmp_pat
     """More than a few in a row are the server's fault: thousands of bad rows would help nobody."""
     source = write(tmp_path / "in.jsonl", problems(*(f"evil {number}" for number in range(50))))
     with serving(failing("abort", "evil")) as server:
-        words = ("-m", "m", "--base-url", server.url, "--errors", tmp_path / "bad.jsonl")
+        words = (*MODEL, "--base-url", server.url, "--errors", tmp_path / "bad.jsonl")
         done = erprm("sample", source, "-n", 1, *words)
     assert isinstance(done.exception, EngineError)
     assert "failed 6 times in a row; last error: finish_reason abort" in str(done.exception)

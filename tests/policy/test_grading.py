@@ -7,6 +7,7 @@ from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.policy.grading import SolutionGrader, grade, with_rewards
 from erprm_cli.policy.templates import load_template
+from erprm_cli.terminal.reporter import Reporter
 
 Row = dict[str, Any]
 TINY = load_template("tiny")
@@ -96,10 +97,49 @@ def test_what_is_graded_is_not_a_gold_answer(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("finish_reason", "reward"),
-    [("stop", 1.0), (None, 1.0), ("length", 0.0), ("content_filter", 0.0), (7, 0.0)],
+    [
+        *((reason, 1.0) for reason in ("stop", None, "", "eos", "end_turn", "STOP")),
+        *((reason, 0.0) for reason in ("length", "max_tokens", "MAX_TOKENS", "something", 7)),
+    ],
 )
 def test_an_unfinished_solution_is_wrong(finish_reason: object, reward: float) -> None:
-    assert graded(SOLUTION | {"finish_reason": finish_reason})["reward"] == reward
+    row = graded(SOLUTION | {"finish_reason": finish_reason})
+    assert (row["reward"], row["prediction"]) == (reward, "5")
+
+
+@pytest.mark.parametrize(
+    "finish_reason", ["abort", "error", "cancelled", "content_filter", "SAFETY", "refusal"]
+)
+def test_a_failed_or_filtered_completion_gets_no_reward(finish_reason: str) -> None:
+    row = graded(SOLUTION | {"finish_reason": finish_reason, "prediction": "5", "reward": 1.0})
+    assert (row["reward"], row["prediction"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "template", "prediction", "reward"),
+    [
+        ("<think>Is it 4?</think>\n\nThe answer is: 5", "qwen3", "5", 1.0),
+        ("<think>The answer is: 5", "qwen3", None, 0.0),
+        ("The answer is: 5", "qwen3", "5", 1.0),
+        ("<|channel|>analysis<|message|>The answer is: 5", "gpt-oss", None, 0.0),
+        ("<|channel|>final<|message|>The answer is: 5", "gpt-oss", "5", 1.0),
+    ],
+)
+def test_reasoning_that_other_programs_leave_in_the_solution_is_not_graded(
+    text: str, template: str, prediction: str | None, reward: float
+) -> None:
+    row = graded(SOLUTION | {"solution": text}, template)
+    assert (row["solution"], row["prediction"], row["reward"]) == (text, prediction, reward)
+
+
+def test_an_open_thought_has_no_answer() -> None:
+    row = graded(SOLUTION | {"reasoning": "The answer is: 5", "solution": "", "finish_reason": "length"})
+    assert (row["prediction"], row["reward"], row["steps"]) == (None, 0.0, [""])
+
+
+def test_steps_of_the_reasoning_are_split_from_it() -> None:
+    row = SOLUTION | {"reasoning": "2 + 3\n= 5", "steps_of": "reasoning"}
+    assert graded(row)["steps"] == ["2 + 3", "= 5"]
 
 
 TWO_ANSWERS = "First \\boxed{4}.\n\nThe answer is: 5"
@@ -138,3 +178,13 @@ def test_solutions_without_identity_are_numbered_per_problem() -> None:
         found = [one for row in rows for one in solutions.expand(row)]
     assert [row["sample"] for row in found] == [0, 0, 1]
     assert found[0]["id"] == found[2]["id"] != found[1]["id"]
+
+
+def test_the_summary_says_whose_rules_found_the_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    with Grader() as grader:
+        solutions = SolutionGrader(grader)
+        for sampling in (None, {"template": "math"}, {"template": "math"}, {"template": "own"}):
+            solutions.submit(SOLUTION | {"sampling": sampling})
+        solutions.report(Reporter("grade"))
+    said = "answers were found by the rules of no template (2), math (2); -t NAME chooses others"
+    assert said in capsys.readouterr().err

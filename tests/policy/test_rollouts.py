@@ -8,11 +8,11 @@ from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Request
 from erprm_cli.errors import RowError
 from erprm_cli.io.writing import open_journal, open_output
-from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable
+from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable, same_origin
 from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import load_template
-from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
+from erprm_cli.terminal.reporter import Reporter
 from tests.scripted import ScriptedEngine
 
 SETTINGS = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
@@ -124,7 +124,7 @@ def run(path: Path, rows: list[Row], stop_after: int | None = None, **options: A
     settings = {"seed": 0, "keep_text": keep_text}
     with open_output(str(path), settings, **options) as out, Grader() as grader:
         finished = FinishedPrefixes(4, keep_text)
-        done = schema.solution_keys(map(finished.add_row, out.existing()))
+        done = out.solutions(finished.add_row)
         missing = [row for row in rows if (row["id"], row["sample"]) not in done]
         with open_journal(out, settings, **options) as journal:
             finished.add_journal(journal)
@@ -169,3 +169,22 @@ def test_more_solutions_later_use_the_prefixes_of_rows_that_are_there(tmp_path: 
     path = tmp_path / "out.jsonl"
     run(path, SOLUTIONS[:1])
     assert len(run(path, SOLUTIONS[:2])) == 1
+
+
+@pytest.mark.parametrize(
+    ("sampling", "said"),
+    [
+        ({"model": "scripted", "template": "tiny"}, ""),
+        ({"model": "scripted"}, ""),
+        (None, ""),
+        ({"model": "other", "template": "tiny"}, "the model other, but is continued with scripted"),
+        ({"model": "scripted", "template": "math"}, "the template math, but is continued with tiny"),
+    ],
+)
+def test_solutions_of_another_policy_are_reported_once(
+    sampling: Row | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [solution(number, "x") | {"sampling": sampling} for number in range(3)]
+    assert list(same_origin(rows, SETTINGS, Reporter("rollout"))) == rows
+    err = capsys.readouterr().err
+    assert err.count("warning: id 'a' was sampled with") == bool(said) and said in err

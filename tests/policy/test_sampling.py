@@ -4,9 +4,12 @@ import pytest
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Completion, Failure, Request, SamplingParams
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import EngineError
-from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.io.writing import open_output
+from erprm_cli.policy.sampling import SamplingSettings, sample_solutions, sample_to
 from erprm_cli.policy.templates import load_template
+from erprm_cli.terminal.reporter import Reporter
 from tests.scripted import ScriptedEngine
 
 SETTINGS = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
@@ -102,3 +105,34 @@ def test_solutions_that_wait_for_a_verdict_are_kept_when_the_engine_fails() -> N
         for row in sample_solutions([PROBLEM], engine, TINY, SETTINGS, 3, grader):
             kept.append((row["sample"], row["reward"]))
     assert kept == [(0, 0.0), (1, 1.0), (2, 1.0)]
+
+
+PROBLEMS = [PROBLEM | {"id": "b", "answer": None, "target": "5"}, PROBLEM]
+
+
+@pytest.mark.parametrize(
+    ("problems", "summary", "warning"),
+    [
+        (PROBLEMS[1:], "2 solutions, 100.0% correct, 0 unfinished, ", ""),
+        (PROBLEMS, "4 solutions, 100.0% correct, 0 unfinished, ", "2 of 4"),
+        (PROBLEMS[:1], "2 solutions, none graded, 0 unfinished, ", "2 of 2"),
+    ],
+)
+def test_the_summary_says_what_was_not_graded(
+    problems: list[dict[str, object]],
+    summary: str,
+    warning: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", lambda *_: ScriptedEngine(lambda *_: RIGHT))
+    with open_output("-", {}) as out:
+        sample_to(out, iter(problems), EngineConfig(), TINY, SETTINGS, 2, Reporter("sample"))
+    said = capsys.readouterr().err
+    assert f"erprm sample: {summary}" in said
+    expected = (
+        f"erprm sample: warning: {warning} solutions were not graded because their problems have no answer "
+        "(their fields are id, problem, answer, level, target); --field answer=NAME names the field that has "
+        "it\n"
+    )
+    assert (expected in said) == ("warning" in said) == bool(warning)

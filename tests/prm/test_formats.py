@@ -59,9 +59,16 @@ GOOD_KEYS = {"prompt": '"{problem}"', "tag": '"y"', "good": '"+"', "bad": '"-"'}
         ({"good": "true"}, "'good' must be a string, not True"),
         ({"offset": "1.5"}, "'offset' must be an integer, not 1.5"),
         ({"num_labels": "true"}, "'num_labels' must be an integer, not True"),
-        ({"labels": "1"}, "'labels' must be a list of integers, not 1"),
+        ({"labels": "true"}, "'labels' must be a list of integers, not True"),
         ({"labels": '["1"]'}, "'labels' must be a list of integers, not ['1']"),
-        ({"models": '"a/b"'}, "'models' must be a list of strings, not 'a/b'"),
+        ({"models": "3"}, "'models' must be a list of strings, not 3"),
+        ({"kind": '"magic"'}, "'kind' must be one of token, head, value, not 'magic'"),
+        ({"build": '"word"'}, "'build' must be one of text, chat, turns, pieces, not 'word'"),
+        ({"prompt": '"x"'}, "'prompt' must contain {problem}"),
+        ({"bad": '""'}, "kind token needs 'good' and 'bad'"),
+        ({"build": '"turns"', "kind": '"value"', "good": '""'}, "build turns needs 'good'"),
+        ({"kind": '"head"', "labels": "[0, 2]"}, "'labels' must be some of the 2 classes, 0 .. 1"),
+        ({"kind": '"head"', "labels": "[]"}, "kind head needs 'labels', the classes that mean good"),
     ],
 )
 def test_a_wrong_key_is_named_with_its_file(

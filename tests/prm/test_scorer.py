@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from erprm_cli.errors import RowError, UserError
+from erprm_cli.errors import RowError, Stopped, UserError
+from erprm_cli.prm import scorer
 from erprm_cli.prm.formats import ER_PRM
 from erprm_cli.prm.scorer import Scorer, batches_by_length
 from tests.tiny_models import make_model, make_tokenizer, save_model, solution_rows
@@ -49,6 +50,42 @@ def test_scoring_draws_a_bounded_part_of_an_endless_stream(tmp_path: Path) -> No
     scores = Scorer(str(save_model(tmp_path)), prm_format=ER_PRM, batch_tokens=64).score(endless)
     assert [len(next(scores)["scores"]) for _ in range(100)] == [1] * 100
     assert len(drawn) < 200
+
+
+def test_on_a_cpu_rows_leave_after_two_seconds_of_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large model, or a slow core: here one that computes 30 tokens in that time."""
+    folder = save_model(tmp_path)
+    size = Scorer(str(folder), prm_format=ER_PRM).model.num_parameters()
+    monkeypatch.setattr(scorer, "CPU_FLOPS", 2 * size * 30 / scorer.HELD_S)
+    drawn = []
+    rows = solution_rows(40)
+    scores = Scorer(str(folder), prm_format=ER_PRM).score(drawn.append(row) or row for row in rows)  # type: ignore[func-returns-value]
+    next(scores)
+    assert len(drawn) < 4
+    whole = Scorer(str(folder), prm_format=ER_PRM, batch_tokens=1).score(rows)
+    assert [row["id"] for row in scores] == [row["id"] for row in whole][1:]
+
+
+@pytest.mark.parametrize("end", [Stopped(2), UserError("no memory")])
+def test_what_is_scored_when_a_run_ends_is_kept(tmp_path: Path, end: BaseException) -> None:
+    rows = [row | {"id": str(number)} for number, row in enumerate(solution_rows(9))]
+    one = Scorer(str(save_model(tmp_path)), prm_format=ER_PRM, batch_tokens=1)
+    one.window_tokens = 10_000
+    probabilities, calls = one.probabilities, count()
+
+    def ending(batch: Any) -> list[list[float]]:
+        if next(calls) == 5:
+            raise end
+        return probabilities(batch)
+
+    one.probabilities = ending  # type: ignore[method-assign]
+    kept = []
+    with pytest.raises(type(end)):
+        for row in one.score(rows):
+            kept.append(row["id"])
+    assert len(kept) == 5 and kept == sorted(kept)
 
 
 def test_a_solution_longer_than_the_model_reads_is_a_bad_row(tmp_path: Path) -> None:

@@ -1,16 +1,24 @@
 import pytest
 
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.errors import RowError, UsageError
+from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.io.bad_rows import BadRows
-from erprm_cli.options import EngineName
-from erprm_cli.prm.scoring import ScoredRows, open_scorer
+from erprm_cli.prm.scoring import LazyScorer, ScoredRows
 from erprm_cli.rows.row import Row
 
 
 def test_a_server_cannot_score() -> None:
     with pytest.raises(UsageError, match="cannot score"):
-        open_scorer(EngineConfig("tiny", EngineName.server))
+        LazyScorer(EngineConfig("tiny", "server"))
+
+
+@pytest.mark.parametrize(
+    ("prm", "prm_format", "reason"),
+    [("./nowhere", None, "no such folder"), ("tiny", "nosuch", "unknown PRM format 'nosuch'; known names: ")],
+)
+def test_a_wrong_name_is_found_before_a_row_is_read(prm: str, prm_format: str | None, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        ScoredRows(prm, dict, dict, prm_format=prm_format)
 
 
 def test_without_a_prm_the_scores_are_those_of_the_rows(tmp_path: object) -> None:
@@ -22,7 +30,7 @@ def test_without_a_prm_the_scores_are_those_of_the_rows(tmp_path: object) -> Non
     path = f"{tmp_path}/in.jsonl"
     with open(path, "w") as file:
         file.write('{"id": "a", "scores": [0.5]}\n')
-    rows = ScoredRows(None, dict, check_scored, "id")
+    rows = ScoredRows(None, dict, check_scored)
     assert list(rows.read(path, BadRows())) == [{"id": "a", "scores": [0.5]}]
     rows.close()
 
@@ -30,6 +38,6 @@ def test_without_a_prm_the_scores_are_those_of_the_rows(tmp_path: object) -> Non
 def test_no_model_is_loaded_for_an_empty_input(tmp_path: object) -> None:
     path = f"{tmp_path}/in.jsonl"
     open(path, "w").close()
-    rows = ScoredRows("nowhere", dict, dict)
+    rows = ScoredRows("tiny", dict, dict)  # without a format that fits it
     assert list(rows.read(path, BadRows())) == []
     rows.close()

@@ -14,7 +14,7 @@ from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UsageError
 from erprm_cli.io.reading import read_rows
 from erprm_cli.models.folder import CARD
-from erprm_cli.options import EngineName
+from erprm_cli.options import LocalEngineName
 from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.prm.scoring import open_scorer
 from erprm_cli.prm.tagger import Tagger
@@ -76,7 +76,8 @@ def test_scores_equal_those_of_transformers(kind: str | None, tmp_path: Path, se
     folder = str(save_prm(tmp_path / "prm", kind))
     rows = solutions()
     found = []
-    for name in (EngineName.transformers, EngineName.vllm):
+    engines: tuple[LocalEngineName, ...] = ("transformers", "vllm")
+    for name in engines:
         scorer = open_scorer(EngineConfig(folder, name, enforce_eager=True))
         found.append(list(scorer.score(rows)))
         scorer.close()
@@ -98,11 +99,11 @@ def test_a_model_whose_logits_vllm_would_leave_unchanged_is_refused(tmp_path: Pa
     config = orjson.loads((folder / "config.json").read_bytes())
     (folder / "config.json").write_bytes(orjson.dumps(config | {"final_logit_softcapping": 30.0}))
     with pytest.raises(UsageError, match="ignores its final_logit_softcapping"):
-        open_scorer(EngineConfig(str(folder), EngineName.vllm))
+        open_scorer(EngineConfig(str(folder), "vllm"))
 
 
 def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
     folder = save_prm(tmp_path / "prm", None)
     (folder / "adapter_config.json").write_bytes(orjson.dumps({"base_model_name_or_path": "tiny"}))
     with pytest.raises(UsageError, match="holds adapters: use --engine transformers"):
-        open_scorer(EngineConfig(str(folder), EngineName.vllm))
+        open_scorer(EngineConfig(str(folder), "vllm"))

@@ -136,3 +136,32 @@ def test_wide_letters_take_two_columns() -> None:
 def test_an_invalid_row_is_refused_with_the_reason(change: Row, told: str) -> None:
     with pytest.raises(RowError, match=told):
         check(SOLUTION | change)
+
+
+THOUGHT = SOLUTION | {"reasoning": "\nSo a.\n\nThen [/b]\x1b[0m.\n\nOr c?\nNo.\n"}
+
+
+def test_reasoning_comes_before_the_steps_and_is_shortened_unless_wanted() -> None:
+    before = ["So a.", "", "Then [/b]."]
+    assert lines(THOUGHT)[3:8] == [*before, "... 3 more lines of reasoning; --reasoning shows them", ""]
+    assert lines(THOUGHT, all_reasoning=True)[3:10] == [*before, "", "Or c?", "No.", ""]
+    assert lines(THOUGHT | {"reasoning": "So a."})[3:6] == ["So a.", "", "  1  Step 1: a."]
+    assert "\x1b[2mSo a." in Renderer(colour=True).render(check(THOUGHT))
+    for nothing in (None, "", "\n\n"):
+        assert lines(THOUGHT | {"reasoning": nothing}) == lines(SOLUTION)
+
+
+def test_the_answer_comes_after_the_steps_of_the_reasoning() -> None:
+    row = THOUGHT | {"steps_of": "reasoning", "steps": ["So a.", "No."], "solution": "\n\nThe answer is: 8\n"}
+    assert lines(row)[2:] == [
+        "",
+        "  1  So a.",
+        "  2  No.",
+        "",
+        "The answer is: 8",
+        "",
+        "gold 7, prediction 8, wrong",
+        "",
+    ]
+    unfinished = row | {"solution": "", "prediction": None, "finish_reason": "length"}
+    assert lines(unfinished)[4:] == ["  2  No.", "", "gold 7, wrong, cut off", ""]

@@ -61,6 +61,46 @@ def test_any_figure_of_processbench_may_be_missing(threshold: float | None, is_d
     assert row.split() == ["average", *shown, "3", "+", "3"]
 
 
+INTERVALS = [(0.25, 0.75), (math.nan, math.nan)]
+
+
+@pytest.mark.parametrize(("low", "high"), INTERVALS)
+@pytest.mark.parametrize("value", [0.5, math.nan])
+@pytest.mark.parametrize("p", [0.125, None])
+@pytest.mark.parametrize("aggregate", ["min", None])
+@pytest.mark.parametrize("prm", ["er", None])
+def test_any_figure_of_best_of_n_may_be_missing(
+    prm: str | None, aggregate: str | None, p: float | None, value: float, low: float, high: float
+) -> None:
+    estimate = Estimate(value, low, high, 3, p)
+    results = [BestOfNResult(prm, None, BEST, aggregate, 4, estimate)]
+    results += [BestOfNResult("er", "soft", BEST, aggregate, 4, estimate)]
+    text = "\n".join(lines(best_of_n_table(results)))
+    assert ("nan" in text) is False and ("None" in text) is False
+    assert ("0.12" in text) == (p is not None) and ("50.0" in text) == (value == 0.5)
+
+
+@pytest.mark.parametrize("brier_interval", INTERVALS)
+@pytest.mark.parametrize("auc_interval", INTERVALS)
+@pytest.mark.parametrize("auc", [0.5, None])
+@pytest.mark.parametrize("noise", [0.01, None, 0.0])
+@pytest.mark.parametrize("eta", [2.0, None])
+@pytest.mark.parametrize("aggregate", ["min", None])
+def test_any_figure_of_calibration_may_be_missing(
+    aggregate: str | None,
+    eta: float | None,
+    noise: float | None,
+    auc: float | None,
+    auc_interval: tuple[float, float],
+    brier_interval: tuple[float, float],
+) -> None:
+    bins = reliability([0.25, 0.75], [0.5, 1.0], bins=2)
+    rest = (2, 1, 0.0625, brier_interval, noise, 0.25, auc, auc_interval, bins)
+    text = "\n".join(lines(calibration_table([CalibrationResult("steps", "rates", aggregate, eta, *rest)])))
+    assert "nan" not in text and "None" not in text and "Brier 0.0625" in text
+    assert ("noise" in text) == bool(noise) and ("AUC -" in text) == (auc is None)
+
+
 def test_a_reliability_diagram_has_bars_to_the_target_and_a_mark_at_the_score() -> None:
     bins = reliability([0.25, 0.75], [0.5, 1.0], bins=2)
     nan = (math.nan, math.nan)

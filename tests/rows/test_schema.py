@@ -1,4 +1,5 @@
 import math
+import re
 from typing import Any
 
 import pytest
@@ -206,3 +207,20 @@ def test_an_integer_will_do_for_a_float() -> None:
     assert schema.need({"reward": 1}, "reward", float, "sample") == 1
     with pytest.raises(RowError, match="'reward' is false, not a number"):
         schema.need({"reward": False}, "reward", float, "sample")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reasoning": 5}, "'reasoning' is an integer, not a string or null"),
+        ({"reasoning": "b", "steps_of": "end"}, "'steps_of' must be answer or reasoning"),
+        ({"reasoning": "b", "steps_of": "reasoning"}, "is not in 'reasoning' after the step before it"),
+        ({"steps_of": "reasoning"}, "is not in 'reasoning' after the step before it"),
+    ],
+)
+def test_fields_of_thinking_models_are_checked(change: dict[str, object], message: str) -> None:
+    row = {"id": "a", "problem": "p", "sample": 0, "solution": "a", "steps": ["a"]}
+    assert schema.check_solution(row | {"reasoning": None, "steps_of": None})
+    assert schema.check_solution(row | {"reasoning": "b a", "steps_of": "reasoning", "solution": "c"})
+    with pytest.raises(RowError, match=re.escape(message)):
+        schema.check_solution(row | change)

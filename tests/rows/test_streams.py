@@ -19,3 +19,10 @@ def test_a_duplicate_is_named() -> None:
 def test_peek_loses_nothing() -> None:
     assert peek(iter(())) is None
     assert list(peek(iter((1, 2, 3))) or ()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("one, other", [(-1, -2), (0, 2**61 - 1)])
+def test_values_of_equal_hash_are_not_duplicates(one: int, other: int) -> None:
+    assert hash(one) == hash(other)
+    check = unique(dict, "sample")
+    assert [check({"sample": value})["sample"] for value in (one, other)] == [one, other]

@@ -37,7 +37,12 @@ def bases(folder: Path) -> list[Path]:
     policy, prm = save_model(folder / "policy"), save_model(folder / "prm")
     prm_format = load_prm_format("er-prm")
     token_ids = Tagger(prm_format, loading.load_tokenizer(str(prm))).token_ids
-    card = {"erprm": "0", "kind": "token", "format": asdict(prm_format), "token_ids": asdict(token_ids)}
+    card: dict[str, Any] = {
+        "erprm": "0",
+        "kind": "token",
+        "format": asdict(prm_format),
+        "token_ids": asdict(token_ids),
+    }
     card |= {"eta": 2.0, "estimator": "er", "settings": {"target": "label"}, "result": {"rows": 1}}
     (prm / "erprm.json").write_text(json.dumps(card))
     adapters = folder / "adapters"

@@ -1,4 +1,4 @@
-"""Models and servers from strangers: mutated folders, templates and answers must end in rows or in one line."""
+"""Models and servers from strangers: mutated folders, templates and answers end in rows or in one line."""
 
 import json
 import os
@@ -22,7 +22,10 @@ Tell = Callable[[str], object]
 
 
 def folders(folder: Path, count: int, seed: int, tell: Tell) -> Counter[str]:
-    """Damage the folder of a policy, a PRM or adapters in one or two places, and generate or score with it."""
+    """Damage the folder of a policy, a PRM or adapters in one or two places, and generate or score with it.
+
+    Loading runs in this process, thousands of times; nothing that a folder holds may run or be unpickled.
+    """
     from tests.torture import strange_folders
 
     bases = strange_folders.bases(folder / "bases")
@@ -97,14 +100,44 @@ def odd_path(draw: random.Random) -> str:
 
 # Chat templates
 
-PIECES = (
-    "{% for m in messages %}|{% endfor %}|{% for i in range(99) %}|{% for c in m.content %}|{{ m['content'] }}|"
-    "{{ m.role }}|{{ bos_token }}|{{ eos_token }}|{{ 1/0 }}|{{ 'x' * 9 ** 13 }}|{{ nothing.at.all }}|{% if %}|"
-    "{% if add_generation_prompt %}|{% else %}|{% endif %}|{{ messages[7] }}|{{ messages | tojson }}|"
-    "{{ raise_exception('no') }}|{{ strftime_now('%Y') }}|{{ ''.__class__ }}|{{ self }}|{{ lipsum(9) }}|{#|#}|{{|}}|"
-    "{% set x = messages %}|{% macro f() %}|{% endmacro %}|{{ f() }}|{{ cycler }}|{{ range(10 ** 9) }}|"
-    "{% include 'x' %}|{{ x | map('upper') | list }}|{% generation %}|{% endgeneration %}|{% break %}|\x1b[2J|\n|text"
-).split("|")
+PIECES = r"""
+{% for m in messages %}
+{% endfor %}
+{% for i in range(99) %}
+{% for c in m.content %}
+{{ m.role }}
+{{ m['content'] }}
+{{ bos_token }}
+{{ 1/0 }}
+{{ 'x' * 9 ** 13 }}
+{{ nothing.at.all }}
+{% if %}
+{% if add_generation_prompt %}
+{% else %}
+{% endif %}
+{{ messages[7] }}
+{{ messages | tojson }}
+{{ raise_exception('no') }}
+{{ strftime_now('%Y') }}
+{{ ''.__class__ }}
+{{ self }}
+{{ lipsum(9) }}
+{#
+#}
+{{
+}}
+{% set x = messages %}
+{% macro f() %}
+{% endmacro %}
+{{ f() }}
+{{ range(10 ** 9) }}
+{% include 'x' %}
+{{ x | map('upper') | list }}
+{% generation %}
+{% endgeneration %}
+{% break %}
+text
+""".split("\n")
 
 
 def templates(folder: Path, count: int, seed: int, tell: Tell) -> Counter[str]:
@@ -181,7 +214,7 @@ def odd_reply(fields: Fields, draw: random.Random) -> Reply:
 
 
 def servers(folder: Path, count: int, seed: int, tell: Tell) -> Counter[str]:
-    """Ask a server that answers with mutations of a good answer, at the start and later, as text or as chats."""
+    """Ask a server that answers with mutations of a good answer, at the start and later, text or chats."""
     from erprm_cli.engines import server_client
     from erprm_cli.engines.base import Chat, Completion, Failure, Request, SamplingParams
     from erprm_cli.engines.server_engine import ServerEngine
@@ -212,7 +245,7 @@ def servers(folder: Path, count: int, seed: int, tell: Tell) -> Counter[str]:
 
     def in_child(number: int) -> None:
         with serving(lambda _, fields: completed(fields)) as server:
-            server.http.handle_error = lambda *_: None  # type: ignore[assignment]  # the client left
+            server.http.handle_error = lambda *_: None  # type: ignore[method-assign]  # the client left
             attempt(number, server)
 
     return tries("servers", count, in_child, folder, tell)

@@ -27,7 +27,7 @@ FAULTS = ("tracebacks", "hangs", "written outside", "control codes")
 def tries(
     name: str, count: int, attempt: Callable[[int], object], folder: Path, tell: Callable[[str], object]
 ) -> Counter[str]:
-    """Call `attempt(number)` for each number; a UserError or RowError is an answer, any other exception a traceback.
+    """Call `attempt(number)` for each number: a UserError or RowError is an answer, another a traceback.
 
     What is written outside `folder` is counted by Python's audit events, in it is the log `stderr.txt`.
     """

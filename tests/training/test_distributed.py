@@ -1,15 +1,17 @@
 """What the settings of a launch need: packages and configurations of accelerate."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import Result
 
+from erprm_cli import packages
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.training import distributed
 from erprm_cli.training.config import PrmTrainingConfig
-from erprm_cli.training.distributed import accelerate_config, check_packages, sharded_by
+from erprm_cli.training.distributed import accelerate_config, check_launch, sharded_by
 from erprm_cli.training.prm_task import PrmTask
 
 
@@ -34,9 +36,26 @@ def test_an_unknown_accelerate_configuration_lists_the_known_ones() -> None:
 def test_a_missing_package_is_reported_before_anything_is_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str
 ) -> None:
-    monkeypatch.setattr(distributed, "find_spec", lambda name: None)
+    installed = {"torch", "transformers", "accelerate", "datasets"}
+    monkeypatch.setattr(packages, "find_spec", lambda name: find_spec(name) if name in installed else None)
     with pytest.raises(UserError, match=reason):
         PrmTask(PrmTrainingConfig(base=str(tmp_path / "no-model"), output=tmp_path / "prm", **changes))
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "accelerate", "datasets"])
+@pytest.mark.parametrize("command", ["train", "rlhf"])
+def test_the_libraries_are_looked_for_before_anything_is_written(
+    command: str,
+    package: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    erprm: Callable[..., Result],
+) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == package else find_spec(name))
+    flags = ["--prm", "prm"] if command == "rlhf" else []
+    done = erprm(command, "tiny:train", "-o", tmp_path / "made", *flags)
+    assert str(done.exception) == f"{package} is not installed; training needs: pip install 'erprm[train]'"
+    assert (done.stdout, list(tmp_path.iterdir())) == ("", [])
 
 
 def test_a_folder_with_the_name_of_a_package_is_not_the_package(
@@ -46,7 +65,7 @@ def test_a_folder_with_the_name_of_a_package_is_not_the_package(
     monkeypatch.syspath_prepend(tmp_path)
     if find_spec("trackio") is None or find_spec("trackio").origin is None:  # type: ignore[union-attr]
         with pytest.raises(UserError, match="trackio is not installed"):
-            check_packages(None, report_to="trackio")
+            check_launch(PrmTrainingConfig(tmp_path / "prm", report_to="trackio"))
 
 
 @pytest.mark.parametrize("name", ["fsdp2", "multi-cpu", "multi-gpu", "zero2", "zero3"])
@@ -63,3 +82,10 @@ def test_a_file_that_is_not_a_configuration_of_accelerate_is_refused(tmp_path: P
     (tmp_path / "notes.yaml").write_text("- buy milk\n")
     with pytest.raises(UsageError, match="notes.yaml is not a configuration of accelerate"):
         sharded_by(str(tmp_path / "notes.yaml"))
+
+
+def test_a_missing_deepspeed_file_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text("distributed_type: DEEPSPEED\ndeepspeed_config:\n  deepspeed_config_file: gone.json\n")
+    with pytest.raises(UsageError, match="own.yaml: deepspeed_config_file gone.json: no such file"):
+        sharded_by(str(config))

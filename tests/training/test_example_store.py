@@ -20,7 +20,7 @@ from tests.tiny_models import solution_rows
 
 # The digest of the examples that the code makes of some rows at this TOKENISATION_VERSION. If it changes, the
 # code makes other examples of the same rows: raise TOKENISATION_VERSION and put the new digest here.
-VERSION, DIGEST = 1, "82c46deae0faeb7a"
+VERSION, DIGEST = 1, "71856a6f34d69e4a"
 TRL = {"prompt": "Tom has 3?", "completions": ["Tom gets 3 more.", "So 6."], "labels": [True, False]}
 SETTINGS: list[dict[str, Any]] = [
     {},
@@ -108,6 +108,15 @@ def test_other_rows_settings_or_formats_are_tokenised_again(source: Path, read: 
     assert read(source, format=str(own)) == 8
     source.write_bytes(source.read_bytes().replace(b"0.875", b"0.75"))
     assert read(source) == 8
+
+
+@pytest.mark.parametrize("name", ["stats.json", "train.arrow", "seal.json"])
+def test_damaged_examples_in_the_cache_are_made_again(source: Path, read: Read, name: str) -> None:
+    source.write_bytes(source.read_bytes().replace(b"Tom", name.encode()))  # so that nothing is cached yet
+    assert read(source) == 8 and read(source) == 0
+    (path,) = (path for path in read.task.store.folder.iterdir() if path.name == name)
+    path.write_bytes(b"{}")
+    assert read(source) == 8 and read(source) == 0
 
 
 def test_a_validation_file_is_part_of_what_is_cached(source: Path, read: Read) -> None:

@@ -115,3 +115,30 @@ def test_training_makes_the_solutions_likelier_and_a_repeated_run_does_nothing(
     with pytest.raises(UserError, match="made with template plain, not other"):
         train_policy(rows, PolicyTemplate("other", "{problem}\n"), config)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "policy").config.use_cache
+
+
+def test_a_thinking_model_learns_its_reasoning_and_its_answer(base: str, tmp_path: Path) -> None:
+    row = {"problem": "Tom has 3?", "reasoning": "So 3.", "solution": "3", "finish_reason": "stop"}
+
+    def learned(prompt: str, **changes: Any) -> str:
+        template = PolicyTemplate("think", prompt, reasoning="think")
+        prepared = task(base, template, tmp_path / "policy")
+        prepared.add(row | changes)
+        ids = examples(prepared)[0].targets.tolist()
+        return "".join(prepared.tokenizer.convert_ids_to_tokens(ids))
+
+    # The tiny tokenizer knows the signs of the marks only.
+    opening, closing = "<unk><unk><unk>", "<unk><unk><unk><unk>"
+    assert learned("{problem}\n") == f"{opening}So 3.{closing}3</s>"
+    assert learned("{problem}\n<think>\n") == f"So 3.{closing}3</s>"
+    assert learned("{problem}\n", reasoning=None) == "3</s>"
+    assert learned("{problem}\n", solution="", finish_reason="length") == f"{opening}So 3."
+
+
+def test_reasoning_is_part_of_the_hash_of_the_examples(base: str, tmp_path: Path) -> None:
+    def hash_of(**fields: Any) -> object:
+        prepared = task(base, PolicyTemplate("think", "{problem}", reasoning="think"), tmp_path / "policy")
+        prepared.add({"problem": "Tom has 3?", "solution": "3"} | fields)
+        return prepared.store.stats["hash"]
+
+    assert hash_of() == hash_of(reasoning=None) != hash_of(reasoning="So 3.") != hash_of(reasoning="So 4.")

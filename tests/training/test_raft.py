@@ -1,17 +1,18 @@
 """RAFT with the launch options of training; test_chain.py runs it as a shell does."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
-import orjson
 import pytest
 from typer.testing import Result
 
+from erprm_cli import packages
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.io.reading import read_rows
+from erprm_cli.io.settings import as_written, difference
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.terminal.reporter import Reporter
-from erprm_cli.training import distributed
 from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
 from erprm_cli.training.raft import Raft
 
@@ -55,18 +56,18 @@ def test_adapters_trained_by_two_processes_sample_in_the_next_iteration(
 def test_the_settings_of_a_run_directory_keep_their_names_and_values(tmp_path: Path) -> None:
     """Those of directories that earlier versions made are compared with them."""
     raft = Raft(
-        RaftConfig("prm", eval="tiny:test"),
+        RaftConfig("prm", "er-prm", eval="tiny:test"),
         PolicyTrainingConfig(),
         EngineConfig("tiny"),
         CHAT,
         tmp_path,
         Reporter("rlhf", quiet=True),
     )
-    assert orjson.loads(orjson.dumps(raft.settings)) == {
+    earlier = {
         "command": "rlhf",
         "policy": "tiny",
         "prm": "prm",
-        "prm_format": None,
+        "prm_format": "er-prm",
         "iterations": 3,
         "slice_size": 20_000,
         "n": 16,
@@ -83,13 +84,49 @@ def test_the_settings_of_a_run_directory_keep_their_names_and_values(tmp_path: P
         "lora_rank": 0,
         "template": "chat",
     }
+    settings = as_written(raft.settings("tiny:train", []))
+    assert settings.items() >= earlier.items()
+    assert difference(earlier, raft.settings("tiny:train", [])) is None
 
 
-def test_a_missing_package_is_reported_before_anything_is_sampled(
-    erprm: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--prm", "./nosuch"], "./nosuch: no such folder"),
+        (["--prm-format", "nosuch"], "unknown PRM format 'nosuch'"),
+        (["--prm-format", "trl.toml"], "trl.toml: No such file or directory"),
+        (["--prm-format", "qwen"], "is not a single token of "),
+        (["-m", "./nosuch"], "./nosuch: no such folder"),
+        (["-t", "nosuch"], "unknown template 'nosuch'"),
+        (["-t", "math-chat"], "the template math-chat is for chat models, but "),
+        (["--eval", "nosuch.jsonl"], "nosuch.jsonl: No such file or directory"),
+        (["--eval", "empty.jsonl"], "--eval empty.jsonl: no problem to evaluate on"),
+        (["--eval", "bad.jsonl"], "bad.jsonl:1: no problem text"),
+        (["--accelerate-config", "nosuch"], "unknown accelerate configuration 'nosuch'"),
+        (["--accelerate-config", "nosuch.yaml"], "--accelerate-config nosuch.yaml: no such file"),
+        (["--accelerate-config", "zero2"], "deepspeed is not installed; --accelerate-config zero2 needs: "),
+        (["--lora-rank", "4"], "peft is not installed; --lora-rank needs: "),
+        (["--attn-implementation", "nosuch"], "no attention 'nosuch'; there are "),
+        (["--engine", "vllm"], "vllm is not installed; --engine vllm needs: pip install 'erprm[vllm]'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_a_later_stage_needs_is_looked_for_first(
+    flags: list[str],
+    reason: str,
+    erprm: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(distributed, "find_spec", lambda name: None)
-    for flags, package in ((["--lora-rank", 4], "peft"), (["--accelerate-config", "zero2"], "deepspeed")):
-        result = erprm("rlhf", "tiny:train", "--prm", "prm", "-o", tmp_path / "raft", *flags)
-        assert f"{package} is not installed" in str(result.exception)
-    assert not (tmp_path / "raft").exists()
+    """No model is loaded, no folder made and no row written before."""
+    absent = {"peft", "deepspeed", "vllm"}
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name in absent else find_spec(name))
+    for library in ("AutoModelForCausalLM", "AutoModelForTokenClassification"):
+        monkeypatch.setattr(f"transformers.{library}.from_pretrained", None)
+    monkeypatch.chdir(tmp_path)
+    Path("empty.jsonl").write_text("")
+    Path("bad.jsonl").write_text('{"answer": "1"}\n')
+    good = ["--prm", "tiny", "--prm-format", "er-prm", "-o", "made"]
+    done = erprm("rlhf", "tiny:train", *good, *flags)
+    assert reason in str(done.exception), done.exception
+    assert (done.stdout, Path("made").exists()) == ("", False)

@@ -1,5 +1,8 @@
 """Runs that are stopped and continued."""
 
+import json
+import os
+import shutil
 import signal
 import subprocess
 import time
@@ -10,6 +13,7 @@ import pytest
 import torch
 
 from erprm_cli.errors import UserError
+from erprm_cli.io.seal import seal
 from erprm_cli.training.run_folder import checkpoints, run_folder
 from tests.training.runs import Killed, Log, assert_equal_bits, command, run
 
@@ -89,6 +93,88 @@ def test_a_killed_process_continues(
         assert done.returncode == 0, done.stderr
         assert "continuing from" in done.stderr
     assert_equal_bits(tmp_path / "prm", unbroken[0])
+
+
+@pytest.fixture(scope="module")
+def stopped(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a run that was stopped after a checkpoint."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Killed):
+        run(base, folder / "prm", kill_at=3)
+    return folder
+
+
+CHECKPOINT = ".prm.run/checkpoint-2/"
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "cut", "braces", "other bytes"])
+@pytest.mark.parametrize(
+    "name",
+    ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "seal.json"],
+)
+def test_a_damaged_checkpoint_is_one_line(
+    base: str, stopped: Path, tmp_path: Path, name: str, how: str
+) -> None:
+    path = shutil.copytree(stopped, tmp_path / "work") / CHECKPOINT / name
+    _damage(path, how)
+    if (name, how) == ("seal.json", "gone"):  # as in a checkpoint of an earlier version
+        assert run(base, tmp_path / "work" / "prm")[0]["step"] == 3
+        return
+    with pytest.raises(UserError, match=r"checkpoint-2 is damaged \(.*\); delete that folder, and the same"):
+        run(base, tmp_path / "work" / "prm")
+    if (name, how) == ("optimizer.pt", "empty"):
+        shutil.rmtree(path.parent)
+        assert run(base, tmp_path / "work" / "prm")[0]["step"] == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt"])
+def test_damaged_weights_of_the_same_size_are_one_line(
+    base: str, stopped: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(stopped, tmp_path / "work") / CHECKPOINT / name
+    monkeypatch.setattr("erprm_cli.io.seal.KEPT_BYTES", 0)
+    seal(path.parent)  # as if these were large
+    _damage(path, "other bytes")
+    with pytest.raises(UserError, match="checkpoint-2 cannot be loaded .*; delete that folder, and the same"):
+        run(base, tmp_path / "work" / "prm")
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "cut", "other bytes", "a list"])
+def test_damaged_settings_of_a_stopped_run_are_one_line(
+    base: str, stopped: Path, tmp_path: Path, how: str
+) -> None:
+    shutil.copytree(stopped, tmp_path / "work")
+    _damage(tmp_path / "work" / ".prm.run" / "settings.json", how)
+    with pytest.raises(
+        UserError, match=r"holds a stopped run, and its settings.json cannot be used \(.*--over"
+    ):
+        run(base, tmp_path / "work" / "prm")
+    assert run(base, tmp_path / "work" / "prm", overwrite=True)[0]["step"] == 1
+
+
+def _damage(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    if how == "gone":
+        path.unlink()
+        return
+    damaged = {"empty": b"", "cut": data[: len(data) // 2], "braces": b"{}", "a list": b"[1]"}
+    path.write_bytes(damaged.get(how, b"\xff" * len(data)))
+
+
+def test_a_stopped_run_of_an_earlier_version_is_continued_while_its_base_is_unchanged(
+    base: str, stopped: Path, tmp_path: Path
+) -> None:
+    for later in (-1e9, 1e9):
+        folder = shutil.copytree(stopped, tmp_path / str(later))
+        path = folder / ".prm.run" / "settings.json"
+        settings = json.loads(path.read_bytes())
+        path.write_text(json.dumps({key: settings[key] for key in settings if "_content" not in key}))
+        os.utime(path, (time.time() + later, time.time() + later))
+        if later < 0:
+            with pytest.raises(UserError, match="of an earlier version of erprm, and its base or format may"):
+                run(base, folder / "prm")
+        else:
+            assert run(base, folder / "prm")[0]["step"] == 3
 
 
 def test_the_files_of_tensorboard_stay_with_the_model(base: str, tmp_path: Path) -> None:

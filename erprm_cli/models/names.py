@@ -1,0 +1,70 @@
+"""Where a model is: in a folder, in the Hub's cache or on the Hub. A wrong name is found before a load.
+
+transformers takes any name that is not a folder for one of the Hub, and its client tries again for a minute.
+"""
+
+import re
+from enum import Enum, auto
+from pathlib import Path
+
+from erprm_cli.errors import UserError
+from erprm_cli.packages import MODELS, check_packages
+from erprm_cli.shipped import resolve
+
+HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+HUB_TIMEOUT_S = 3.0  # for the question whether the Hub has a model
+CONFIGS = (
+    "config.json",
+    "adapter_config.json",
+    "tokenizer_config.json",
+)  # one of them is cached with a model
+
+
+class Place(Enum):
+    FOLDER = auto()
+    CACHE = auto()
+    HUB = auto()
+
+
+def find_model(name: str, revision: str | None = None) -> Place:
+    """Return where the model `name` is. The Hub is asked once, and only for what is not on this machine.
+
+    Raises UserError if it is nowhere, or if the Hub does not answer within HUB_TIMEOUT_S.
+    """
+    path = Path(resolve(name))
+    if path.is_dir():
+        return Place.FOLDER
+    if path.exists():
+        raise UserError("a file, but a model is a folder", where=name)
+    if not HUB_NAME.fullmatch(name):  # ./prm, /models/prm, runs/prm/last
+        raise UserError("no such folder", where=name)
+    check_packages(MODELS, f"the model {name}")
+    import httpx2
+    from huggingface_hub import HfApi, errors, try_to_load_from_cache
+
+    if any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in CONFIGS):
+        return Place.CACHE
+    try:
+        HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
+    except errors.GatedRepoError:
+        raise UserError(
+            "the Hub shows this model only to those who accepted its terms",
+            where=name,
+            remedy="accept them on its page and set HF_TOKEN",
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise UserError(f"the Hub has no revision {revision!r} of this model", where=name) from None
+    except errors.RepositoryNotFoundError:
+        raise UserError(
+            "no such folder, and no such model on the Hub", where=name, remedy="a private one needs HF_TOKEN"
+        ) from None
+    except (httpx2.HTTPError, OSError) as error:
+        raise UserError(
+            f"no such folder, and the Hub cannot be asked for a model of that name ({_reason(error)})",
+            where=name,
+        ) from None
+    return Place.HUB
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,425 @@
+"""What is continued: an output of the same model, template, settings and problems, and nothing else."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import typer
+from typer.testing import Result
+
+from erprm_cli.app import make_app
+from erprm_cli.engines.config import EngineConfig
+from erprm_cli.errors import EngineError
+from erprm_cli.io.provenance import START_AGAIN
+from erprm_cli.training.config import PrmTrainingConfig
+from tests.tiny_models import save_model, solution_rows
+from tests.torture import rows
+from tests.torture.program import ScriptedEngine
+
+Run = Callable[..., Result]
+
+# Flags that may change when an output is continued. All others are compared.
+STREAMS = {"source", "limit", "errors", "max_errors", "output", "directory", "overwrite", "quiet"}
+FREE = {
+    "sample": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"n"},
+    "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),
+    "score": STREAMS | (EngineConfig.FREE - {"revision"}) | {"batch_tokens"},
+    "rlhf": STREAMS | (EngineConfig.FREE - {"model"}) | (PrmTrainingConfig.FREE - EngineConfig.FREE),
+    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE,
+}
+FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
+# Another value of the flags that take text; numbers and switches find their own.
+TEXTS = {
+    "source": "tiny:train",
+    "model": "owner/other",
+    "base": "owner/other",
+    "prm": "owner/other",
+    "revision": "v2",
+    "template": "gsm8k-chat",
+    "prm_format": "math-shepherd",
+    "format": "math-shepherd",
+    "dtype": "float16",
+    "engine": "transformers",
+    "quantization": "fp8",
+    "engine_args": "kv_cache_dtype=fp8",
+    "base_url": "http://localhost:1/v1",
+    "shard": "1/2",
+    "aggregate": "last",
+    "eval": "tiny:test",
+    "errors": "errors.jsonl",
+    "optim": "sgd",
+    "kind": "head",
+    "target": "counts",
+    "weighting": "solution",
+    "report_to": "tensorboard",
+    "attn_implementation": "eager",
+    "accelerate_config": "multi-cpu",
+}
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", lambda *_: ScriptedEngine(pause_s=0.0))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_model(tmp_path_factory.mktemp("model") / "model"))
+
+
+def other(flag: Any) -> list[str]:
+    """Return the words that give a flag another value than its default."""
+    name = max(flag.opts, key=len)
+    if flag.is_flag:
+        return [name]
+    if flag.type.name.startswith("int"):
+        return [name, str((flag.default or 1) + 1)]
+    if flag.type.name.startswith("float"):
+        return [name, str((flag.default or 0.0) / 2 + 0.25)]
+    return [name, TEXTS[flag.name]]
+
+
+def flags(command: str) -> list[Any]:
+    """Return the declared options of a command, without --help."""
+    declared: list[Any] = typer.main.get_command(make_app()).commands[command].params  # type: ignore[attr-defined]
+    return [flag for flag in declared if flag.name != "help" and flag.opts[0].startswith("-")]
+
+
+SOURCES = {
+    "sample": [rows.problem(1)],
+    "rollout": [rows.solution(1)],
+    "score": solution_rows(1),
+    "train": solution_rows(9, labels=True),
+    "rlhf": [rows.problem(1)],
+}
+WORDS = {
+    "sample": "-m owner/policy -n 1",
+    "rollout": "-m owner/policy -k 1",
+    "score": "--prm MODEL --prm-format er-prm",
+    "train": "--base MODEL --lr 1e-3",
+    "rlhf": "-m MODEL --prm MODEL --prm-format er-prm",
+}
+
+
+def given(command: str, model: str, folder: Path) -> list[object]:
+    """Return a command line that makes an output in `folder`."""
+    source = rows.write(folder / "in.jsonl", SOURCES[command])
+    words = [model if word == "MODEL" else word for word in WORDS[command].split()]
+    return [command, source, *words, "-o", folder / "out", "-q"]
+
+
+@pytest.mark.parametrize("command", FREE)
+def test_every_flag_is_compared_or_listed_as_free(
+    command: str,
+    erprm: Run,
+    model: str,
+    tmp_path: Path,
+    scripted: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The flags are those that the command declares, so a new one fails here until it is one or the other."""
+    monkeypatch.chdir(tmp_path)
+    words = given(command, model, tmp_path)
+    if command == "rlhf":
+
+        def fail(*_: object) -> None:
+            raise EngineError("no engine")
+
+        monkeypatch.setattr("erprm_cli.engines.open.open_engine", fail)
+    first = erprm(*words)
+    assert isinstance(first.exception, EngineError) if command == "rlhf" else first.exit_code == 0, first
+    assert isinstance(first.exception, type(erprm(*words).exception))  # it is continued
+    seen = []
+    for flag in flags(command):
+        if flag.name in ("output", "directory", "overwrite"):
+            continue
+        also = ["--lora-rank", "1"] if flag.name == "merge_lora" else []
+        done = erprm(*words, *other(flag), *also)
+        refused = "was made with" in str(done.exception)
+        assert refused == (flag.name not in FREE[command]), (flag.name, done.exception)
+        seen.append(flag.name)
+    assert len(seen) > 10
+
+
+# Content
+
+
+def refused(done: Result, *texts: str) -> None:
+    message = str(done.exception)
+    assert type(done.exception).__name__ == "UserError", done.exception
+    assert all(text in message for text in texts) and "\n" not in message, message
+
+
+@pytest.mark.parametrize("command", ["sample", "rollout", "score"])
+def test_a_model_that_was_trained_again_in_the_same_folder_is_another_one(
+    command: str, erprm: Run, tmp_path: Path, scripted: None
+) -> None:
+    folder = save_model(tmp_path / "model")
+    words = [word if word != "owner/policy" else folder for word in given(command, str(folder), tmp_path)]
+    assert erprm(*words).exit_code == 0
+    assert erprm(*words).exit_code == 0  # it is continued
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    moved = [copy if word in (folder, str(folder)) else word for word in words]
+    assert erprm(*moved).exit_code == 0  # the same content, whatever its name
+    flip_a_weight(folder)
+    refused(erprm(*words), f"was made with another version of {'prm' if command == 'score' else 'model'}")
+    assert erprm(*words, "--overwrite").exit_code == 0
+
+
+def flip_a_weight(folder: Path) -> None:
+    """Change one weight; names, sizes and headers stay."""
+    path = folder / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("command", ["sample", "rollout", "score"])
+def test_a_template_is_known_by_its_content_and_not_by_its_name(
+    command: str, erprm: Run, model: str, tmp_path: Path, scripted: None
+) -> None:
+    flag = "--prm-format" if command == "score" else "--template"
+    text = 'prompt = "{problem} "\n' + 'tag = " ки"\ngood = " +"\nbad = " -"\n' * (command == "score")
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "t.toml").write_text(text)
+    one, theirs = (tmp_path / name / "t.toml" for name in ("one", "other"))
+    words = given(command, model, tmp_path)
+    assert erprm(*words, flag, one).exit_code == 0
+    theirs.write_text("# a comment changes nothing\n" + text)
+    assert erprm(*words, flag, theirs).exit_code == 0
+    theirs.write_text(text.replace("{problem} ", "Q: {problem} "))
+    refused(erprm(*words, flag, theirs), "was made with", str(theirs) if command == "score" else "version of")
+
+
+def test_a_base_or_a_format_that_changed_trains_another_model(
+    erprm: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_model(tmp_path / "model")
+    own = tmp_path / "own.toml"
+    own.write_text('prompt = "{problem} "\ntag = " ки"\ngood = " +"\nbad = " -"\n')
+    words = [*given("train", str(folder), tmp_path), "--prm-format", own]
+    assert erprm(*words).exit_code == 0 and erprm(*words).exit_code == 0
+    own.write_text(own.read_text().replace("{problem} ", "Q: {problem} "))
+    refused(erprm(*words), "another version of format", "--overwrite replaces it")
+    own.write_text(own.read_text().replace("Q: ", ""))
+    flip_a_weight(folder)
+    refused(erprm(*words), f"another version of base {folder}"[:60])
+
+
+@pytest.mark.parametrize("command", ["sample", "rollout", "score"])
+@pytest.mark.parametrize("field", ["problem", "answer"])
+def test_a_problem_that_changed_under_its_id_is_refused(
+    command: str, field: str, erprm: Run, model: str, tmp_path: Path, scripted: None
+) -> None:
+    words = given(command, model, tmp_path)
+    assert erprm(*words).exit_code == 0
+    kept = (tmp_path / "out").read_bytes()
+    row = SOURCES[command][0]
+    changed = [row | {field: "12"}, rows.problem(2) if command == "sample" else row | {"id": "new"}]
+    rows.write(tmp_path / "in.jsonl", changed)
+    more = ["-n", 3] if command == "sample" else []
+    message = f"id '{row['id']}': another problem or answer than in {tmp_path / 'out'}"
+    refused(erprm(*words, *more), message, "give what has changed another id", "--overwrite starts again")
+    assert (tmp_path / "out").read_bytes() == kept
+    done = erprm(*words, *more, "--errors", tmp_path / "bad.jsonl")
+    refused(done, "1 bad row was written")
+    ids = [json.loads(line)["id"] for line in (tmp_path / "out").read_bytes().splitlines()]
+    assert set(ids) == {row["id"], changed[1]["id"]} and ids.count(row["id"]) == 1
+
+
+@pytest.mark.parametrize("command", ["rollout", "score"])
+def test_a_solution_that_changed_is_refused(
+    command: str, erprm: Run, model: str, tmp_path: Path, scripted: None
+) -> None:
+    words = given(command, model, tmp_path)
+    assert erprm(*words).exit_code == 0
+    row = SOURCES[command][0]
+    rows.write(tmp_path / "in.jsonl", [row | {"solution": "So. 1", "steps": ["So. 1"]}])
+    refused(erprm(*words), f"id '{row['id']}', sample 0: another solution than in {tmp_path / 'out'}")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"problem": "Why?"}, {"answer": "12"}, {"solution": "So.", "steps": ["So."]}]
+)
+def test_scores_of_another_version_are_not_compared(changed: rows.Row, erprm: Run, tmp_path: Path) -> None:
+    ours = [rows.scores(1, sample) for sample in range(3)]
+    theirs = [row | {"scores": [0.5] * len(row["steps"])} for row in ours]
+    source, good = (rows.write(tmp_path / name, each) for name, each in (("a", ours), ("b", theirs)))
+    assert erprm("bon", source, "--compare", good).exit_code == 0
+    theirs[1] |= changed
+    theirs[1]["scores"] = [0.5] * len(theirs[1]["steps"])
+    rows.write(good, theirs)
+    what = ", sample 1: another solution" if "solution" in changed else ": another problem or answer"
+    refused(erprm("bon", source, "--compare", good), f"b:2: id '{ours[0]['id']}'{what} than in")
+    refused(erprm("bon", good), f"b:2: id '{ours[0]['id']}': another") if "steps" not in changed else None
+
+
+def test_rlhf_does_not_continue_with_other_problems(
+    erprm: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise EngineError("no engine")
+
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", fail)
+    held_out = rows.write(tmp_path / "eval.jsonl", [rows.problem(5)])
+    words = [*given("rlhf", model, tmp_path), "--eval", held_out]
+    for _ in range(2):
+        assert isinstance(erprm(*words).exception, EngineError)
+    rows.write(held_out, [rows.problem(6)])
+    refused(erprm(*words), f"another version of eval {tmp_path}"[:50])
+    rows.write(held_out, [rows.problem(5)])
+    rows.write(tmp_path / "in.jsonl", [rows.problem(1) | {"answer": "12"}])
+    refused(erprm(*words), f"another version of input {tmp_path}"[:50])
+
+
+# Damage
+
+ROW_DAMAGE: dict[str, Callable[[rows.Row], object]] = {
+    "{}": lambda row: {},
+    "a list": lambda row: [row],
+    "a number": lambda row: 7,
+    "an id that is a list": lambda row: row | {"id": [1]},
+    "no id": lambda row: {name: value for name, value in row.items() if name != "id"},
+    "a sample that is text": lambda row: row | {"sample": "0"},
+    "no steps": lambda row: row | {"steps": []},
+    "steps that are null": lambda row: row | {"steps": None},
+    "a solution that is null": lambda row: row | {"solution": None},
+    "results that are null": lambda row: row | dict.fromkeys(("rollouts", "scores")),
+    "results in a list": lambda row: row | {"rollouts": [[None]], "scores": ["high"]},
+    "half": lambda row: row["steps"],
+}
+SPARED = {("sample", "results that are null"), ("sample", "results in a list")}  # it has no such fields
+
+
+@pytest.mark.parametrize("command", ["sample", "rollout", "score"])
+def test_a_damaged_row_of_an_output_is_named_with_its_place(
+    command: str, erprm: Run, model: str, tmp_path: Path, scripted: None
+) -> None:
+    words = given(command, model, tmp_path)
+    assert erprm(*words).exit_code == 0
+    (line,) = (tmp_path / "out").read_bytes().splitlines(keepends=True)
+    for how, damage in ROW_DAMAGE.items():
+        if (command, how) not in SPARED:
+            damaged = line[: len(line) // 2] if how == "half" else orjson.dumps(damage(json.loads(line)))
+            (tmp_path / "out").write_bytes(damaged + b"\n" + line)
+            refused(
+                erprm(*words), f"{tmp_path / 'out'}:1: ", "Delete the line, and what it held is made again"
+            )
+    (tmp_path / "out").write_bytes(line * 2)
+    refused(erprm(*words), f"{tmp_path / 'out'}:2: duplicate id")
+    (tmp_path / "out").write_bytes(line)
+    assert erprm(*words).exit_code == 0
+
+
+META_DAMAGE = {
+    "no file": None,
+    "empty": b"",
+    "half": b'{"settings": {"command"',
+    "a list": b"[1]",
+    "null": b"null",
+    "no settings": b'{"runs": [{}]}',
+    "settings that are a list": b'{"settings": [], "runs": [{}]}',
+    "no runs": b'{"settings": {}}',
+    "runs that are empty": b'{"settings": {}, "runs": []}',
+    "runs of numbers": b'{"settings": {}, "runs": [1]}',
+    "not UTF-8": b'{"settings": {"\xff": 1}, "runs": [{}]}',
+    "deep": b'{"settings": {"seed": ' + b"[" * 900 + b"]" * 900 + b'}, "runs": [{}]}',
+    "huge": b'{"settings": {}, "runs": [{"command": "' + b"a" * (1 << 24) + b'"}]}',
+}
+
+
+@pytest.mark.parametrize("how", META_DAMAGE)
+@pytest.mark.parametrize("command", ["sample", "rollout", "score", "rlhf"])
+def test_a_damaged_sidecar_is_one_line(
+    command: str, how: str, erprm: Run, model: str, tmp_path: Path, scripted: None
+) -> None:
+    words = given(command, model, tmp_path)
+    out = tmp_path / "out"
+    if command == "rlhf":
+        out.mkdir()
+        out = out / "run"
+        (tmp_path / "out" / "mine").write_text("")
+    else:
+        out.write_bytes(orjson.dumps(SOURCES[command][0]) + b"\n")
+    if META_DAMAGE[how] is not None:
+        out.with_name(out.name + ".meta.json").write_bytes(META_DAMAGE[how] or b"")
+    refused(
+        erprm(*words), f"{tmp_path / 'out'} is not empty, and no readable {out.name}.meta.json", START_AGAIN
+    )
+
+
+def test_settings_without_any_content_are_not_those_of_an_earlier_version(
+    erprm: Run, model: str, tmp_path: Path, scripted: None
+) -> None:
+    words = given("sample", model, tmp_path)
+    assert erprm(*words).exit_code == 0
+    sidecar = tmp_path / "out.meta.json"
+    meta = json.loads(sidecar.read_bytes())
+    sidecar.write_bytes(orjson.dumps(meta | {"settings": {}}))
+    refused(erprm(*words), "was made with command None, not sample")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{}", b'{"id": [1]}', b"7", b'{"id": "a", "prefix": "b", "rewards": null}']
+)
+def test_a_damaged_journal_is_one_line(
+    damage: bytes, erprm: Run, model: str, tmp_path: Path, scripted: None
+) -> None:
+    words = given("rollout", model, tmp_path)
+    assert erprm(*words).exit_code == 0
+    (tmp_path / "out.journal").write_bytes(damage + b"\n")
+    shutil.copy(tmp_path / "out.meta.json", tmp_path / "out.journal.meta.json")
+    refused(erprm(*words), f"{tmp_path / 'out.journal'}:1: ", "Delete the line")
+
+
+# Files of an earlier version
+
+
+def as_before_contents(sidecar: Path, started: str) -> None:
+    """Make a sidecar what the version before contents wrote."""
+    meta = json.loads(sidecar.read_bytes())
+    kept = {name: value for name, value in meta["settings"].items() if not name.endswith("_content")}
+    meta["runs"][0]["started"] = started
+    sidecar.write_bytes(orjson.dumps(meta | {"settings": kept}))
+
+
+@pytest.mark.parametrize("command", ["sample", "rollout", "score"])
+def test_a_file_of_an_earlier_version_is_continued_while_nothing_has_changed(
+    command: str, erprm: Run, tmp_path: Path, scripted: None
+) -> None:
+    model = str(save_model(tmp_path / "model"))
+    words = [word if word != "owner/policy" else model for word in given(command, model, tmp_path)]
+    assert erprm(*words).exit_code == 0
+    sidecar = tmp_path / "out.meta.json"
+    as_before_contents(sidecar, "2001-01-01T00:00:00+00:00")  # before the model was made
+    refused(erprm(*words), "made by an earlier version", "may have changed since", START_AGAIN)
+    as_before_contents(sidecar, "2099-01-01T00:00:00+00:00")
+    assert erprm(*words).exit_code == 0
+    flip_a_weight(tmp_path / "model")  # its content was recorded when the file was continued
+    refused(erprm(*words), "another version of")
+
+
+def test_a_file_of_an_earlier_version_is_continued_by_its_own_command_only(
+    erprm: Run, model: str, tmp_path: Path, scripted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it did not record, such as --max-model-len, is known from its command."""
+    words = given("sample", model, tmp_path)
+    monkeypatch.setattr("sys.argv", ["erprm", "sample", "in", "-n", "1"])
+    assert erprm(*words).exit_code == 0
+    sidecar = tmp_path / "out.meta.json"
+    for argv, is_same in (
+        (["-n", "4"], True),
+        (["--n=4"], True),
+        (["-n", "1", "--engine-arg", "a=b"], False),
+    ):
+        as_before_contents(sidecar, "2099-01-01T00:00:00+00:00")
+        monkeypatch.setattr("sys.argv", ["erprm", "sample", "in", *argv])
+        done = erprm(*words)
+        assert (
+            done.exit_code == 0 if is_same else "only the same command can continue it" in str(done.exception)
+        )
