@@ -33,7 +33,8 @@ class CausalModel:
             )
         if model.config._attn_implementation == "sdpa":
             model.set_attn_implementation(GROUPED)
-        self.eos_ids = frozenset(_ids(model.generation_config.eos_token_id) + _ids(tokenizer.eos_token_id))
+        ends = _ids(model.generation_config.eos_token_id) + _ids(tokenizer.eos_token_id)
+        self.eos_ids = frozenset(token for token in ends if token < self.vocab_size)
         self._token_texts: list[str] = []
         self.cache_examples = self.prefill([[0]])
 

@@ -12,6 +12,8 @@ from erprm_cli.errors import RowError, UserError
 from erprm_cli.models.chat_worker import render
 from erprm_cli.prm.formats import PrmFormat
 
+MAX_TOKEN_ID = 2**31 - 1  # ids are kept as int32
+
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
@@ -116,6 +118,8 @@ class Tagger:
             )
         ids = ids[: tags[-1] + 1]
         assert len(tags) == len(steps)
+        if max(ids) > MAX_TOKEN_ID:
+            raise RowError(f"the tokenizer gives the token {max(ids):,}, which no model has")
         if self.max_tokens is not None and len(ids) > self.max_tokens:
             raise TooLong(len(ids), self.max_tokens)
         return Tagged(np.array(ids, np.int32), np.array(tags, np.int32))

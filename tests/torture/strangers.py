@@ -6,7 +6,7 @@ import pickle
 import random
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,7 @@ from typing import Any
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, serving
 from tests.torture.mutations import CONTROL, damaged, mutated, odd_value
 from tests.torture.program import fresh
-from tests.torture.tries import tries
-
-Tell = Callable[[str], object]
+from tests.torture.tries import Tell, tries
 
 # Folders
 

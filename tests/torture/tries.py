@@ -17,6 +17,8 @@ from typing import Any
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.terminal.stderr import clean_stderr
 
+Tell = Callable[[str], object]
+
 HANG_S = 30.0  # of one try; the limits on what is tried are far below
 MEMORY_BYTES = 16 << 30  # address space of the process
 SHOWN = 5  # tracebacks that are shown of each kind
@@ -24,9 +26,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 FAULTS = ("tracebacks", "hangs", "written outside", "control codes")
 
 
-def tries(
-    name: str, count: int, attempt: Callable[[int], object], folder: Path, tell: Callable[[str], object]
-) -> Counter[str]:
+def tries(name: str, count: int, attempt: Callable[[int], object], folder: Path, tell: Tell) -> Counter[str]:
     """Call `attempt(number)` for each number: a UserError or RowError is an answer, another a traceback.
 
     What is written outside `folder` is counted by Python's audit events, in it is the log `stderr.txt`.
