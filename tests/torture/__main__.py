@@ -35,9 +35,8 @@ TRIES: dict[str, tuple[Callable[[Path, int, int, Tell], Counter[str]], int, int]
 def main() -> None:
     """Run the parts that are asked for; exit 1 if a row was lost or made twice, or a traceback shown."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument(
-        "parts", nargs="*", choices=[*PARTS, *TRIES, []], help="which parts; all of them if none"
-    )
+    parts = [*PARTS, *TRIES]
+    options.add_argument("parts", nargs="*", choices=[*parts, []], help="which parts; all of them if none")
     options.add_argument("--short", action="store_true", help="a tenth of it or less")
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args()

@@ -7,6 +7,7 @@ import resource
 import select
 import signal
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def tries(name: str, count: int, attempt: Callable[[int], object], folder: Path,
         os.close(reader)
     text = log.read_text(errors="replace") if log.exists() else ""
     found["control codes"] += sum(not (c.isprintable() or c in "\n\t") for c in text)
-    for trace in re.split(r"(?=Traceback \(most recent|Timeout \()", text)[1:][:SHOWN]:
+    for trace in re.split(r"(?=Traceback \(most recent|Current thread )", text)[1:][:SHOWN]:
         tell(f"{name}: {trace[:3000]}")
     done = {kind: found[kind] for kind in ("refused", *FAULTS)}
     tell(f"{name}: {count:,} tries, {done}")
@@ -59,7 +60,9 @@ def _watch(reader: int, pid: int, found: Counter[str], count: int) -> int:
     while True:
         if not select.select([reader], [], [], HANG_S)[0]:
             found["hangs"] += 1
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGUSR1)  # it writes where it hangs
+            time.sleep(1)
+            os.killpg(pid, signal.SIGKILL)  # and the processes that it started
             break
         line = b""
         while not line.endswith(b"\n") and (character := os.read(reader, 1)):
@@ -92,15 +95,16 @@ def _child(numbers: range, attempt: Callable[[int], object], folder: Path, log: 
 
     status = 70
     try:
+        os.setpgid(0, 0)
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
         sys.stderr = open(2, "w", buffering=1, errors="replace", closefd=False)
         clean_stderr()
+        faulthandler.register(signal.SIGUSR1, file=2)
         sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         sys.addaudithook(audit)
         for number in numbers:
             report(number)
-            faulthandler.dump_traceback_later(0.9 * HANG_S, file=2)
             try:
                 attempt(number)
             except (UserError, RowError) as error:
