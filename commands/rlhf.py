@@ -47,6 +47,7 @@ def rlhf(
     """
     from erprm_cli.data_formats.problems import as_problem
     from erprm_cli.engines.open import choose_engine
+    from erprm_cli.engines.plan import report_plan
     from erprm_cli.io.bad_rows import bad_rows
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.run_directory import run_directory
@@ -64,12 +65,16 @@ def rlhf(
         open_output("-", {}) as out,
         Reporter("rlhf", quiet) as reporter,
     ):
-        prompt = choose_template(template, engine, reporter, chat_template_kwargs, steps_of)
+        begun = None if overwrite else directory / "run"
+        prompt = choose_template(template, engine, reporter, chat_template_kwargs, steps_of, begun)
         raft = Raft(config, training, engine, prompt, directory, reporter, bad)
         raft.check()  # now, not when a round has been sampled
         # In memory, as later iterations need their slices later; problems are short.
         problems = list(read_rows(rows.source, unique(as_problem, "id"), bad, rows.limit))
         if not problems:
+            return
+        if engine.dry_run:
+            report_plan(raft.plan(len(problems)), reporter, engine.tokens_per_s, out)
             return
         with run_directory(directory, raft.settings(rows.source, problems), overwrite=overwrite):
             for row in raft.run(problems):

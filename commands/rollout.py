@@ -32,7 +32,9 @@ def rollout(
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
     from erprm_cli.answers.grader import Grader
+    from erprm_cli.engines.dry_engine import DryEngine
     from erprm_cli.engines.open import choose_engine, open_engine, provenance
+    from erprm_cli.engines.plan import report_plan
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
     from erprm_cli.io.writing import open_journal
@@ -46,7 +48,8 @@ def rollout(
 
     reporter = Reporter("rollout", streams.quiet)
     choose_engine(engine)  # wrong flags and names are found before anything is loaded
-    prompts = choose_template(template, engine, reporter, chat_template_kwargs)
+    begun = None if streams.overwrite else streams.output
+    prompts = choose_template(template, engine, reporter, chat_template_kwargs, continued=begun)
     sampling = SamplingSettings(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
@@ -54,7 +57,7 @@ def rollout(
     settings = output_settings("rollout", sampling, engine, prompts) | shard.settings()
     settings |= {"k": k, "keep_text": keep_text}
     with (
-        open_streams("rollout", streams, settings) as (bad, out, reporter),
+        open_streams("rollout", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter),
         open_journal(out, settings, overwrite=streams.overwrite) as journal,
     ):
         finished = FinishedPrefixes(k, keep_text, prompts.marks)
@@ -78,6 +81,10 @@ def rollout(
                 out.write(row)
                 progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
             tally = roller.tally
+            if isinstance(running, DryEngine):
+                counts = {"solutions": out.count, "shared_prefixes": tally.shared_prefixes}
+                report_plan(counts | running.plan(), progress, engine.tokens_per_s)
+                return
             progress.info(
                 f"{out.count:,} solutions, {tally.completions:,} completions, "
                 f"{tally.unfinished:,} unfinished (counted as wrong), "

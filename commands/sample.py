@@ -45,13 +45,14 @@ def sample(
         n, temperature = 1, 0.0
     reporter = Reporter("sample", streams.quiet)
     choose_engine(engine)  # wrong flags and names are found before anything is loaded
-    prompts = choose_template(template, engine, reporter, chat_template_kwargs, steps_of)
+    begun = None if streams.overwrite else streams.output
+    prompts = choose_template(template, engine, reporter, chat_template_kwargs, steps_of, begun)
     sampling = SamplingSettings(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, reporter)
     settings = output_settings("sample", sampling, engine, prompts) | shard.settings()
-    with open_streams("sample", streams, settings) as (bad, out, reporter):
+    with open_streams("sample", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
         rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
         problems = (problem for problem in rows if problem["id"] in shard)
         sample_to(out, problems, engine, prompts, sampling, n, reporter, bad)

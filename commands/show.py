@@ -7,7 +7,7 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
-from erprm_cli.io.files import report_file, write_parts
+from erprm_cli.io.files import report_file
 from erprm_cli.io.reading import read_rows
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.terminal.text import wants_colour
@@ -46,7 +46,7 @@ def show(
     Example: erprm show -L 20 chosen.jsonl
     """
     if compare is not None and html is None:
-        raise UsageError("--compare is for the page; give --html FILE.html too")
+        raise UsageError("--compare is for the page", remedy="give --html FILE.html too")
     from erprm_cli.reports import solutions
 
     with bad_rows(rows.errors, rows.max_errors) as bad, Reporter("show", quiet) as reporter:
@@ -54,8 +54,8 @@ def show(
             from erprm_cli.reports.solutions_page import ComparedScores, SolutionsPage
 
             page = SolutionsPage(rows.source, None if compare is None else ComparedScores(compare))
-            with report_file(html) as draft:
-                write_parts(draft, page.parts(read_rows(rows.source, page.check, bad, rows.limit)))
+            with report_file(html) as file:
+                file.writelines(page.parts(read_rows(rows.source, page.check, bad, rows.limit)))
             reporter.info(f"{page.count:,} solutions written to {html}; open it in a browser")
             if page.other is not None and page.other.unmatched:
                 reporter.warn(f"{page.other.unmatched:,} of them are not in {compare}")

@@ -1,7 +1,7 @@
 """Seeds and names that depend on content only: the same on every machine and in every run."""
 
-from dataclasses import fields
-from hashlib import blake2b, sha256
+from dataclasses import MISSING, Field, fields
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -20,7 +20,7 @@ def derive_seed(*parts: object) -> int:
 
 def digest(*values: object) -> bytes:
     """Return 16 bytes that differ, in practice, whenever the JSON `values` differ, unlike Python's hash()."""
-    return blake2b(orjson.dumps(values), digest_size=16).digest()
+    return sha256(orjson.dumps(values)).digest()[:16]
 
 
 def fields_hash(record: Any) -> str:
@@ -29,8 +29,12 @@ def fields_hash(record: Any) -> str:
     So a field that a later version adds does not change the hash.
     """
     values = {
-        field.name: value
+        field.name: getattr(record, field.name)
         for field in fields(record)
-        if field.name != "name" and (value := getattr(record, field.name)) != field.default
+        if field.name != "name" and getattr(record, field.name) != _default(field)
     }
     return content_hash(orjson.dumps(values, option=orjson.OPT_SORT_KEYS).decode())
+
+
+def _default(field: Field[Any]) -> object:
+    return field.default if field.default_factory is MISSING else field.default_factory()

@@ -165,6 +165,26 @@ class ShardedStreams(Streams):
     shard: Shard = None
 
 
+# Dry runs
+DryRun = Annotated[
+    bool,
+    Option(
+        "--dry-run",
+        help="Check everything, count what would be done, and run no model.",
+        rich_help_panel=Heading.OTHER,
+    ),
+]
+TokensPerS = Annotated[
+    float | None,
+    Option(
+        "--tokens-per-s",
+        min=0.001,
+        metavar="RATE",
+        help="With --dry-run: tokens generated per second, to state hours.",
+        rich_help_panel=Heading.OTHER,
+    ),
+]
+
 # Models
 Model = Annotated[
     str,
@@ -264,7 +284,7 @@ Template = Annotated[
         "--template",
         "-t",
         metavar="NAME",
-        help="Prompt format: a shipped name or a .toml file. Default: math-chat for a model with a chat "
+        help="Prompt format: a shipped name or a .toml file. Default: one for chats if the model has a chat "
         "template, tiny for the model tiny, else math.",
         autocompletion=template_names("policy"),
         rich_help_panel=Heading.SAMPLING,

@@ -23,21 +23,34 @@ from tests.torture.program import ScriptedEngine
 Run = Callable[..., Result]
 
 # Flags that may change when an output is continued. All others are compared.
-STREAMS = {"source", "limit", "errors", "max_errors", "output", "directory", "overwrite", "quiet"}
+STREAMS = {
+    "source",
+    "dry_run",
+    "limit",
+    "errors",
+    "max_errors",
+    "output",
+    "directory",
+    "overwrite",
+    "quiet",
+    "config",
+}
 FREE = {
     "sample": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"n"},
     "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),
     "score": STREAMS | (EngineConfig.FREE - {"revision"}) | {"batch_tokens"},
     "rlhf": STREAMS | (EngineConfig.FREE - {"model"}) | (PrmTrainingConfig.FREE - EngineConfig.FREE),
-    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE,
+    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"plot", "table"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
+for command in ("sample", "rollout"):
+    FREE[command] -= {"base_url"}  # a local model is compared by its content, which a server's does not have
 # Another value of the flags that take text; numbers and switches find their own.
 TEXTS = {
     "source": "tiny:train",
-    "model": "owner/other",
-    "base": "owner/other",
-    "prm": "owner/other",
+    "model": "OTHER",
+    "base": "OTHER",
+    "prm": "OTHER",
     "revision": "v2",
     "template": "gsm8k-chat",
     "prm_format": "math-shepherd",
@@ -58,7 +71,12 @@ TEXTS = {
     "report_to": "tensorboard",
     "attn_implementation": "eager",
     "accelerate_config": "multi-cpu",
+    "chat_template_kwargs": "enable_thinking=false",
+    "steps_of": "reasoning",
+    "plot": "-",
+    "table": "made.md",
 }
+CHAT = 'prompt = "{problem}"\nchat = true\n'  # two of the flags need a chat; one of them also needs reasoning
 
 
 @pytest.fixture
@@ -69,6 +87,13 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_model(tmp_path_factory.mktemp("model") / "model"))
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = save_model(tmp_path_factory.mktemp("other") / "model")
+    flip_a_weight(folder)
+    return str(folder)
 
 
 def other(flag: Any) -> list[str]:
@@ -97,11 +122,11 @@ SOURCES = {
     "rlhf": [rows.problem(1)],
 }
 WORDS = {
-    "sample": "-m owner/policy -n 1",
-    "rollout": "-m owner/policy -k 1",
+    "sample": "-m MODEL -t tiny -n 1",
+    "rollout": "-m MODEL -t tiny -k 1",
     "score": "--prm MODEL --prm-format er-prm",
     "train": "--base MODEL --lr 1e-3",
-    "rlhf": "-m MODEL --prm MODEL --prm-format er-prm",
+    "rlhf": "-m MODEL -t tiny --prm MODEL --prm-format er-prm",
 }
 
 
@@ -117,13 +142,15 @@ def test_every_flag_is_compared_or_listed_as_free(
     command: str,
     erprm: Run,
     model: str,
+    other_model: str,
     tmp_path: Path,
     scripted: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The flags are those that the command declares, so a new one fails here until it is one or the other."""
     monkeypatch.chdir(tmp_path)
-    words = given(command, model, tmp_path)
+    (tmp_path / "thinking.toml").write_text(CHAT + 'reasoning = "think"\n' * (command != "rollout"))
+    words = ["thinking.toml" if word == "tiny" else word for word in given(command, model, tmp_path)]
     if command == "rlhf":
 
         def fail(*_: object) -> None:
@@ -135,10 +162,11 @@ def test_every_flag_is_compared_or_listed_as_free(
     assert isinstance(first.exception, type(erprm(*words).exception))  # it is continued
     seen = []
     for flag in flags(command):
-        if flag.name in ("output", "directory", "overwrite"):
+        if flag.name in ("output", "directory", "overwrite", "config"):
             continue
         also = ["--lora-rank", "1"] if flag.name == "merge_lora" else []
-        done = erprm(*words, *other(flag), *also)
+        changed = [other_model if word == "OTHER" else word for word in other(flag)]
+        done = erprm(*words, *changed, *also)
         refused = "was made with" in str(done.exception)
         assert refused == (flag.name not in FREE[command]), (flag.name, done.exception)
         seen.append(flag.name)
@@ -159,7 +187,7 @@ def test_a_model_that_was_trained_again_in_the_same_folder_is_another_one(
     command: str, erprm: Run, tmp_path: Path, scripted: None
 ) -> None:
     folder = save_model(tmp_path / "model")
-    words = [word if word != "owner/policy" else folder for word in given(command, str(folder), tmp_path)]
+    words = given(command, str(folder), tmp_path)
     assert erprm(*words).exit_code == 0
     assert erprm(*words).exit_code == 0  # it is continued
     copy = shutil.copytree(folder, tmp_path / "copy")
@@ -308,7 +336,7 @@ def test_a_damaged_row_of_an_output_is_named_with_its_place(
             damaged = line[: len(line) // 2] if how == "half" else orjson.dumps(damage(json.loads(line)))
             (tmp_path / "out").write_bytes(damaged + b"\n" + line)
             refused(
-                erprm(*words), f"{tmp_path / 'out'}:1: ", "Delete the line, and what it held is made again"
+                erprm(*words), f"{tmp_path / 'out'}:1: ", "delete the line, and what it held is made again"
             )
     (tmp_path / "out").write_bytes(line * 2)
     refused(erprm(*words), f"{tmp_path / 'out'}:2: duplicate id")
@@ -374,7 +402,7 @@ def test_a_damaged_journal_is_one_line(
     assert erprm(*words).exit_code == 0
     (tmp_path / "out.journal").write_bytes(damage + b"\n")
     shutil.copy(tmp_path / "out.meta.json", tmp_path / "out.journal.meta.json")
-    refused(erprm(*words), f"{tmp_path / 'out.journal'}:1: ", "Delete the line")
+    refused(erprm(*words), f"{tmp_path / 'out.journal'}:1: ", "delete the line")
 
 
 # Files of an earlier version
@@ -393,7 +421,7 @@ def test_a_file_of_an_earlier_version_is_continued_while_nothing_has_changed(
     command: str, erprm: Run, tmp_path: Path, scripted: None
 ) -> None:
     model = str(save_model(tmp_path / "model"))
-    words = [word if word != "owner/policy" else model for word in given(command, model, tmp_path)]
+    words = given(command, model, tmp_path)
     assert erprm(*words).exit_code == 0
     sidecar = tmp_path / "out.meta.json"
     as_before_contents(sidecar, "2001-01-01T00:00:00+00:00")  # before the model was made

@@ -10,6 +10,7 @@ from erprm_cli.models.loading import load_tokenizer
 from tests.tiny_models import make_model
 
 NPM = Path(__file__).parents[1] / ".tokenizers" / "npm"
+FOLDERS = {"deepseek-r1": "deepseek_v3", "gpt-oss": "gptoss", "magistral": "mistral_nemo"}
 
 # Without tools. The reasoning of an earlier turn is left out.
 DEEPSEEK_R1_CHAT = (
@@ -34,8 +35,8 @@ GPT_OSS_CHAT = (
 
 @cache
 def thinking_tokenizer(template: str) -> Any:
-    """Return the tokenizer of the models that a shipped template is for; the test is skipped without it."""
-    folder = NPM / {"deepseek-r1": "deepseek_v3", "gpt-oss": "gptoss"}.get(template, "qwen3")
+    """Return the tokenizer of the models that a template is for; the test is skipped without it."""
+    folder = NPM / FOLDERS.get(template, "qwen3")
     if not folder.exists():
         pytest.skip("`make setup` gets this tokenizer")
     tokenizer = load_tokenizer(str(folder))
@@ -44,6 +45,8 @@ def thinking_tokenizer(template: str) -> Any:
         tokenizer.chat_template = DEEPSEEK_R1_CHAT
     if template == "gpt-oss":
         tokenizer.chat_template = GPT_OSS_CHAT
+    if template == "magistral":
+        tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
     return tokenizer
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.content import Content
 from erprm_cli.io.provenance import is_secret
+from erprm_cli.terminal.reporter import Reporter
 
 _model = partial(options.Option, rich_help_panel=options.Heading.MODEL)
 _vllm = partial(options.Option, rich_help_panel=options.Heading.VLLM)
@@ -26,7 +27,7 @@ class EngineConfig:
     # output and compared; `model` and `revision` under names that a command gives them, such as "prm".
     FREE: ClassVar[frozenset[str]] = frozenset(
         "model revision engine batch_size tensor_parallel_size data_parallel_size gpu_memory_utilization "
-        "enforce_eager base_url concurrency".split()
+        "enforce_eager base_url concurrency dry_run tokens_per_s".split()
     )
 
     model: options.Model = "tiny"
@@ -80,6 +81,8 @@ class EngineConfig:
         _server(metavar="URL", help="An OpenAI-compatible API, such as http://localhost:8000/v1."),
     ] = None
     concurrency: Annotated[int, _server(metavar="N", min=1, help="Requests in flight at once.")] = 256
+    dry_run: options.DryRun = False
+    tokens_per_s: options.TokensPerS = None
 
     def __post_init__(self) -> None:
         """Reject a secret among the options before the command line is written to a file; UsageError."""
@@ -89,6 +92,8 @@ class EngineConfig:
                 raise UsageError(
                     f"--engine-arg {key}: pass secrets in the environment only (such as HF_TOKEN)"
                 )
+        if self.tokens_per_s is not None and not self.dry_run:
+            raise UsageError("--tokens-per-s is for --dry-run, which states hours")
         if self.base_url is not None and ("@" in self.base_url or "?" in self.base_url):
             raise UsageError(
                 "--base-url contains a password or a query; put a key into ERPRM_API_KEY instead"
@@ -99,6 +104,20 @@ class EngineConfig:
         compared = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in compared.items() if value and name not in self.FREE}
         return given | {"dtype": self.dtype.value}
+
+    def report_unread(self, engine: options.EngineName, reporter: Reporter) -> None:
+        """Warn of flags that were given and that `engine` does not read: those of vLLM or of a server."""
+        read = {"vllm": options.Heading.VLLM, "server": options.Heading.SERVER}.get(engine)
+        others = {options.Heading.VLLM, options.Heading.SERVER} - {read}
+        hints = get_type_hints(type(self), include_extras=True)
+        flags: list[str] = []
+        for field in fields(self):
+            option = get_args(hints[field.name])[1]
+            if option.rich_help_panel in others and getattr(self, field.name) != field.default:
+                named = option.default  # where Typer keeps the name of a flag that has one of its own
+                flags.append(named if isinstance(named, str) else f"--{field.name.replace('_', '-')}")
+        if flags:
+            reporter.warn(f"{', '.join(flags)}: not used by the engine {engine}")
 
     def content(self) -> Content | None:
         """Return the content of a local model; None for one on the Hub or on a server."""

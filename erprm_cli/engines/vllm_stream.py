@@ -56,7 +56,7 @@ class VllmStream:
         os.environ[PARENT] = str(os.getpid())
         known = {field.name for field in fields(AsyncEngineArgs)}
         arguments = engine_args(config, known) | fixed
-        with _explain_start(config.model):
+        with explained_start(config.model):
             # LLM_CLASS gives the large default batches of vLLM's LLM, its class for offline work.
             self.llm = AsyncLLM.from_engine_args(
                 AsyncEngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS
@@ -163,7 +163,8 @@ def engine_args(config: EngineConfig, known: set[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def _explain_start(model: str) -> Iterator[None]:
+def explained_start(model: str) -> Iterator[None]:
+    """Turn what vLLM raises when it cannot run a model, or does not start, into one line."""
     try:
         yield
     except (ValueError, OSError) as error:

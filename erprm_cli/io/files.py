@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,12 +85,6 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_parts(path: Path, parts: Iterable[str]) -> None:
-    """Write a UTF-8 file from its parts, as they come. Raises OSError if that fails."""
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(parts)
-
-
 def file_hash(path: Path, *more: str) -> str:
     """Return the SHA-256 of a file's bytes and the texts `more`, as hex digits."""
     import hashlib  # here, because `--help` loads this module
@@ -126,8 +120,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def report_file(target: str) -> Iterator[Path]:
-    """Yield a temporary path for a page, a plot or a table, which becomes the file `target` at the end.
+def report_file(target: str) -> Iterator[BinaryIO]:
+    """Open a page, a plot or a table to write: what is written becomes the file `target` at the end.
 
     `target` stays as it was if an error is raised. A named pipe or a device is written directly. Raises
     UserError if the file cannot be written.
@@ -135,10 +129,11 @@ def report_file(target: str) -> Iterator[Path]:
     path = Path(os.path.realpath(target))  # replace the file that a link points to, not the link
     try:
         if path.exists() and not path.is_file():
-            yield path
+            with path.open("wb") as file:
+                yield file
             return
-        with replacing(path) as draft:
-            yield draft
+        with replacing(path) as draft, draft.open("wb") as file:
+            yield file
     except OSError as error:
         raise UserError(f"{target}: {error.strerror}") from None
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from erprm_cli.io.bad_rows import BadRows, bad_rows
+from erprm_cli.io.dry_output import open_dry_output
 from erprm_cli.io.output import Output
 from erprm_cli.io.writing import open_atomic_output, open_output
 from erprm_cli.options import Streams
@@ -20,13 +21,22 @@ class OpenStreams(NamedTuple):
 
 @contextmanager
 def open_streams(
-    command: str, streams: Streams, settings: Row, *, atomic: bool = False
+    command: str, streams: Streams, settings: Row, *, atomic: bool = False, dry_run: bool = False
 ) -> Iterator[OpenStreams]:
     """Open what the flags of `command` name, for rows that are made with `settings`.
 
     With `atomic` the output is replaced only when everything went well; otherwise an earlier output is
-    continued. Raises UserError at the end if there were bad rows: by then the output is complete.
+    continued. Raises UserError at the end if there were bad rows: by then the output is complete. In a dry
+    run nothing is written, bad rows included.
     """
+    if dry_run:
+        with (
+            Reporter(command, streams.quiet) as reporter,
+            bad_rows(None, None) as bad,
+            open_dry_output(streams.output, settings, overwrite=streams.overwrite) as dry,
+        ):
+            yield OpenStreams(bad, dry, reporter)
+        return
     opener = open_atomic_output if atomic else open_output
     with (
         Reporter(command, streams.quiet) as reporter,

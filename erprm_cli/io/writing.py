@@ -12,10 +12,11 @@ from pathlib import Path
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.compression import codec, complete_end
+from erprm_cli.io.dry_output import DryOutput, open_dry_journal
 from erprm_cli.io.files import closing, empty, is_same_file, open_locked, replacing
 from erprm_cli.io.hub import PARQUET
 from erprm_cli.io.output import Output
-from erprm_cli.io.provenance import START_AGAIN, check_meta, meta_path, write_meta
+from erprm_cli.io.provenance import START_AGAIN, check_meta, meta_path, update_meta, write_meta
 from erprm_cli.io.stdout import rows_on_stdout
 from erprm_cli.rows.row import Row
 
@@ -42,6 +43,7 @@ def open_output(
             return
         if path.stat().st_size and not overwrite:
             check_meta(path, settings)
+            update_meta(path, settings)
             _cut_incomplete_row(path)
             continued = True
         else:
@@ -61,6 +63,9 @@ def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iter
     A journal made with other `settings` is discarded, as is any with `overwrite`. It is deleted when
     everything went well. Yields None if `out` is not a file.
     """
+    if isinstance(out, DryOutput):
+        yield open_dry_journal(out, settings)
+        return
     if out.path is None:
         yield None
         return

@@ -44,7 +44,7 @@ def render(
         **options,
         "today": today,
         "conversations": [list(turns)],
-        "chat_template": tokenizer.get_chat_template(),
+        "chat_template": options.get("chat_template") or tokenizer.get_chat_template(),
     }
     with _lock:
         try:

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
 from erprm_cli.io.files import new_folder, write_json, write_text
@@ -15,6 +13,8 @@ CARD = "erprm.json"  # settings and results of the training, in the folder of th
 
 def write_folder(path: Path, model: Any, tokenizer: Any, card: Row, readme: str, state: Any = None) -> None:
     """Write a model (safetensors), its tokenizer, erprm.json and a model card, all or nothing."""
+    from safetensors import SafetensorError  # here, because commands without a model read CARD
+
     with new_folder(path) as draft:
         try:
             model.save_pretrained(draft, state_dict=state)

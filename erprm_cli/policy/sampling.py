@@ -9,13 +9,15 @@ from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Engine, Failure, Request, SamplingParams, generate
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.dry_engine import DryEngine
+from erprm_cli.engines.plan import report_plan
 from erprm_cli.errors import EngineError, RowError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.policy.grading import grade, with_rewards
-from erprm_cli.policy.prompts import make_prompt, opens_reasoning
-from erprm_cli.policy.reasoning import Parts, keeps_marks, read
+from erprm_cli.policy.prompts import make_prompt, opens_reasoning, turn_end
+from erprm_cli.policy.reasoning import Parts, read
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
@@ -48,9 +50,16 @@ class SamplingSettings:
         return fields | options
 
     def params(self, template: PolicyTemplate, tokenizer: Any) -> SamplingParams:
-        """Return the part that an engine with this tokenizer needs."""
-        special_tokens = not keeps_marks(template.marks, tokenizer)
-        return SamplingParams(self.temperature, self.top_p, self.max_tokens, template.stop, special_tokens)
+        """Return the part that an engine with this tokenizer needs, with the end of the assistant's turn."""
+        end = turn_end(template, tokenizer)
+        return SamplingParams(
+            self.temperature,
+            self.top_p,
+            self.max_tokens,
+            (*template.stop, end) if isinstance(end, str) else template.stop,
+            (end,) if isinstance(end, int) else (),
+            special_tokens=template.marks is not None and template.marks.are_special,
+        )
 
 
 def output_settings(
@@ -130,6 +139,9 @@ def sample_to(
             out.write(row)
             tally.add(row)
             progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
+        if isinstance(running, DryEngine):
+            report_plan({"solutions": out.count} | running.plan(), progress, engine.tokens_per_s)
+            return
         progress.info(
             f"{out.count:,} solutions, {tally.summary()}, {running.usage.summary(progress.seconds)}"
             f"{grader.summary()}"

@@ -84,8 +84,10 @@ def as_head(model: Any, good: int, bad: int) -> Any:
     config.classifier_dropout = 0.0
     try:
         head = AutoModelForTokenClassification.from_config(config, dtype=model.dtype).eval()
-    except ValueError as error:
-        raise UserError(f"{model.config.model_type}: {error}") from None
+    except ValueError:
+        raise UserError(
+            f"transformers has no token classification model for {model.config.model_type}; use --kind token"
+        ) from None
     getattr(head, head.base_model_prefix).load_state_dict(model.base_model.state_dict())
     output = model.get_output_embeddings()
     scale = (

@@ -12,6 +12,8 @@ from erprm_cli.hashing import digest
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import one_line
 
+OTHER_PROBLEM = ": another problem or answer"
+
 
 class Versions:
     """The problems and the solutions seen so far, as digests of their texts."""
@@ -34,29 +36,31 @@ class Versions:
 
     def add(self, row: Row) -> None:
         """Remember a solution; RowError if it is here already, or if its problem is another version."""
-        self.check_problem(row)
         key = sys.intern(row["id"]), row["sample"]
+        if self._problems.setdefault(key[0], found := _problem(row)) != found:
+            raise self._error(row, OTHER_PROBLEM)
         if key in self._solutions:
             name = one_line(repr(row["id"]))
             raise RowError(f"duplicate id {name}, sample {key[1]}; every row needs its own id and sample")
-        self._problems[key[0]] = _problem(row)
         self._solutions[key] = _solution(row)
 
     def check(self, row: Row) -> Row:
         """Return a solution; RowError if it, or its problem, is here in another version."""
         self.check_problem(row)
-        if self._solutions.get((row["id"], row["sample"]), found := _solution(row)) != found:
+        known = self._solutions.get((row["id"], row["sample"]))
+        if known is not None and known != _solution(row):
             raise self._error(row, f", sample {row['sample']}: another solution")
         return row
 
     def check_problem(self, row: Row) -> Row:
         """Return a row with a problem; RowError if its id is here with another problem or answer."""
-        if self._problems.get(row["id"], found := _problem(row)) != found:
-            raise self._error(row, ": another problem or answer")
+        known = self._problems.get(row["id"])
+        if known is not None and known != _problem(row):
+            raise self._error(row, OTHER_PROBLEM)
         return row
 
     def _error(self, row: Row, what: str) -> RowError:
-        return RowError(f"id {one_line(repr(row['id']))}{what} than {self.place}; {self.remedy}")
+        return RowError(f"id {one_line(repr(row['id']))}{what} than {self.place}", remedy=self.remedy)
 
 
 def one_version(check: Callable[[Row], Row], seen: Versions | None = None) -> Callable[[Row], Row]:

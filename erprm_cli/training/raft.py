@@ -94,6 +94,28 @@ class Raft:
         tokenizer = load_tokenizer(self.engine.model, trust_remote_code=code)
         render_end(self.template, tokenizer)
 
+    def plan(self, num_problems: int) -> Row:
+        """Return what a whole run on `num_problems` problems would do at most."""
+        from erprm_cli.models.size import model_size  # torch
+        from erprm_cli.training.plan import num_steps, training_size
+
+        config = self.config
+        size = min(config.slice_size, num_problems)
+        completions = config.iterations * size * config.n
+        evaluated = (config.iterations + 1) * len(self.eval_problems)
+        policy = model_size(self.engine.model, trust_remote_code=self.engine.trust_remote_code)
+        prm = model_size(config.prm, trust_remote_code=self.engine.trust_remote_code)
+        return {
+            "iterations": config.iterations,
+            "problems": size,
+            "completions": completions,
+            "evaluated": evaluated,
+            "max_generated_tokens": (completions + evaluated) * config.max_tokens,
+            "steps": config.iterations * num_steps(size, self.training),
+            **training_size(policy, self.training),
+            "prm_parameters": prm.parameters,
+        }
+
     def settings(self, source: str, problems: list[Row]) -> Row:
         """Return what decides the result: a run directory is continued only with equal settings.
 

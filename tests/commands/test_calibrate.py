@@ -94,3 +94,8 @@ def test_a_model_scores_on_the_way(erprm: Erprm) -> None:
             "calibrate", stdin=erprm("score", "--prm", "tiny", "--prm-format", "er-prm", stdin=text).stdout
         ).stdout
     )
+
+
+@pytest.mark.parametrize("flags", [["--eta", "nan"], ["--against", "rates", "--eta", "nan"]])
+def test_an_eta_that_is_not_a_number_is_refused(erprm: Erprm, flags: list[str]) -> None:
+    assert str(erprm("calibrate", *flags).exception) == "--eta nan is not a number"

@@ -17,7 +17,7 @@ from erprm_cli.engines.server_client import (
     ServerClient,
     suggested_url,
 )
-from erprm_cli.errors import EngineError
+from erprm_cli.errors import EngineError, UsageError
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -196,3 +196,23 @@ def test_the_url_that_is_meant() -> None:
     ):
         assert suggested_url(url) == "http://h/v1"
     assert suggested_url("http://h/openai") == "http://h/openai/v1"
+
+
+def test_a_server_that_asks_for_a_long_wait_is_given_up() -> None:
+    with serving(lambda *_: Reply({}, 429, {"Retry-After": "99999"})) as server:
+        found = complete(server, "a")["a"]
+    assert isinstance(found, EngineError)
+    assert f"{server.url}/v1 asks for a retry in 99,999 s only (" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://host:port", "--base-url 'http://host:port': Invalid port: 'port'"),
+        ("ftp://host", "--base-url 'ftp://host' is not a URL such as"),
+        ("http://me:secret@host", "--base-url contains a password; put a key into ERPRM_API_KEY instead"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        ServerClient(url, 1)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
 from erprm_cli.policy.templates import load_template
 from tests.engines.server_runs import PARAMS, complete, config, only_completions
-from tests.scripted_server import Fields, Reply, ScriptedServer, completed, refusal, serving
+from tests.scripted_server import Fields, Reply, ScriptedServer, completed, limit, refusal, serving
 from tests.torture import rows
 
 pytestmark = pytest.mark.usefixtures("quick", "no_tokenizer")
@@ -591,6 +592,36 @@ def test_a_server_that_cannot_continue_a_turn_is_refused(refuses: bool, reason: 
     assert server.work == []
 
 
+def test_a_server_that_does_not_count_prompt_tokens_cannot_be_trusted_to_continue() -> None:
+    def say(path: str, fields: Fields) -> Reply:
+        reply: Reply = chatting(continues=True)(path, fields)
+        if reply.status == 200:
+            del reply.body["usage"]["prompt_tokens"]
+        return reply
+
+    with (
+        serving(say) as server,
+        pytest.raises(UserError, match="it does not count prompt tokens, so this can"),
+    ):
+        rolled(server)
+
+
+def test_a_server_that_stops_counting_tokens_is_an_engine_error() -> None:
+    def say(path: str, fields: Fields) -> Reply:
+        reply: Reply = chatting(continues=True)(path, fields)
+        if reply.status == 200 and limit(fields) > 1:
+            del reply.body["usage"]
+            for choice in reply.body["choices"]:
+                choice.pop("token_ids", None)
+        return reply
+
+    with (
+        serving(say) as server,
+        pytest.raises(EngineError, match="no longer reports how many tokens its comp"),
+    ):
+        rolled(server)
+
+
 def test_a_plain_prompt_for_a_server_that_only_chats_is_refused() -> None:
     with serving(chatting(continues=True)) as server:
         with pytest.raises(UserError, match="has a chat endpoint only; use a chat template"):
@@ -607,3 +638,21 @@ def test_a_chat_goes_to_the_chat_endpoint_of_a_server_that_has_both() -> None:
     with serving(say) as server, closing(open_engine(config(server))) as engine:
         list(engine.generate([Request("a", Chat((("user", "hi"),)), (0,), 0)], PARAMS))
     assert re.fullmatch("(/completions )+(/chat/completions ?)+", " ".join(paths))
+
+
+def test_the_end_of_the_turn_and_special_tokens_are_asked_for_by_their_ids() -> None:
+    with serving(lambda _, fields: completed(fields)) as server:
+        with closing(open_engine(config(server))) as engine:
+            list(engine.generate([Request("a", (1, 2), (0,), 0)], replace(PARAMS, stop_token_ids=(7,))))
+    (asked,) = server.work
+    assert (asked["stop_token_ids"], asked["skip_special_tokens"]) == ([7], False)
+
+
+def test_a_server_without_stop_tokens_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
+    def say(_: str, fields: Fields) -> Reply:
+        refused = [name for name in ("stop_token_ids", "skip_special_tokens") if name in fields]
+        return refusal(f"Unknown field {refused[0]}") if refused else completed(fields)
+
+    with serving(say) as server, closing(open_engine(config(server))) as engine:
+        list(engine.generate([Request("a", (1, 2), (0,), 0)], replace(PARAMS, stop_token_ids=(7,))))
+    assert "a solution may run on after the assistant's turn" in capsys.readouterr().err

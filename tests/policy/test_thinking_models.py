@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from erprm_cli import shipped
 from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
@@ -13,7 +14,7 @@ from erprm_cli.policy.prompts import make_prompt, render_end, render_prompt
 from erprm_cli.policy.reasoning import continued, written
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
-from erprm_cli.policy.templates import load_template
+from erprm_cli.policy.templates import PolicyTemplate, load_template
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import split_steps
 from erprm_cli.terminal.reporter import Reporter
@@ -21,6 +22,8 @@ from erprm_cli.training.config import PolicyTrainingConfig
 from erprm_cli.training.train import train_policy
 from tests.scripted import ScriptedEngine
 from tests.thinking_models import save_thinking_model, thinking_tokenizer
+
+pytestmark = pytest.mark.slow  # the real tokenizers are large
 
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 GPT_OSS_SYSTEM = (
@@ -38,10 +41,15 @@ PROMPTS = {
     "<think>\n\n</think>\n\n",
     "deepseek-r1": f"<｜begin▁of▁sentence｜><｜User｜>2 + 3?\n{INSTRUCTION}<｜Assistant｜><think>\n",
     "gpt-oss": GPT_OSS_SYSTEM.format("medium") + GPT_OSS_TURNS + "<|start|>assistant",
+    "magistral": "<s>[INST]2 + 3?[/INST]",
 }
-ENDS = {"deepseek-r1": "<｜end▁of▁sentence｜>", "gpt-oss": "<|return|>"}
-REASONING = {"qwen3": "\nTwo.\n\nThree.\n", "deepseek-r1": "Two.\n\nThree.\n", "gpt-oss": "Two.\n\nThree."}
-ANSWERS = {"gpt-oss": "So 2 + 3.\n\nIt is \\boxed{5}."}
+ENDS = {"deepseek-r1": "<｜end▁of▁sentence｜>", "gpt-oss": "<|return|>", "magistral": "</s>"}
+REASONING = {
+    "qwen3": "\nTwo.\n\nThree.\n",
+    "deepseek-r1": "Two.\n\nThree.\n",
+    "gpt-oss": "Two.\n\nThree.",
+    "magistral": "Two.\n\nThree.",
+}
 # What the model writes after the prompt, by its card.
 COMPLETIONS = {
     "qwen3": "<think>\nTwo.\n\nThree.\n</think>\n\nSo 2 + 3.\n\nIt is \\boxed{5}.",
@@ -49,9 +57,16 @@ COMPLETIONS = {
     "deepseek-r1": "Two.\n\nThree.\n</think>\n\nSo 2 + 3.\n\nIt is \\boxed{5}.",
     "gpt-oss": "<|channel|>analysis<|message|>Two.\n\nThree.<|end|>"
     "<|start|>assistant<|channel|>final<|message|>So 2 + 3.\n\nIt is \\boxed{5}.",
+    "magistral": "[THINK]Two.\n\nThree.[/THINK]So 2 + 3.\n\nIt is \\boxed{5}.",
 }
 THINKING = [*REASONING]
 PROBLEM = {"id": "a", "problem": "2 + 3?", "answer": "5"}
+
+
+def template_of(name: str) -> PolicyTemplate:
+    if name in shipped.names("policy"):
+        return load_template(name)
+    return PolicyTemplate(name, "{problem}", True, step_break=r"\n\s*\n", reasoning="mistral")
 
 
 def solution(name: str, **changes: Any) -> Row:
@@ -75,7 +90,7 @@ def ids(tokenizer: Any, text: str) -> list[int]:
 
 @pytest.mark.parametrize("name", PROMPTS)
 def test_a_prompt_is_as_the_model_card_says_with_one_bos(name: str) -> None:
-    tokenizer, template = thinking_tokenizer(name), load_template(name)
+    tokenizer, template = thinking_tokenizer(name), template_of(name)
     assert render_prompt(template, tokenizer, "2 + 3?") == PROMPTS[name]
     assert make_prompt(template, tokenizer, "2 + 3?") == tuple(ids(tokenizer, PROMPTS[name]))
     assert render_end(template, tokenizer) == ENDS.get(name, "<|im_end|>")
@@ -89,9 +104,10 @@ def test_options_change_the_prompt() -> None:
     assert render_prompt(qwen, thinking_tokenizer("qwen3"), "2 + 3?") == PROMPTS["qwen3-non-thinking"]
 
 
-@pytest.mark.parametrize("name", PROMPTS)
+# Without Magistral: the chat template of Mistral Nemo, whose tokenizer stands in, knows no reasoning.
+@pytest.mark.parametrize("name", [name for name in PROMPTS if name != "magistral"])
 def test_prompt_and_completion_are_the_whole_chat_of_the_model(name: str) -> None:
-    tokenizer, template = thinking_tokenizer(name), load_template(name)
+    tokenizer, template = thinking_tokenizer(name), template_of(name)
     prompt = render_prompt(template, tokenizer, "2 + 3?")
     text = continued(prompt, written(solution(name), template.marks), template.marks)
     assert text == COMPLETIONS[name]
@@ -103,9 +119,7 @@ def test_prompt_and_completion_are_the_whole_chat_of_the_model(name: str) -> Non
     chat = tokenizer.apply_chat_template(
         [*system, *user, turn], tokenize=False, **template.chat_template_kwargs
     )
-    if (
-        name == "deepseek-r1"
-    ):  # its chat template leaves the reasoning out, so a chat cannot be continued by it
+    if name == "deepseek-r1":  # its chat template leaves the reasoning out: it cannot continue a chat
         assert chat == prompt.removesuffix("<think>\n") + turn["content"] + ENDS[name]
     else:
         assert chat.rstrip() == prompt + text + render_end(template, tokenizer)
@@ -116,7 +130,7 @@ def test_prompt_and_completion_are_the_whole_chat_of_the_model(name: str) -> Non
 def test_a_prefix_continues_the_turn_token_by_token(name: str, steps_of: str) -> None:
     engine = ScriptedEngine(lambda *_: "")
     engine.tokenizer = tokenizer = thinking_tokenizer(name)
-    template = load_template(name)
+    template = template_of(name)
     row = solution(name) if steps_of == "answer" else steps_of_reasoning(name)
     settings = SamplingSettings("m", None, 1.0, 1.0, 50, 0, name)
     with Grader() as grader:
@@ -137,15 +151,14 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     config = PolicyTrainingConfig(
         output=folder / "policy", base=base, epochs=40.0, lr=2e-2, batch_size=1, log_every=1000
     )
-    train_policy([solution(name)], load_template(name), config, reporter=Reporter("test", quiet=True))
+    train_policy([solution(name)], template_of(name), config, reporter=Reporter("test", quiet=True))
     return name, str(folder / "policy")
 
 
-@pytest.mark.slow
 def test_a_tiny_model_is_sampled_and_rolled_out(trained: tuple[str, str]) -> None:
     name, model = trained
     settings = SamplingSettings(model, None, 0.0, 1.0, 60, 0, name)
-    template = load_template(name)
+    template = template_of(name)
     with closing(open_engine(EngineConfig(model))) as engine, Grader() as grader:
 
         def sampled(**changes: Any) -> Row:

@@ -5,7 +5,7 @@ import numpy as np
 import orjson
 import pytest
 import torch
-from transformers import AutoModelForTokenClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
 
 from erprm_cli.errors import UserError
 from erprm_cli.prm.export import as_head, export_prm
@@ -77,3 +77,9 @@ def test_a_head_is_not_exported_again(prm: Path, tmp_path: Path) -> None:
     export_prm(str(prm), tmp_path / "head", "head")
     with pytest.raises(UserError, match="only a PRM of kind token"):
         export_prm(str(tmp_path / "head"), tmp_path / "again", "head")
+
+
+def test_an_architecture_without_token_classification_is_refused() -> None:
+    config = AutoConfig.for_model("mamba", vocab_size=40, hidden_size=16, num_hidden_layers=1)
+    with pytest.raises(UserError, match="no token classification model for mamba; use --kind token"):
+        as_head(AutoModelForCausalLM.from_config(config), 3, 4)

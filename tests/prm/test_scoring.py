@@ -7,6 +7,13 @@ from erprm_cli.prm.scoring import LazyScorer, ScoredRows
 from erprm_cli.rows.row import Row
 
 
+def test_flags_of_a_prm_need_one() -> None:
+    with pytest.raises(UsageError, match="--prm-format says how to run a PRM; --prm MODEL names it"):
+        ScoredRows(None, dict, dict, prm_format="er-prm")
+    with pytest.raises(UsageError, match="--engine says how to run a PRM; --prm MODEL names it"):
+        ScoredRows(None, dict, dict, engine="transformers")
+
+
 def test_a_server_cannot_score() -> None:
     with pytest.raises(UsageError, match="cannot score"):
         LazyScorer(EngineConfig("tiny", "server"))

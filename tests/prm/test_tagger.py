@@ -57,3 +57,29 @@ def test_a_chat_format_needs_a_chat_template() -> None:
     tokenizer = type(llama3())(tokenizer_object=llama3().backend_tokenizer)
     with pytest.raises(UserError, match="no chat template"):
         Tagger(prm_format, tokenizer).encode("Why?", ["a"])
+
+
+CHAT = PrmFormat("x", "{problem}", " ки", kind="value", build="chat")
+TURNS = PrmFormat("x", "{problem} ", "", "+", kind="value", build="turns")
+
+
+@pytest.mark.parametrize(
+    ("prm_format", "template", "what"),
+    [
+        (CHAT, "{% for turn in messages %}{{ turn.content | upper }}{% endfor %}", "the assistant's turn"),
+        (
+            TURNS,
+            "{% for turn in messages %}{{ turn.content | trim('+') }}{% endfor %}",
+            "the answer to step 1",
+        ),
+    ],
+)
+def test_a_chat_template_that_changes_the_steps_is_refused(
+    prm_format: PrmFormat, template: str, what: str
+) -> None:
+    tagger = Tagger(prm_format, make_tokenizer())
+    tagger.tokenizer.chat_template = template
+    with pytest.raises(
+        RowError, match=f"the chat template of .* changes {what}, so the tags cannot be found"
+    ):
+        tagger.encode("Q?", ["a b", "c"])

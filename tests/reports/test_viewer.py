@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
-from erprm_cli.io.files import write_parts
 from erprm_cli.reports.solutions_page import ComparedScores
 from tests.reports.viewer_rows import OTHER, ROWS, Row, page_of, write_rows
 
@@ -38,7 +37,7 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Open]:
 
     def open_page(html: str) -> Page:
         path = tmp_path / "page.html"
-        write_parts(path, [html])
+        path.write_text(html, encoding="utf-8")
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: requests.add(request.url))
@@ -81,6 +80,19 @@ def test_a_solution_has_its_steps_values_marks_and_a_chart(show: Open) -> None:
     assert first != second and "--low" in str(second)
 
 
+def test_the_reasoning_of_a_thinking_model_is_folded_and_its_answer_comes_last(show: Open) -> None:
+    row = ROWS[0] | {"reasoning": "Let me think."}
+    thought = {"id": "q", "steps_of": "reasoning", "reasoning": ROWS[0]["solution"], "solution": "It is 7."}
+    page = show(page_of([row, row | thought]))
+    page.get_by_text("Reasoning, 13 characters").click()
+    expect(page.get_by_text("Let me think.")).to_be_visible()
+    page.keyboard.press("j")
+    assert page.locator("details").count() == 0
+    assert page.locator("#solution .text").last.inner_text() == "It is 7."
+    page.fill("#search", "think.")
+    assert listed(page) == ["p0"]
+
+
 def test_filters_count_and_combine(show: Open) -> None:
     page = show(page_of(ROWS))
     counts = page.locator("#filters button:visible").all_inner_texts()
@@ -112,12 +124,15 @@ def test_filters_count_and_combine(show: Open) -> None:
     ],
 )
 def test_solutions_are_sorted(show: Open, sort: str, expected: str) -> None:
-    page = show(page_of(ROWS))
+    unknown = {"id": "p4", "problem": "p", "steps": ["a"]}  # comes last where it has no value
+    page = show(page_of([*ROWS, unknown]))
     page.select_option("#sort", sort)
-    assert listed(page) == expected.split()
+    assert listed(page) == [*expected.split(), "p4"]
     assert heading(page).startswith(expected[:2])
     page.click("#direction")
-    assert listed(page)[::-1] == expected.split()
+    ours = listed(page)
+    ours.remove("p4")
+    assert ours[::-1] == expected.split()
 
 
 def test_search_finds_all_words_and_marks_them(show: Open) -> None:
@@ -250,7 +265,7 @@ def test_the_policy_stops_what_does_not_belong_to_the_page(browser: Browser, tmp
         "<base href='http://127.0.0.1:9/'><link rel=stylesheet href='http://127.0.0.1:9/style'>"
     )
     path = tmp_path / "evil.html"
-    write_parts(path, [page_of(ROWS).replace("<noscript>", f"{evil}<noscript>")])
+    path.write_text(page_of(ROWS).replace("<noscript>", f"{evil}<noscript>"), encoding="utf-8")
     page = browser.new_page()
     refused: list[str] = []
     sent: list[str] = []

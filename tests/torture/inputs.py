@@ -54,7 +54,7 @@ def run(arguments: Sequence[object], folder: Path, closed: Sequence[int] = ()) -
     text = messages.read_text(errors="replace") if messages.exists() else ""
     shown = f"erprm {' '.join(map(repr, arguments))}: status {status}"
     if status not in STATUSES or "Traceback (most" in text or "Timeout (" in text:
-        raise AssertionError(f"{shown}\n{text[-2000:]}")
+        raise AssertionError(f"{shown}\n{text[-900:]}")
     if not all(character.isprintable() or character in "\n\t" for character in text):
         raise AssertionError(f"{shown}: control codes in {text[:300]!r}")
     return status

@@ -11,8 +11,9 @@ import orjson
 import pytest
 import torch
 
-from erprm_cli.errors import UserError
+from erprm_cli.errors import EngineError, UserError
 from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.training import launch
 from erprm_cli.training.config import PolicyTrainingConfig
 from erprm_cli.training.distributed import accelerate_config
 from erprm_cli.training.launch import job_file
@@ -128,6 +129,16 @@ def test_an_error_of_a_process_is_the_error_of_the_command(base: str, tmp_path: 
     with pytest.raises(UserError, match="the loss is nan at step .*; try a smaller --lr"):
         run(base, tmp_path / "prm", num_processes=1, lr=1e30, save_steps=0)
     assert not list(tmp_path.iterdir())
+
+
+def test_processes_that_end_without_a_result_are_an_engine_error(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "WORKER", "erprm_cli.nosuch")
+    with pytest.raises(
+        EngineError, match="the training processes ended with status 1, see above; the same com"
+    ):
+        run(base, tmp_path / "prm", num_processes=1)
 
 
 def test_a_policy_is_trained_by_two_processes_too(base: str, tmp_path: Path) -> None:

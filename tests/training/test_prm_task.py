@@ -492,3 +492,27 @@ def test_a_model_of_counts_serves_every_eta(base: str, tmp_path: Path) -> None:
     scorer = Scorer(str(tmp_path / "prm"), eta=2.0)
     for row, rate in zip(scorer.score(rows), rates, strict=True):
         assert row["scores"] == pytest.approx([label_of_rate(one, 2.0) for one in rate], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": "qwen"}, "--prm-format qwen does not suit --kind token; give --kind head"),
+        ({"format": "reasoneval", "kind": "head"}, "--prm-format reasoneval has other classes than bad and"),
+    ],
+)
+def test_a_format_that_cannot_be_trained_is_refused(
+    changes: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        PrmTask(config("./nowhere", tmp_path / "prm", **changes))
+
+
+def test_a_validation_set_without_solutions_is_refused(base: str, tmp_path: Path) -> None:
+    task = PrmTask(config(base, tmp_path / "prm", eval_fraction=1e-9))
+    for row in solution_rows(4, labels=True):
+        task.add(row)
+    with pytest.raises(
+        UserError, match="nothing to validate on; use a larger --eval-fraction or another --eval"
+    ):
+        task.check_examples(Reporter("train", quiet=True))

@@ -14,7 +14,8 @@ import torch
 
 from erprm_cli.errors import UserError
 from erprm_cli.io.seal import seal
-from erprm_cli.training.run_folder import checkpoints, run_folder
+from erprm_cli.training.example_store import ExampleStore
+from erprm_cli.training.run_folder import RESULTS, begin_run, checkpoints, finished, run_folder
 from tests.training.runs import Killed, Log, assert_equal_bits, command, run
 
 
@@ -161,6 +162,13 @@ def _damage(path: Path, how: str) -> None:
     path.write_bytes(damaged.get(how, b"\xff" * len(data)))
 
 
+@pytest.mark.parametrize("result", [None, [], {}, {"rows": 1}, {name: "2" for name in RESULTS}])
+def test_a_model_with_a_damaged_card_is_not_taken_for_a_finished_one(tmp_path: Path, result: object) -> None:
+    (tmp_path / "erprm.json").write_text(json.dumps({"settings": {"lr": 1.0}, "result": result}))
+    with pytest.raises(UserError, match="is not empty and not a model made by erprm"):
+        finished(tmp_path, {"lr": 1.0}, overwrite=False)
+
+
 def test_a_stopped_run_of_an_earlier_version_is_continued_while_its_base_is_unchanged(
     base: str, stopped: Path, tmp_path: Path
 ) -> None:
@@ -182,3 +190,20 @@ def test_the_files_of_tensorboard_stay_with_the_model(base: str, tmp_path: Path)
     run(base, tmp_path / "prm", report_to="tensorboard")
     assert [path.name.split(".")[2] for path in (tmp_path / "prm" / "runs").iterdir()] == ["tfevents"]
     assert [path.name for path in tmp_path.iterdir()] == ["prm"]
+
+
+@pytest.mark.parametrize("parent", ["/proc/erprm", "{file}"])
+def test_a_run_folder_that_cannot_be_made_is_one_line(parent: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = Path(parent.replace("{file}", str(tmp_path / "file"))) / ".prm.run"
+    for make in (lambda: begin_run(run, {}, False), lambda: ExampleStore(run / "data").save()):
+        with pytest.raises(UserError, match=f"{run}.*: (No such file or|Not a) directory"):
+            make()
+
+
+def test_a_model_made_with_other_settings_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "erprm.json").write_text('{"settings": {"lr": 0.5}, "result": {}}')
+    with pytest.raises(
+        UserError, match="was made with lr 0.5, not 0.25; --overwrite replaces it, another -o "
+    ):
+        finished(tmp_path, {"lr": 0.25}, overwrite=False)
