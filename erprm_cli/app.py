@@ -13,6 +13,7 @@ from erprm_cli.options import Heading
 from erprm_cli.packages import EXTRAS, missing_package
 from erprm_cli.presets import with_config, with_presets
 from erprm_cli.terminal.signals import catch_signals
+from erprm_cli.terminal.stderr import clean_stderr
 from erprm_cli.terminal.text import visible
 
 # In the order of `erprm --help`.
@@ -95,6 +96,7 @@ def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
 def main() -> None:
     """Run the command named on the command line and exit with its status."""
     catch_signals()
+    clean_stderr()
     # A named command does not wait until the others are loaded.
     chosen = [name for name in sys.argv[1:2] if name in COMMANDS]
     try:

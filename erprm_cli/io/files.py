@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ from erprm_cli.rows.row import Row
 LOCK = "run.lock"  # in the folder of a run
 BUFFER_BYTES = 1 << 20
 MAX_OBJECT_BYTES = 1 << 24  # of a file of settings: room for some ten thousand runs
+MAX_DEPTH = 100  # of such a file; libraries read what is in it by functions that call themselves
 
 # Reading and writing
 
@@ -27,23 +28,34 @@ def read_json(path: str | Path) -> Any:
     return orjson.loads(Path(path).read_bytes())
 
 
-def read_object(path: Path) -> Row:
-    """Return the object in a small JSON file that erprm wrote; ValueError says why it is not one."""
+def read_object(
+    path: Path, max_bytes: int = MAX_OBJECT_BYTES, loads: Callable[[bytes], Any] = orjson.loads
+) -> Row:
+    """Return the object in a JSON file; ValueError says why it is not one, or too large or deep.
+
+    `loads` parses it: json.loads for what transformers writes, which may be Infinity or an integer beyond 64
+    bits.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
-        if status.st_size > MAX_OBJECT_BYTES:
-            raise ValueError(f"larger than {MAX_OBJECT_BYTES >> 20} MB")
-        value = read_json(path)
-        orjson.dumps(value)  # refuses what is nested too deeply to be compared and written again
+        if status.st_size > max_bytes:
+            raise ValueError(f"larger than {max_bytes >> 20} MB")
+        value = loads(path.read_bytes())
     except OSError as error:
         raise ValueError(error.strerror) from None
-    except TypeError:
+    except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    return value
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        parts = (part for one in level for part in (one.values() if isinstance(one, dict) else one))
+        level = [part for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return value
+    raise ValueError("nested too deeply")
 
 
 def write_json(path: Path, value: object) -> None:
