@@ -29,13 +29,15 @@ def bon(
     ] = None,
     compare: Annotated[
         list[str] | None,
+        options.Role.READ,
         options.Option(metavar="FILE", help="The same candidates scored by another PRM; repeatable."),
     ] = None,
     report: Annotated[
-        str | None, options.Option(metavar="FILE", help="Write one JSON row per result.")
+        str | None, options.Role.ROWS, options.Option(metavar="FILE", help="Write one JSON row per result.")
     ] = None,
     plot: Annotated[
         str | None,
+        options.Role.PLOT,
         options.Option(
             metavar="FILE", help="Plot accuracy against n (.png, .svg, .pdf; - draws in the terminal)."
         ),
@@ -62,8 +64,6 @@ def bon(
     from erprm_cli.rows.versions import Versions, one_version
 
     others, budgets = compare or [], _budgets(n)
-    if report == "-" and streams.output == "-":
-        raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
     for other in others:
         check_input(other)
     if plot not in (None, "-"):

@@ -39,6 +39,7 @@ def calibrate(
     all_aggregates: options.AllAggregates = False,
     plot: Annotated[
         str | None,
+        options.Role.PLOT,
         options.Option(metavar="FILE", help="Draw the reliability diagram (.png, .svg, .pdf)."),
     ] = None,
     seed: options.Seed = 0,

@@ -15,6 +15,7 @@ def processbench(
     streams: Annotated[options.Streams, options.Without("source", "limit")],
     sources: Annotated[
         list[str] | None,
+        options.Role.READ,
         options.Argument(
             metavar="INPUT...",
             help="JSON Lines or JSON arrays to read; - is stdin, the default.",
@@ -40,6 +41,7 @@ def processbench(
     ] = False,
     scored: Annotated[
         str | None,
+        options.Role.ROWS,
         options.Option(metavar="FILE", help="Also write the rows with their scores, to judge them again."),
     ] = None,
     limit: Annotated[
@@ -69,8 +71,6 @@ def processbench(
     from erprm_cli.prm.scoring import ScoredRows
     from erprm_cli.reports import tables
 
-    if scored == "-" and streams.output == "-":
-        raise UsageError("results and --scored cannot share stdout; give -o FILE or --scored FILE")
     sources = sources or ["-"]
     for source in sources:
         check_input(source)

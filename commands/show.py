@@ -7,7 +7,9 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
-from erprm_cli.io.files import report_file, write_parts
+from erprm_cli.io.drafts import report_file
+from erprm_cli.io.files import write_parts
+from erprm_cli.io.ownership import NamedFile
 from erprm_cli.io.reading import read_rows
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.terminal.text import wants_colour
@@ -18,6 +20,7 @@ def show(
     rows: options.Input,
     html: Annotated[
         str | None,
+        options.Role.PAGE,
         options.Option(
             metavar="FILE.html",
             help="Write a web page with charts, filters, sorting and search instead; it needs no network.",
@@ -25,6 +28,7 @@ def show(
     ] = None,
     compare: Annotated[
         str | None,
+        options.Role.READ,
         options.Option(metavar="FILE", help="Show the scores of another PRM for the same solutions too."),
     ] = None,
     reasoning: Annotated[
@@ -54,8 +58,8 @@ def show(
             from erprm_cli.reports.solutions_page import ComparedScores, SolutionsPage
 
             page = SolutionsPage(rows.source, None if compare is None else ComparedScores(compare))
-            with report_file(html) as draft:
-                write_parts(draft, page.parts(read_rows(rows.source, page.check, bad, rows.limit)))
+            with report_file(NamedFile("--html", options.Role.PAGE, html)) as file:
+                write_parts(file, page.parts(read_rows(rows.source, page.check, bad, rows.limit)))
             reporter.info(f"{page.count:,} solutions written to {html}; open it in a browser")
             if page.other is not None and page.other.unmatched:
                 reporter.warn(f"{page.other.unmatched:,} of them are not in {compare}")

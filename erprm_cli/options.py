@@ -13,6 +13,7 @@ from erprm_cli import shipped
 from erprm_cli.errors import UsageError
 from erprm_cli.flag_groups import Without as Without
 from erprm_cli.flag_groups import grouped as grouped
+from erprm_cli.roles import Role as Role
 
 
 class Heading(StrEnum):
@@ -81,6 +82,7 @@ def shipped_model(incomplete: str) -> list[str]:
 # Rows in and rows out
 Source = Annotated[
     str,
+    Role.READ,
     Argument(
         metavar="INPUT",
         help="JSON Lines to read; - is stdin, the default.",
@@ -91,6 +93,7 @@ Source = Annotated[
 ]
 Target = Annotated[
     str,
+    Role.ROWS,
     Option(
         "--output",
         "-o",
@@ -115,6 +118,7 @@ Shard = Annotated[
 ]
 Errors = Annotated[
     str | None,
+    Role.BAD_ROWS,
     Option(
         metavar="FILE",
         help="Write bad rows to FILE and go on. Default: stop at the first bad row.",
@@ -129,7 +133,7 @@ Overwrite = Annotated[
     bool,
     Option(
         "--overwrite",
-        help="Discard an earlier output and start again.",
+        help="Discard an earlier output of erprm and start again.",
         rich_help_panel=Heading.ROWS,
     ),
 ]
@@ -188,6 +192,7 @@ TokensPerS = Annotated[
 # Models
 Model = Annotated[
     str,
+    Role.READ_BY_NAME,
     Option(
         "--model",
         "-m",
@@ -199,6 +204,7 @@ Model = Annotated[
 ]
 Prm = Annotated[
     str,
+    Role.READ_BY_NAME,
     Option(
         "--prm",
         metavar="MODEL",
@@ -227,6 +233,7 @@ ScoringEngine = Annotated[
 ]
 PrmOnTheWay = Annotated[
     str | None,
+    Role.READ_BY_NAME,
     Option(
         "--prm",
         metavar="MODEL",
@@ -236,6 +243,7 @@ PrmOnTheWay = Annotated[
 ]
 PrmFormatName = Annotated[
     str | None,
+    Role.READ_BY_NAME,
     Option(
         "--prm-format",
         metavar="NAME",
@@ -280,6 +288,7 @@ AllowPickle = Annotated[
 # Sampling
 Template = Annotated[
     str | None,
+    Role.READ_BY_NAME,
     Option(
         "--template",
         "-t",

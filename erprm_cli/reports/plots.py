@@ -6,12 +6,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from erprm_cli.errors import UsageError
 from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
 from erprm_cli.evaluation.calibration import CalibrationResult
-from erprm_cli.io.files import report_file
+from erprm_cli.io.drafts import report_file
+from erprm_cli.io.ownership import PLOT_MARK, NamedFile
 from erprm_cli.packages import missing_package
 from erprm_cli.reports.tables import calibration_title, names_of
+from erprm_cli.roles import Role
 
 WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -123,8 +124,7 @@ def _curves(results: Sequence[BestOfNResult]) -> dict[str, list[BestOfNResult]]:
 
 
 def _save(figure: Any, path: str) -> None:
-    try:
-        with report_file(path) as draft:
-            figure.savefig(draft, format=Path(path).suffix.removeprefix(".") or "png", dpi=150)
-    except ValueError as error:  # matplotlib does not know the format
-        raise UsageError(f"{path}: {error}") from None
+    kind = Path(path).suffix.removeprefix(".").lower()
+    creator = "Software" if kind == "png" else "Creator"
+    with report_file(NamedFile("--plot", Role.PLOT, path)) as file:
+        figure.savefig(file, format=kind, dpi=150, metadata={creator: PLOT_MARK})

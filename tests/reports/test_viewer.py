@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, Page, expect, sync_playwright
 
-from erprm_cli.io.files import write_parts
 from erprm_cli.reports.solutions_page import ComparedScores
 from tests.reports.viewer_rows import OTHER, ROWS, Row, page_of, write_rows
 
@@ -38,7 +37,7 @@ def show(browser: Browser, tmp_path: Path) -> Iterator[Open]:
 
     def open_page(html: str) -> Page:
         path = tmp_path / "page.html"
-        write_parts(path, [html])
+        path.write_text(html, encoding="utf-8")
         page = context.new_page()
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("request", lambda request: requests.add(request.url))
@@ -250,7 +249,7 @@ def test_the_policy_stops_what_does_not_belong_to_the_page(browser: Browser, tmp
         "<base href='http://127.0.0.1:9/'><link rel=stylesheet href='http://127.0.0.1:9/style'>"
     )
     path = tmp_path / "evil.html"
-    write_parts(path, [page_of(ROWS).replace("<noscript>", f"{evil}<noscript>")])
+    path.write_text(page_of(ROWS).replace("<noscript>", f"{evil}<noscript>"), encoding="utf-8")
     page = browser.new_page()
     refused: list[str] = []
     sent: list[str] = []
