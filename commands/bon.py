@@ -7,12 +7,14 @@ from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.sources import check_input
 from erprm_cli.io.streams import open_side_output, open_streams
+from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
 
 @options.grouped
 def bon(
     streams: options.Streams,
+    figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
     engine: options.ScoringEngine = "auto",
@@ -35,13 +37,6 @@ def bon(
     report: Annotated[
         str | None, options.Role.ROWS, options.Option(metavar="FILE", help="Write one JSON row per result.")
     ] = None,
-    plot: Annotated[
-        str | None,
-        options.Role.PLOT,
-        options.Option(
-            metavar="FILE", help="Plot accuracy against n (.png, .svg, .pdf; - draws in the terminal)."
-        ),
-    ] = None,
     seed: options.Seed = 0,
 ) -> None:
     """Choose the best of N candidates and judge the choice.
@@ -53,6 +48,7 @@ def bon(
     with scores or all without, or solutions with one reward each in a format that `erprm convert` reads. On
     stderr: pass@1, votes, best-of-n (with scores) and pass@n for every n over all subsets of the candidates
     (votes: over random subsets), with 95 % intervals over problems; with --compare also paired differences.
+    --plot draws accuracy against n.
 
     Example: erprm sample tiny:test -L 40 -n 16 | erprm bon -o chosen.jsonl
     """
@@ -60,14 +56,14 @@ def bon(
     from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.evaluation import best_of_n, candidates
     from erprm_cli.prm.scoring import ScoredRows
-    from erprm_cli.reports import plots, tables
+    from erprm_cli.reports import charts, tables
+    from erprm_cli.reports.figures import check_figures, write_figures
     from erprm_cli.rows.versions import Versions, one_version
 
     others, budgets = compare or [], _budgets(n)
+    check_figures(figures)
     for other in others:
         check_input(other)
-    if plot not in (None, "-"):
-        plots.load_figure_module()
     aggregates = options.aggregates(aggregate, all_aggregates)
     settings: Row = {"command": "bon", "aggregate": aggregate.value, "prm": prm}
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
@@ -80,7 +76,7 @@ def bon(
     with (
         open_streams("bon", streams, settings, atomic=True) as (bad, out, reporter),
         open_side_output(report, streams, settings | shown) as report_out,
-        closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format)) as rows,
+        closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format, reporter)) as rows,
         Grader() as grader,  # answers that it finds equal vote together
     ):
         for row in rows.read(streams.source, bad, streams.limit, foreign):
@@ -103,13 +99,12 @@ def bon(
         if not found:
             return
         reporter.show(tables.best_of_n_table(found))
+        found_rows = [result.row() for result in found]
         if report_out is not None:
-            for result in found:
-                report_out.write(result.row())
-        if plot == "-":
-            reporter.show(f"\n{plots.text_accuracy(found)}")
-        elif plot is not None:
-            plots.plot_accuracy(found, plot)
+            for row in found_rows:
+                report_out.write(row)
+        grids = tables.best_of_n_grids(found)
+        write_figures(figures, charts.accuracy_chart(found), grids, found_rows, reporter)
 
 
 def _budgets(text: str | None) -> list[int]:

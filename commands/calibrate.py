@@ -7,6 +7,7 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.streams import open_streams
+from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
 
@@ -18,6 +19,7 @@ class Against(StrEnum):
 @options.grouped
 def calibrate(
     streams: options.Streams,
+    figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
     against: Annotated[
@@ -37,11 +39,6 @@ def calibrate(
     ] = None,
     aggregate: options.AggregateOption = options.Aggregate.min,
     all_aggregates: options.AllAggregates = False,
-    plot: Annotated[
-        str | None,
-        options.Role.PLOT,
-        options.Option(metavar="FILE", help="Draw the reliability diagram (.png, .svg, .pdf)."),
-    ] = None,
     seed: options.Seed = 0,
 ) -> None:
     """Measure how well scores predict labels or success.
@@ -49,22 +46,22 @@ def calibrate(
     Writes one row that compares the steps with their labels or rates, and one that compares the solutions
     with their reward: Brier score and AUC with 95 % intervals over problems, calibration error (10 bins), and
     the bins of the reliability diagram. The AUC of steps separates those with any correct rollout from those
-    with none. INPUT holds rows with scores and labels or rollouts.
+    with none. INPUT holds rows with scores and labels or rollouts. --plot draws the reliability diagram.
 
     Example: erprm score labels.jsonl --prm prm | erprm calibrate --plot fit.png
     """
     from erprm_cli.evaluation import calibration
     from erprm_cli.prm import card
     from erprm_cli.prm.scoring import ScoredRows
-    from erprm_cli.reports import plots, tables
+    from erprm_cli.reports import charts, tables
+    from erprm_cli.reports.figures import check_figures, write_figures
     from erprm_cli.rows.versions import one_version
 
     if eta is not None and isnan(eta):
         raise UsageError("--eta nan is not a number")
     if against == Against.rates and eta is not None and isinf(eta):
         raise UsageError("no rate can be computed from a label at an infinite eta; give --against labels")
-    if plot is not None:
-        plots.load_figure_module()
+    check_figures(figures)
     settings: Row = {"command": "calibrate", "against": against, "prm": prm, "seed": seed}
     settings["eta"] = None if eta is None else f"{eta:g}"  # JSON has no inf
     settings |= {"aggregate": aggregate.value, "all_aggregates": all_aggregates}
@@ -72,7 +69,7 @@ def calibrate(
         targets = calibration.Targets(against, eta)
         found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
         checks = one_version(targets.check), one_version(targets.check_scored)
-        rows = ScoredRows(prm, *checks, prm_format=prm_format)
+        rows = ScoredRows(prm, *checks, prm_format=prm_format, reporter=reporter)
         for row in rows.read(streams.source, bad, streams.limit):
             found.add(row)
             reporter.progress(found.count, "solutions")
@@ -85,9 +82,10 @@ def calibrate(
                 f"{targets.eta or 0.0:g}; --eta {at:g} compares like with like"
             )
         results = found.results(seed)
-        for result in results:
-            out.write(result.row(found.prm))
+        result_rows = [result.row(found.prm) for result in results]
+        for row in result_rows:
+            out.write(row)
         reporter.info(f"{found.count:,} solutions, scores of {found.prm or 'an unnamed PRM'}")
         reporter.show(tables.calibration_table(results))
-        if plot is not None:
-            plots.plot_calibration(results, plot)
+        grids = [tables.calibration_grid(results)]
+        write_figures(figures, charts.calibration_chart(results), grids, result_rows, reporter)

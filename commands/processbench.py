@@ -7,12 +7,14 @@ from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.sources import check_input
 from erprm_cli.io.streams import open_side_output, open_streams
+from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
 
 @options.grouped
 def processbench(
     streams: Annotated[options.Streams, options.Without("source", "limit")],
+    figures: FiguresConfig,
     sources: Annotated[
         list[str] | None,
         options.Role.READ,
@@ -61,7 +63,7 @@ def processbench(
     Writes one row per split and one for their average: F1, which is the harmonic mean of the accuracies on
     rows with an error and on correct rows, with 95 % intervals, and the threshold. INPUT holds rows of
     ProcessBench (problem, steps, label), with scores unless --prm is given. The field split or the name of
-    the file names the split.
+    the file names the split. --plot draws F1 against the threshold.
 
     Example: erprm processbench gsm8k.json math.json --prm prm --tune-on gsm8k
     """
@@ -69,8 +71,10 @@ def processbench(
         raise UsageError("--threshold, --tune-on and --oracle exclude each other; give one of them")
     from erprm_cli.evaluation import processbench
     from erprm_cli.prm.scoring import ScoredRows
-    from erprm_cli.reports import tables
+    from erprm_cli.reports import charts, tables
+    from erprm_cli.reports.figures import check_figures, write_figures
 
+    check_figures(figures)
     sources = sources or ["-"]
     for source in sources:
         check_input(source)
@@ -84,7 +88,8 @@ def processbench(
         open_streams("processbench", streams, settings | rule, atomic=True) as (bad, out, reporter),
         open_side_output(scored, streams, settings) as scored_out,
     ):
-        reader = ScoredRows(prm, processbench.check_row, processbench.check_scored_row, prm_format=prm_format)
+        checks = processbench.check_row, processbench.check_scored_row
+        reader = ScoredRows(prm, *checks, prm_format=prm_format, reporter=reporter)
         splits = processbench.Splits()
         for source in sources:
             for row in reader.read(source, bad, limit):
@@ -95,11 +100,14 @@ def processbench(
         if not splits.count:
             return
         found = processbench.evaluate(splits.all(), at, tune_on, oracle)
-        for result in found:
-            out.write(result.row(splits.prm))
+        found_rows = [result.row(splits.prm) for result in found]
+        for row in found_rows:
+            out.write(row)
         reporter.info(f"{splits.count:,} rows, scores of {splits.prm or 'an unnamed PRM'}")
         for split in splits.all():
             if not all(split.counts):
                 kind = "with a wrong step" if split.right else "without a wrong step"
                 reporter.warn(f"{split.name} has no row {kind}, so it has no F1")
         reporter.show(tables.processbench_table(found))
+        chart, grids = charts.processbench_chart(splits.all(), found), [tables.processbench_grid(found)]
+        write_figures(figures, chart, grids, found_rows, reporter)

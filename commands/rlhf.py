@@ -66,7 +66,8 @@ def rlhf(
         open_output("-", {}) as out,
         Reporter("rlhf", quiet) as reporter,
     ):
-        prompt = choose_template(template, engine, reporter, chat_template_kwargs, steps_of)
+        begun = None if overwrite else directory / "run"
+        prompt = choose_template(template, engine, reporter, chat_template_kwargs, steps_of, begun)
         raft = Raft(config, training, engine, prompt, directory, reporter, bad)
         raft.check()  # now, not when a round has been sampled
         # In memory, as later iterations need their slices later; problems are short.

@@ -48,7 +48,8 @@ def rollout(
 
     reporter = Reporter("rollout", streams.quiet)
     choose_engine(engine)  # wrong flags and names are found before anything is loaded
-    prompts = choose_template(template, engine, reporter, chat_template_kwargs)
+    begun = None if streams.overwrite else streams.output
+    prompts = choose_template(template, engine, reporter, chat_template_kwargs, continued=begun)
     sampling = SamplingSettings(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )

@@ -45,7 +45,8 @@ def sample(
         n, temperature = 1, 0.0
     reporter = Reporter("sample", streams.quiet)
     choose_engine(engine)  # wrong flags and names are found before anything is loaded
-    prompts = choose_template(template, engine, reporter, chat_template_kwargs, steps_of)
+    begun = None if streams.overwrite else streams.output
+    prompts = choose_template(template, engine, reporter, chat_template_kwargs, steps_of, begun)
     sampling = SamplingSettings(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )

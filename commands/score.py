@@ -47,6 +47,7 @@ def score(
     shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
     model = replace(engine, model=prm)
     settings = output_settings(model, prm_format, eta) | shard.settings()
+    model.report_unread("vllm" if model.engine == "vllm" else "transformers", Reporter("score"))
     scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
     with open_streams("score", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
         score_to(

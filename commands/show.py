@@ -8,7 +8,6 @@ from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.drafts import report_file
-from erprm_cli.io.files import write_parts
 from erprm_cli.io.ownership import NamedFile
 from erprm_cli.io.reading import read_rows
 from erprm_cli.terminal.reporter import Reporter
@@ -50,7 +49,7 @@ def show(
     Example: erprm show -L 20 chosen.jsonl
     """
     if compare is not None and html is None:
-        raise UsageError("--compare is for the page; give --html FILE.html too")
+        raise UsageError("--compare is for the page", remedy="give --html FILE.html too")
     from erprm_cli.reports import solutions
 
     with bad_rows(rows.errors, rows.max_errors) as bad, Reporter("show", quiet) as reporter:
@@ -59,7 +58,7 @@ def show(
 
             page = SolutionsPage(rows.source, None if compare is None else ComparedScores(compare))
             with report_file(NamedFile("--html", options.Role.PAGE, html)) as file:
-                write_parts(file, page.parts(read_rows(rows.source, page.check, bad, rows.limit)))
+                file.writelines(page.parts(read_rows(rows.source, page.check, bad, rows.limit)))
             reporter.info(f"{page.count:,} solutions written to {html}; open it in a browser")
             if page.other is not None and page.other.unmatched:
                 reporter.warn(f"{page.other.unmatched:,} of them are not in {compare}")

@@ -9,6 +9,8 @@ from erprm_cli import options
 from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.sources import check_input
 from erprm_cli.io.writing import open_output
+from erprm_cli.reports.config import FiguresConfig
+from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PrmTrainingConfig
 
@@ -17,6 +19,7 @@ from erprm_cli.training.config import PrmTrainingConfig
 def train(
     rows: options.Input,
     config: Annotated[PrmTrainingConfig, options.Without("log_every")],
+    figures: FiguresConfig,
     quiet: options.Quiet = False,
     dry_run: options.DryRun = False,
 ) -> None:
@@ -26,13 +29,16 @@ def train(
     DIR gets a model that transformers loads, its tokenizer, erprm.json and a model card. The same command
     continues a stopped run from its last checkpoint, which is kept in .DIR.run beside DIR. Log rows (step,
     epoch, loss, lr, grad_norm; with validation also eval_loss, eval_brier, eval_ece, eval_auc) go to stdout;
-    the last one adds rows, left_out, seconds, tokens_per_s and model. The defaults are the paper's, for a
-    base with 8 billion parameters; tiny needs --lr 1e-3.
+    the last one adds rows, left_out, seconds, tokens_per_s and model. --plot draws the loss. The defaults are
+    the paper's, for a base with 8 billion parameters; tiny needs --lr 1e-3.
 
     Example: erprm train labels.jsonl -o prm --epochs 3 --lr 1e-3
     """
+    from erprm_cli.reports import charts, tables
+    from erprm_cli.reports.figures import check_figures, write_figures
     from erprm_cli.training.distributed import Silence, check_launch, is_main
 
+    check_figures(figures)
     check_launch(config)
     for source in filter(None, (rows.source, config.eval)):
         check_input(source)
@@ -49,6 +55,12 @@ def train(
         from erprm_cli.training.prm_task import PrmTask
         from erprm_cli.training.run_folder import locked_run
 
+        log: dict[int, Row] = {}
+
+        def write(row: Row) -> None:
+            out.write(row)
+            log[row["step"]] = row  # the last step has two rows; its second one has all fields
+
         task = PrmTask(config)
         if dry_run:
             with TemporaryDirectory(prefix="erprm-") as folder:
@@ -59,8 +71,12 @@ def train(
             return
         with locked_run(config.output) if first else nullcontext():
             task.read(rows.source, bad, rows.limit, reporter)
-            last = train.train(task, out.write, reporter)
+            last = train.train(task, write, reporter)
         reporter.info(
             f"{config.output}: {last['rows']:,} solutions, {last['step']:,} steps, loss {last['loss']:.4f}, "
             f"{last['seconds']:.0f} s, {last['tokens_per_s']:,.0f} tokens/s"
         )
+        if first:
+            steps = list(log.values())
+            chart, grids = charts.training_chart(steps), [tables.training_grid(steps)]
+            write_figures(figures, chart, grids, steps, reporter)

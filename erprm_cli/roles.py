@@ -14,6 +14,7 @@ class Role(StrEnum):
     ROWS = "rows"  # written, as JSON Lines
     BAD_ROWS = "bad rows"
     PLOT = "plot"
+    TABLE = "table"  # for a paper or a spreadsheet
     PAGE = "page"  # of HTML
     MODEL = "model"  # the folder of a trained model, written
     RUN = "run"  # the folder of a run of several phases, written

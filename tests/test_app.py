@@ -225,3 +225,12 @@ def test_templates_are_installed() -> None:
     shipped = files("erprm_cli.templates")
     assert shipped.joinpath("tiny", "model.safetensors").is_file()
     assert shipped.joinpath("policy", "tiny.toml").is_file()
+
+
+@pytest.mark.parametrize("command", ["score", "bon", "rlhf"])
+def test_help_lists_the_engines_that_a_command_takes(erprm: Run, command: str) -> None:
+    text = " ".join(erprm(command, "--help").stdout.split())
+    choices = re.search(r"--engine [<\[]([a-z|]+)[>\]]", text)
+    assert choices is not None and choices[1] == "auto|transformers|vllm"
+    assert "server with --base-url" not in text
+    assert erprm(command, "--engine", "server").exit_code == 2

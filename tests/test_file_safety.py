@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from erprm_cli.app import COMMANDS, file_flags, make_app
 from erprm_cli.errors import UserError
-from erprm_cli.io.ownership import CARD, PLOT_MARK
+from erprm_cli.io.ownership import CARD, MARK
 from erprm_cli.roles import Role
 from tests.torture import rows
 
@@ -84,7 +84,7 @@ def write_own(path: Path, role: Role) -> Path:
         for name in ("run.meta.json", "iteration-1/samples.jsonl", "iteration-1/samples.jsonl.meta.json"):
             (path / name).write_text(SIDECAR)
     else:
-        marked = {Role.BAD_ROWS: BAD_ROW, Role.PLOT: PLOT_MARK, Role.PAGE: PAGE}
+        marked = {Role.BAD_ROWS: BAD_ROW, Role.PLOT: MARK, Role.TABLE: MARK, Role.PAGE: PAGE}
         path.write_text(marked.get(role, '{"id":"a"}\n'))
         if role is Role.ROWS:
             path.with_name(path.name + ".meta.json").write_text(SIDECAR)
@@ -92,7 +92,8 @@ def write_own(path: Path, role: Role) -> Path:
 
 
 def name_for(role: Role) -> str:
-    return {Role.PLOT: "it.png", Role.PAGE: "it.html", Role.MODEL: "it", Role.RUN: "it"}.get(role, "it.jsonl")
+    suffix = {Role.PLOT: ".png", Role.TABLE: ".tex", Role.PAGE: ".html", Role.MODEL: "", Role.RUN: ""}
+    return f"it{suffix.get(role, '.jsonl')}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -193,7 +194,7 @@ def test_two_outputs_are_two_files(
         alias = f"{tmp_path}/./{path.name}" if spelling == "./" else path
     line = words(one[0], tmp_path, {one[1]: path, other[1]: Path(alias)})
     message = refused([str(alias) if word == str(Path(alias)) else word for word in line], tmp_path)
-    assert re.search("is also|are written as|is written as", message)
+    assert re.search("is also|are written as", message)
 
 
 @pytest.mark.parametrize(

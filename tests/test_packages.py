@@ -1,5 +1,8 @@
 """What is said about a package that is not installed: what needs it, and the command that installs it."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +12,7 @@ from typer.testing import Result
 
 from erprm_cli import app, packages
 from erprm_cli.packages import Installer, check_packages, install_command
+from tests.scripted_server import completed, serving
 
 # A file of the environment and its content, by what made the environment.
 MARKS = {
@@ -124,3 +128,38 @@ def test_a_library_that_is_missed_later_is_named_too(
         1,
         "erprm: peft is not installed; this command needs: pip install 'erprm[lora]'\n",
     )
+
+
+WITHOUT = """
+import sys
+class Absent:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in sys.argv[1].split(","):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+from erprm_cli.app import main
+sys.argv[:2] = ["erprm"]
+main()
+"""
+TRAIN = "torch,transformers,safetensors,tokenizers,huggingface_hub,accelerate,datasets,pyarrow"
+ROW = {"id": "a", "problem": "p", "answer": "5", "sample": 0, "solution": "5", "steps": ["5"], "reward": 1.0}
+
+
+@pytest.mark.parametrize("command", ["bon", "grade", "show", "convert", "label", "calibrate"])
+def test_commands_without_a_model_need_no_extra(command: str) -> None:
+    row = ROW | {"prediction": "5", "rollouts": [[1.0]], "scores": [0.5]}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, TRAIN, command],
+        input=json.dumps(row) + "\n",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and done.stdout, done.stderr
+
+
+def test_a_server_needs_no_extra() -> None:
+    with serving(lambda _, fields: completed(fields)) as server:
+        words = ["sample", "tiny:test", "-L", "2", "-n", "1", "-m", "m", "--base-url", server.url]
+        command = [sys.executable, "-c", WITHOUT, TRAIN, *words, "-t", "tiny"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("\n") == 2, done.stderr

@@ -40,7 +40,7 @@ FREE = {
     "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),
     "score": STREAMS | (EngineConfig.FREE - {"revision"}) | {"batch_tokens"},
     "rlhf": STREAMS | (EngineConfig.FREE - {"model"}) | (PrmTrainingConfig.FREE - EngineConfig.FREE),
-    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE,
+    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"plot", "table"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
 for command in ("sample", "rollout"):
@@ -73,6 +73,8 @@ TEXTS = {
     "accelerate_config": "multi-cpu",
     "chat_template_kwargs": "enable_thinking=false",
     "steps_of": "reasoning",
+    "plot": "-",
+    "table": "made.md",
 }
 CHAT = 'prompt = "{problem}"\nchat = true\n'  # two of the flags need a chat; one of them also needs reasoning
 
@@ -334,7 +336,7 @@ def test_a_damaged_row_of_an_output_is_named_with_its_place(
             damaged = line[: len(line) // 2] if how == "half" else orjson.dumps(damage(json.loads(line)))
             (tmp_path / "out").write_bytes(damaged + b"\n" + line)
             refused(
-                erprm(*words), f"{tmp_path / 'out'}:1: ", "Delete the line, and what it held is made again"
+                erprm(*words), f"{tmp_path / 'out'}:1: ", "delete the line, and what it held is made again"
             )
     (tmp_path / "out").write_bytes(line * 2)
     refused(erprm(*words), f"{tmp_path / 'out'}:2: duplicate id")
@@ -402,7 +404,7 @@ def test_a_damaged_journal_is_one_line(
     assert erprm(*words).exit_code == 0
     (tmp_path / "out.journal").write_bytes(damage + b"\n")
     shutil.copy(tmp_path / "out.meta.json", tmp_path / "out.journal.meta.json")
-    refused(erprm(*words), f"{tmp_path / 'out.journal'}:1: ", "Delete the line")
+    refused(erprm(*words), f"{tmp_path / 'out.journal'}:1: ", "delete the line")
 
 
 # Files of an earlier version

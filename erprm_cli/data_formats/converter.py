@@ -11,6 +11,7 @@ from erprm_cli.data_formats.registry import BY_NAME, ERPRM, PROBLEM, detect_form
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import without_end_space
 
 
 class Converter:
@@ -54,10 +55,13 @@ class Converter:
 
     def __call__(self, row: Row) -> Row:
         """Return a row of erprm as a row of the target; RowError if it is invalid."""
+        if self.target is None and "sample" not in row:
+            return as_problem(row)
+        check = schema.check_solution if self.target is None else schema.check_labels
+        row = check(row) | {"steps": without_end_space(row["steps"])}
         if self.target is None:
-            return schema.check_solution(row) if "sample" in row else as_problem(row)
+            return row
         assert self.target.write is not None
-        schema.check_labels(row)
         labels = self._rounded(row["labels"]) if self.target.binary_labels else row["labels"]
         made = self.target.write(row, labels)
         return made | self._rest(row, made)

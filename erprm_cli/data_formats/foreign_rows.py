@@ -9,6 +9,7 @@ from erprm_cli.data_formats.registry import BY_NAME, DataFormat, detect_format
 from erprm_cli.errors import RowError
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.steps import without_end_space
 from erprm_cli.terminal.reporter import Reporter
 
 UNKNOWN = ("prediction", "reward", "finish_reason", "num_tokens", "sampling")  # null if the row does not say
@@ -97,7 +98,7 @@ class ForeignRows:
             sample = self._samples.get(row["id"], 0)
             self._samples[row["id"]] = sample + 1
         row |= {"sample": sample} | {name: found[name] for name in THINKING if name in found}
-        row |= {"solution": found["solution"], "steps": found["steps"]}
+        row |= {"solution": found["solution"], "steps": without_end_space(found["steps"])}
         row |= {name: found.get(name) for name in UNKNOWN}
         row |= {name: found[name] for name in ("rollouts", "completions") if name in found}
         if "labels" in found:

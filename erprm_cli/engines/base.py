@@ -46,7 +46,8 @@ class Request:
 class Completion:
     """What a model wrote after a prompt: exactly the text that follows it, without the stop text.
 
-    `num_tokens` counts all that was generated. `reasoning` is what a server sends apart from the text.
+    Special tokens are in the text, except the one that ends it. `num_tokens` counts all that was generated.
+    `reasoning` is what a server sends apart from the text.
     """
 
     key: Hashable
@@ -74,13 +75,16 @@ class Failure:
 class SamplingParams:
     """How to sample tokens. Temperature 0 is greedy; `max_tokens` bounds each completion.
 
-    With `special_tokens`, a completion's text has the special tokens in it, but not those that end it.
+    Generation ends before any text in `stop`, and at the tokens `stop_token_ids`, as at the model's own end
+    tokens. With `special_tokens`, a server is asked for special tokens in the answers of its chat endpoint;
+    other completions always have them.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 1024
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
     special_tokens: bool = False
 
 

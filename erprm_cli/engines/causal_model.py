@@ -10,6 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 from erprm_cli.engines.rolling_cache import GROUPED, KeysValues
 from erprm_cli.errors import UsageError
+from erprm_cli.models.end_tokens import as_list, end_tokens
 from erprm_cli.models.outputs import max_positions
 
 MAX_SLOTS = 512
@@ -33,7 +34,7 @@ class CausalModel:
             )
         if model.config._attn_implementation == "sdpa":
             model.set_attn_implementation(GROUPED)
-        self.eos_ids = frozenset(_ids(model.generation_config.eos_token_id) + _ids(tokenizer.eos_token_id))
+        self.eos_ids = frozenset(end_tokens(model) + as_list(tokenizer.eos_token_id))
         self._token_texts: list[str] = []
         self.cache_examples = self.prefill([[0]])
 
@@ -79,11 +80,9 @@ class CausalModel:
             free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return max(1, min(MAX_SLOTS, free_bytes // 2 // slot_bytes))
 
-    def decode(self, ids: Sequence[int], special_tokens: bool = False) -> str:
-        """Return the text of token ids, with or without special tokens, and without any clean-up."""
-        text: str = self.tokenizer.decode(
-            ids, skip_special_tokens=not special_tokens, clean_up_tokenization_spaces=False
-        )
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens too, without any clean-up."""
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
 
     def tokens_with(self, characters: set[str]) -> list[int]:
@@ -98,7 +97,3 @@ class CausalModel:
             ]
         wanted = characters | {"\ufffd"}  # a token of incomplete UTF-8 may be part of any character
         return [index for index, text in enumerate(self._token_texts) if not wanted.isdisjoint(text)]
-
-
-def _ids(value: int | list[int] | None) -> list[int]:
-    return [] if value is None else [value] if isinstance(value, int) else list(value)

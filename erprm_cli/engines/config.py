@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.content import Content
 from erprm_cli.io.provenance import is_secret
+from erprm_cli.terminal.reporter import Reporter
 
 _model = partial(options.Option, rich_help_panel=options.Heading.MODEL)
 _vllm = partial(options.Option, rich_help_panel=options.Heading.VLLM)
@@ -103,6 +104,20 @@ class EngineConfig:
         compared = {field.name: getattr(self, field.name) for field in fields(self)}
         given = {name: value for name, value in compared.items() if value and name not in self.FREE}
         return given | {"dtype": self.dtype.value}
+
+    def report_unread(self, engine: options.EngineName, reporter: Reporter) -> None:
+        """Warn of flags that were given and that `engine` does not read: those of vLLM or of a server."""
+        read = {"vllm": options.Heading.VLLM, "server": options.Heading.SERVER}.get(engine)
+        others = {options.Heading.VLLM, options.Heading.SERVER} - {read}
+        hints = get_type_hints(type(self), include_extras=True)
+        flags: list[str] = []
+        for field in fields(self):
+            option = get_args(hints[field.name])[1]
+            if option.rich_help_panel in others and getattr(self, field.name) != field.default:
+                named = option.default  # where Typer keeps the name of a flag that has one of its own
+                flags.append(named if isinstance(named, str) else f"--{field.name.replace('_', '-')}")
+        if flags:
+            reporter.warn(f"{', '.join(flags)}: not used by the engine {engine}")
 
     def content(self) -> Content | None:
         """Return the content of a local model; None for one on the Hub or on a server."""

@@ -85,7 +85,8 @@ class ContinuousBatch:
         # The most tokens that a stop text may span.
         self.stop_tail = max((len(stop.encode()) for stop in params.stop), default=0) + 4
         self.may_end_V = torch.zeros(model.vocab_size, dtype=torch.bool, device=self.device)
-        self.may_end_V[[*model.eos_ids, *stop_ends]] = True
+        self.end_ids = model.eos_ids.union(params.stop_token_ids)
+        self.may_end_V[[*self.end_ids, *stop_ends]] = True
         self.has_nan = torch.zeros((), dtype=torch.bool, device=self.device)
 
     def __iter__(self) -> Iterator[Completion]:
@@ -134,7 +135,7 @@ class ContinuousBatch:
             elif request.indices:
                 self.usage.prompt_tokens += len(ids)
                 context = ids[-CONTEXT_TOKENS:]
-                text = self._decode(context)
+                text = self.model.decode(context)
                 new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, []))
                 wanted -= len(request.indices)
         self._prefill(new)
@@ -291,11 +292,11 @@ class ContinuousBatch:
         request = slot.queued.request
         for count in range(slot.checked + 1, len(tokens) + 1):
             token = tokens[count - 1]
-            if token in self.model.eos_ids:
+            if token in self.end_ids:
                 text = self._text(slot.queued, tokens[: count - 1])
                 return Completion(request.key, slot.index, text, count, "stop")
             if token in self.stop_ends and self._find_stop(
-                self._decode(tokens[max(0, count - self.stop_tail) : count])
+                self.model.decode(tokens[max(0, count - self.stop_tail) : count])
             ):
                 text = self._text(slot.queued, tokens[:count])
                 end = self._find_stop(text)
@@ -313,10 +314,7 @@ class ContinuousBatch:
 
     def _text(self, queued: QueuedRequest, tokens: list[int]) -> str:
         """Return the text that `tokens` add to the prompt; decoded alone they might lose a leading space."""
-        text = self._decode(queued.context + tokens)
+        text = self.model.decode(queued.context + tokens)
         if text.startswith(queued.context_text):
             return text[len(queued.context_text) :]
-        return self._decode(tokens)  # the prompt ended within a character
-
-    def _decode(self, tokens: list[int]) -> str:
-        return self.model.decode(tokens, self.params.special_tokens)
+        return self.model.decode(tokens)  # the prompt ended within a character

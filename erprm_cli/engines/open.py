@@ -47,6 +47,7 @@ def choose_engine(config: EngineConfig) -> options.EngineName:
 def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engine:
     """Load the model with the engine that `choose_engine` returns."""
     chosen = choose_engine(config)
+    config.report_unread(chosen, reporter or Reporter("engine"))
     if config.dry_run:
         from erprm_cli.engines.dry_engine import DryEngine
 

@@ -21,13 +21,15 @@ from erprm_cli.terminal.reporter import Reporter
 # to the policy's distribution by default (vLLM takes top_k and others from generation_config.json, llama.cpp
 # has defaults of its own).
 PLAIN_SAMPLING = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-EXTENSIONS = ("return_token_ids", *PLAIN_SAMPLING)  # not in OpenAI's API
+ALL_TOKENS = {"skip_special_tokens": False}  # of vLLM and SGLang: the text as the model wrote it
+EXTENSIONS = ("return_token_ids", *ALL_TOKENS, *PLAIN_SAMPLING)  # not in OpenAI's API
 OPTIONAL = ("seed", "n", *EXTENSIONS)
-# Fields of thinking models, sent only where they are needed. What it means if a server refuses them:
-THINKING = {
+# Fields that are sent only where they are needed. What it means if a server refuses them:
+SPECIFIC = {
     "chat_template_kwargs": "the model's chat template does not get its options",
     "reasoning_effort": "the model's own effort of reasoning is used",
-    "skip_special_tokens": "the marks of the reasoning may be missing in the completions",
+    "skip_special_tokens": "special tokens and the marks of the reasoning may be missing in the completions",
+    "stop_token_ids": "a solution may run on after the assistant's turn",
 }
 CONTINUE_TURN = {"continue_final_message": True, "add_generation_prompt": False}
 LIMITS = ("max_tokens", "max_completion_tokens")  # names of one field; newer models of OpenAI need the 2nd
@@ -99,7 +101,7 @@ class Dialect:
     async def find_abilities(self) -> None:
         """Complete one token, twice, to see which requests the server accepts."""
         try:
-            answer = await self._ask_first("/completions", self._probe(prompt=PROBE, n=2))
+            answer = await self._ask_first("/completions", self._probe(prompt=PROBE, n=2, **ALL_TOKENS))
         except Refused as refusal:
             is_absent = refusal.status in NO_ENDPOINT and not ABOUT_MODEL.search(refusal.reason)
             if not is_absent and "chat/completions" not in refusal.reason:
@@ -139,7 +141,7 @@ class Dialect:
             except Refused as refusal:
                 if refusal.status not in INVALID_STATUS or ABOUT_LENGTH.search(refusal.reason):
                     raise
-                named = [name for name in (*OPTIONAL, *THINKING) if re.search(rf"\b{name}\b", refusal.reason)]
+                named = [name for name in (*OPTIONAL, *SPECIFIC) if re.search(rf"\b{name}\b", refusal.reason)]
                 field = next((name for name in named if name in sent), None)
                 if field is not None:
                     self.leave_out(field, f"refuses {field} ({refusal.reason})")
@@ -157,8 +159,8 @@ class Dialect:
             self.reporter.warn(f"the server {reason}: results will not be reproducible")
         if field == "n":
             self.reporter.info(f"the server {reason}, so each completion is a request of its own")
-        if field in THINKING:
-            self.reporter.warn(f"the server {reason}: {THINKING[field]}")
+        if field in SPECIFIC:
+            self.reporter.warn(f"the server {reason}: {SPECIFIC[field]}")
 
     def warn_once(self, message: str) -> None:
         """Print a warning, unless it has been printed."""

@@ -31,7 +31,12 @@ from erprm_cli.engines.server_client import (
     RequestFailed,
     ServerClient,
 )
-from erprm_cli.engines.server_dialect import CONTINUE_TURN, PLAIN_SAMPLING, Dialect
+from erprm_cli.engines.server_dialect import (
+    ALL_TOKENS,
+    CONTINUE_TURN,
+    PLAIN_SAMPLING,
+    Dialect,
+)
 from erprm_cli.errors import EngineError, UserError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.terminal.reporter import Reporter
@@ -181,18 +186,18 @@ class ServerEngine:
         }
         if params.stop:
             body["stop"] = list(params.stop)
-        if params.special_tokens:
-            body["skip_special_tokens"] = False
         prompt = request.prompt
         room = self._dialect.max_model_len or params.max_tokens + 1
         if isinstance(prompt, Chat):
-            body |= _template_fields(prompt.template_kwargs)
+            body |= _template_fields(prompt.template_kwargs) | (ALL_TOKENS if params.special_tokens else {})
             body["messages"] = [{"role": role, "content": content} for role, content in prompt.turns]
             if prompt.begun:
                 body["messages"].append({"role": "assistant", "content": prompt.begun})
                 body |= CONTINUE_TURN
             return "/chat/completions", body, min(params.max_tokens, room - 1)
-        body["prompt"] = prompt if isinstance(prompt, str) else list(prompt)
+        body |= ALL_TOKENS | {"prompt": prompt if isinstance(prompt, str) else list(prompt)}
+        if params.stop_token_ids:
+            body["stop_token_ids"] = list(params.stop_token_ids)
         if not isinstance(prompt, str) and self._dialect.max_model_len is not None:
             room = self._dialect.max_model_len - len(prompt) + 1
         return "/completions", body, min(params.max_tokens, room - 1)
@@ -281,8 +286,10 @@ def _template_fields(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
     The effort of the reasoning also has a field of its own in OpenAI's API, which vLLM reads for gpt-oss.
     """
-    fields = {name: kwargs[name] for name in ("reasoning_effort",) if name in kwargs}
-    return fields | ({"chat_template_kwargs": dict(kwargs)} if kwargs else {})
+    fields: dict[str, Any] = {"chat_template_kwargs": dict(kwargs)} if kwargs else {}
+    if "reasoning_effort" in kwargs:
+        fields["reasoning_effort"] = kwargs["reasoning_effort"]
+    return fields
 
 
 def _runs(indices: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -16,6 +16,7 @@ from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.hashing import derive_seed
 from erprm_cli.models import loading
+from erprm_cli.models.tokenizer_file import replaced_folder
 
 CompletionKey = tuple[Hashable, int]
 
@@ -30,7 +31,8 @@ class VllmEngine:
         self.tokenizer = loading.load_tokenizer(
             config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
-        self.stream = VllmStream(config)
+        with replaced_folder(self.tokenizer) as folder:  # vLLM would load the one that was replaced
+            self.stream = VllmStream(config, **({"tokenizer": folder} if folder else {}))
 
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
         """Yield one completion per index of each request, in any order, as they finish.
@@ -80,8 +82,9 @@ def _vllm_params(params: SamplingParams, limit: int, seed: int) -> Any:
         top_p=params.top_p,
         max_tokens=limit,
         stop=list(params.stop),
+        stop_token_ids=list(params.stop_token_ids),
         seed=None if params.temperature == 0 else seed,
-        skip_special_tokens=not params.special_tokens,
+        skip_special_tokens=False,
         spaces_between_special_tokens=False,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

@@ -4,7 +4,7 @@ import fcntl
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -77,11 +77,6 @@ def read_text(path: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file. Raises OSError if that fails."""
     path.write_text(text, encoding="utf-8")
-
-
-def write_parts(file: BinaryIO, parts: Iterable[str]) -> None:
-    """Write text in UTF-8 from its parts, as they come. Raises OSError if that fails."""
-    file.writelines(part.encode() for part in parts)
 
 
 def file_hash(path: Path, *more: str) -> str:

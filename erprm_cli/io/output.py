@@ -153,7 +153,7 @@ class Output:
             before, now = run.get(name), provenance.get(name)
             if before and now and before != now:
                 raise UserError(
-                    f"{self.path} was made with commit {before} of the model, not {now}; {START_AGAIN}"
+                    f"{self.path} was made with commit {before} of the model, not {now}", remedy=START_AGAIN
                 )
         runs[-1] |= provenance
         replace_meta(self.path, meta)
@@ -164,7 +164,7 @@ class Output:
         A row that was damaged since, for which `check` raises RowError, is an error with its place.
         """
         if self.path is not None and self.continued:
-            remedy = f"Delete the line, and what it held is made again; {START_AGAIN}"
+            remedy = f"delete the line, and what it held is made again; {START_AGAIN}"
             yield from read_rows(str(self.path), check, BadRows(remedy=remedy))
 
     def solutions(self, check: Callable[[Row], Row]) -> Versions:

@@ -5,7 +5,7 @@ again for that one. What erprm wrote is known by its marks:
 
 - rows have FILE.meta.json beside them, with the settings and runs that made them
 - bad rows (--errors) are JSON objects of place, reason and line
-- a plot or a page has a mark in its metadata
+- a plot, a page or a table has a mark in its metadata; a table in CSV has a sidecar, as rows
 - the folder of a model has erprm.json, which lists its files
 - the folder of a run has run.meta.json; what is in it has a sidecar of the same command, or is a model
 
@@ -32,17 +32,23 @@ CARD = "erprm.json"  # settings, results and files of a trained model, in its fo
 EVENTS = "runs"  # TensorBoard's files, in the folder of a model
 WORK = re.compile(r"\..+\.(?:run|erprm\.tmp)")  # the work folder of a training, and drafts
 SIDECAR, JOURNAL = ".meta.json", ".journal"  # added to the name of a file of rows
-SUFFIXES = {Role.PLOT: (".png", ".svg", ".pdf"), Role.PAGE: (".html", ".htm")}
+CSV = ".csv"
+SUFFIXES = {
+    Role.PLOT: (".png", ".svg", ".pdf"),
+    Role.TABLE: (".md", ".tex", CSV),
+    Role.PAGE: (".html", ".htm"),
+}
 # Names that promise something other than JSON Lines.
 OTHER_FORMATS = (
-    *(".arrow", ".csv", ".md", ".parquet", ".tsv", ".xlsx", SIDECAR),
+    *(".arrow", ".parquet", ".tsv", ".xlsx", SIDECAR),
     *(suffix for suffixes in SUFFIXES.values() for suffix in suffixes),
 )
 
-PLOT_MARK = "made by erprm"
+MARK = "made by erprm"
 MARKS = {
     Role.BAD_ROWS: re.compile(rb'^\{"place":"(?:[^"\\]|\\.)*","reason":"(?:[^"\\]|\\.)*","line":"'),
-    Role.PLOT: re.compile(PLOT_MARK.encode()),
+    Role.PLOT: re.compile(MARK.encode()),
+    Role.TABLE: re.compile(MARK.encode()),
     Role.PAGE: re.compile(rb'<meta name="generator" content="erprm '),
 }
 MARK_BYTES = 1 << 16  # that are searched for a mark, at the beginning of a file and at its end
@@ -117,7 +123,7 @@ def check_format(file: NamedFile) -> None:
     flag, role, name = file
     suffixes = SUFFIXES.get(role)
     if suffixes is not None and not name.lower().endswith(suffixes) and not file.is_stream:
-        raise UsageError(f"{flag} {name}: a {role} is written as {' or '.join(suffixes)}")
+        raise UsageError(f"{role}s are written as {', '.join(suffixes)}", where=f"{flag} {name}")
     if role is Role.BAD_ROWS and name.endswith((".gz", ".zst")):
         raise UsageError(f"{flag} {name}: bad rows are written uncompressed; give another name")
     if role in (Role.ROWS, Role.BAD_ROWS) and name.lower().endswith(OTHER_FORMATS):
@@ -136,7 +142,7 @@ def check_owner(file: NamedFile, *, overwrite: bool = False) -> None:
             raise UserError(f"{name} holds what erprm did not write there ({found})", remedy=remedy)
     elif file.is_stream:
         return
-    elif role is Role.ROWS:
+    elif role is Role.ROWS or (role is Role.TABLE and name.lower().endswith(CSV)):
         beside = sidecar(path)
         filled = path.is_file() and path.stat().st_size > 0
         try:

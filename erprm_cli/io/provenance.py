@@ -82,7 +82,7 @@ def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
     """Raise UserError unless the sidecar of `path` has the same settings. Errors call the file `named`.
 
     A file of a version that recorded less is continued by the same command (or one with another -n), if
-    nothing that its settings name has changed since; the settings of now are then recorded.
+    nothing that its settings name has changed since; see `update_meta`.
     """
     named = named or path
     meta = read_meta(path, named)
@@ -92,20 +92,28 @@ def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
         remedy = START_AGAIN
         if found.name == "shard":
             remedy = "each shard needs its own file; put $SLURM_ARRAY_TASK_ID into the name"
-        raise UserError(f"{named} was made with {found.text}; {remedy}")
+        raise UserError(f"{named} was made with {found.text}", remedy=remedy)
     if predates_contents(made_with, settings):
         command = str(first.get("command"))
         if ANOTHER_N.sub("", command) != ANOTHER_N.sub("", command_line()):
             raise UserError(
                 f"{named} was made by an earlier version of erprm, which recorded fewer settings, so only "
-                f"the same command can continue it; {START_AGAIN}"
+                "the same command can continue it",
+                remedy=START_AGAIN,
             )
         templates = [Path(word) for word in shlex.split(command) if word.endswith(".toml")]
         if not unchanged_since(_moment(first.get("started")), settings, templates):
             raise UserError(
                 f"{named} was made by an earlier version of erprm, and its model, template or input may have "
-                f"changed since; {START_AGAIN}"
+                "changed since",
+                remedy=START_AGAIN,
             )
+
+
+def update_meta(path: Path, settings: Row) -> None:
+    """Record the `settings`, which passed `check_meta`, if an earlier version recorded fewer of them."""
+    meta = read_meta(path)
+    if predates_contents(meta["settings"], settings):
         replace_meta(path, meta | {"settings": as_written(settings)})
 
 

@@ -9,7 +9,7 @@ from erprm_cli.errors import UserError
 from erprm_cli.io.drafts import DRAFT, remove_folder
 from erprm_cli.io.files import LOCK, closing, open_locked
 from erprm_cli.io.ownership import NamedFile, check_owner
-from erprm_cli.io.provenance import check_meta, meta_path, write_meta
+from erprm_cli.io.provenance import check_meta, meta_path, update_meta, write_meta
 from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row
 
@@ -46,3 +46,4 @@ def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = Fal
         write_meta(directory / "run", settings)
     else:
         check_meta(directory / "run", settings, named=directory)
+        update_meta(directory / "run", settings)

@@ -19,7 +19,7 @@ from erprm_cli.io.dry_output import DryOutput, open_dry_journal
 from erprm_cli.io.files import closing, is_regular, open_locked
 from erprm_cli.io.output import Output
 from erprm_cli.io.ownership import NamedFile, check_files, check_format
-from erprm_cli.io.provenance import START_AGAIN, check_meta, meta_path, write_meta
+from erprm_cli.io.provenance import START_AGAIN, check_meta, meta_path, update_meta, write_meta
 from erprm_cli.io.stdout import rows_on_stdout
 from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row
@@ -50,6 +50,7 @@ def open_output(
         continued = path.stat().st_size > 0 and not overwrite
         if continued:
             check_meta(path, settings, named=Path(target))
+            update_meta(path, settings)
             _cut_incomplete_row(path)
         elif path.stat().st_size:
             draft = files.enter_context(drafted(path, target))

@@ -87,10 +87,12 @@ def _with_bases(folder: Path) -> list[Path]:
 
 
 def _hash(name: str, files: tuple[Path, ...]) -> str:
-    try:
-        parts = [f"{path.name}\0{_file_hash(path)}" for path in files]
-    except OSError as error:
-        raise UserError(f"the model {name}: {error.filename}: {error.strerror}") from None
+    parts = []
+    for path in files:
+        try:
+            parts.append(f"{path.name}\0{_file_hash(path)}")
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}", where=f"model {name}") from None
     return content_hash("\0".join(parts))
 
 

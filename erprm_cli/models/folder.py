@@ -4,8 +4,6 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
 from erprm_cli.io.drafts import new_folder
@@ -22,6 +20,7 @@ def write_folder(path: Path, model: Any, tokenizer: Any, card: Row, readme: str,
     erprm.json is `card` and the list of the files. Raises UserError if the folder has files that are not of a
     model which erprm wrote.
     """
+    from safetensors import SafetensorError  # here, because commands without a model read CARD
 
     def check() -> None:
         check_owner(NamedFile("-o", Role.MODEL, str(path)), overwrite=True)

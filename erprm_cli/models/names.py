@@ -5,6 +5,7 @@ transformers takes any name that is not a folder for one of the Hub, and its cli
 
 import re
 from enum import Enum, auto
+from functools import cache
 from pathlib import Path
 
 from erprm_cli.errors import UserError
@@ -39,11 +40,20 @@ def find_model(name: str, revision: str | None = None) -> Place:
     if not HUB_NAME.fullmatch(name):  # ./prm, /models/prm, runs/prm/last
         raise UserError("no such folder", where=name)
     check_packages(MODELS, f"the model {name}")
-    import httpx2
-    from huggingface_hub import HfApi, errors, try_to_load_from_cache
+    from huggingface_hub import try_to_load_from_cache
 
     if any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in CONFIGS):
         return Place.CACHE
+    ask_hub(name, revision)
+    return Place.HUB
+
+
+@cache
+def ask_hub(name: str, revision: str | None) -> None:
+    """Ask the Hub for a model, once per process; UserError if it has none or does not answer."""
+    import httpx2
+    from huggingface_hub import HfApi, errors
+
     try:
         HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
     except errors.GatedRepoError:
@@ -63,7 +73,6 @@ def find_model(name: str, revision: str | None = None) -> Place:
             f"no such folder, and the Hub cannot be asked for a model of that name ({_reason(error)})",
             where=name,
         ) from None
-    return Place.HUB
 
 
 def _reason(error: Exception) -> str:

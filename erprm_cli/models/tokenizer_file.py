@@ -6,13 +6,18 @@ without a warning (transformers issues 45488, 46710, 48206).
 """
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
+from erprm_cli.io.files import read_json, write_json
 from erprm_cli.terminal.text import visible
 
 # Digits, line breaks, two spaces, LaTeX, an accent, a wide letter: what tokenizers treat in different ways.
@@ -23,13 +28,41 @@ def as_in_its_file(tokenizer: Any, path: str, **load_options: Any) -> Any:
     """Return the tokenizer, or the one of tokenizer.json if the two read or write the probe differently.
 
     `path` is the folder or Hub name that `tokenizer` was loaded from, with `load_options`. A tokenizer
-    without a tokenizer.json is returned as it is. A replacement is reported once, on stderr.
+    without a tokenizer.json is returned as it is. A replacement is reported once, on stderr. It begins a text
+    with the BOS token if the class would have done so.
     """
-    file = cached_file(path, "tokenizer.json", _raise_exceptions_for_missing_entries=False, **load_options)
+
+    def find(name: str) -> str | None:
+        file: str | None = cached_file(
+            path, name, _raise_exceptions_for_missing_entries=False, **load_options
+        )
+        return file
+
+    file = find("tokenizer.json")
     if file is None or _agrees(tokenizer, Tokenizer.from_file(file)):
         return tokenizer
     _report(path, type(tokenizer).__name__)
-    return PreTrainedTokenizerFast.from_pretrained(path, **load_options)
+    replacement = PreTrainedTokenizerFast.from_pretrained(path, **load_options)
+    replacement.config_of_model = find("config.json")
+    settings = find("tokenizer_config.json")
+    wants_bos = settings is None or read_json(settings).get("add_bos_token", True)  # LlamaTokenizer's default
+    bos = replacement.bos_token_id
+    if wants_bos and bos is not None and bos not in replacement(PROBE).input_ids:
+        replacement.add_bos_token = True  # transformers 5 reads it from tokenizer.json only
+    return replacement
+
+
+@contextmanager
+def replaced_folder(tokenizer: Any) -> Iterator[str | None]:
+    """Yield a folder with the tokenizer if it is a replacement, for another loader of the model, or None."""
+    if not hasattr(tokenizer, "config_of_model"):
+        yield None
+        return
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        if tokenizer.config_of_model is not None:  # vLLM logs errors without it
+            write_json(Path(folder) / "config.json", read_json(tokenizer.config_of_model))
+        yield folder
 
 
 def _agrees(tokenizer: Any, original: Tokenizer) -> bool:

@@ -6,7 +6,7 @@ them gives the text that the model wrote. The opening mark is often the end of t
 
 from dataclasses import dataclass
 from os.path import commonprefix
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from erprm_cli.engines.base import Completion
 from erprm_cli.errors import RowError
@@ -18,8 +18,8 @@ from erprm_cli.rows.steps import prefixes, stepped_text
 class Marks:
     """The texts around the reasoning in one format.
 
-    `unthought` begins an answer without reasoning. `are_special` says that tokenizers of such models drop the
-    marks when they decode without special tokens.
+    `unthought` begins an answer without reasoning. `are_special` says that the marks are special tokens,
+    which a server drops from its answers unless it is asked not to.
     """
 
     opening: str
@@ -154,16 +154,5 @@ def written_prefixes(row: Row, marks: Marks | None) -> list[str]:
 def check_marks(row: Row, marks: Marks | None) -> Row:
     """Raise RowError if a solution row has reasoning that cannot be continued, as there are no marks."""
     if row.get("reasoning") is not None and marks is None:
-        raise RowError("has 'reasoning'; use a template of a thinking model, such as qwen3, to continue it")
+        raise RowError("'reasoning' needs a template of a thinking model, such as qwen3, to be continued")
     return row
-
-
-def keeps_marks(marks: Marks | None, tokenizer: Any) -> bool:
-    """Return whether decoding without special tokens keeps the marks. Without a tokenizer: in most models."""
-    if marks is None:
-        return True
-    if tokenizer is None:
-        return not marks.are_special
-    text = marks.opening + marks.closing
-    ids = tokenizer(text, add_special_tokens=False).input_ids
-    return bool(tokenizer.decode(ids, skip_special_tokens=True).count(marks.closing))

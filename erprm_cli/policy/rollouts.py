@@ -16,10 +16,10 @@ from erprm_cli.hashing import content_hash, derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.policy.grading import grade
-from erprm_cli.policy.prompts import encode_prompt, make_prompt, render_prompt
+from erprm_cli.policy.prompts import encode_solution, make_prompt, render_prompt
 from erprm_cli.policy.reasoning import Marks, check_marks, continued, split, written, written_prefixes
 from erprm_cli.policy.sampling import SamplingSettings
-from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.policy.templates import PolicyTemplate, dated_as
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
 from erprm_cli.terminal.reporter import Reporter
@@ -239,33 +239,31 @@ class Roller:
             yield Request(key, prompts[index], tuple(range(self.k)), seed)
 
     def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[Prompt]:
-        """Return the prompt of each prefix: ids cut from those of the whole solution where that is exact."""
-        tokenizer, marks = self.engine.tokenizer, self.template.marks
-        if tokenizer is None and self.template.chat:
+        """Return the prompt of each prefix, cut from the ids of the whole solution where a token ends there.
+
+        The chat template gets the date with which the solution was sampled.
+        """
+        tokenizer, template = self.engine.tokenizer, dated_as(row, self.template)
+        marks = template.marks
+        if tokenizer is None and template.chat:
             if marks is not None:
                 raise UserError(
-                    f"rollouts with the template {self.template.name} need the model's tokenizer here "
+                    f"rollouts with the template {template.name} need the model's tokenizer here "
                     "(--model), because a server's chat template may change or drop the reasoning"
                 )
-            return [make_prompt(self.template, None, row["problem"], text) for text in texts]
-        prompt = render_prompt(self.template, tokenizer, row["problem"])
+            return [make_prompt(template, None, row["problem"], text) for text in texts]
+        prompt = render_prompt(template, tokenizer, row["problem"])
         texts = [continued(prompt, text, marks) for text in texts]
         if tokenizer is None:
             return [prompt + text for text in texts]
-        whole = tokenizer(
-            prompt + continued(prompt, written(row, marks), marks),
-            add_special_tokens=not self.template.chat,
-            return_offsets_mapping=tokenizer.is_fast,
-        )
-        ids, offsets = whole["input_ids"], whole.get("offset_mapping", [])
-        token_after = {end: index + 1 for index, (begin, end) in enumerate(offsets) if end > begin}
+        whole = encode_solution(template, tokenizer, prompt, continued(prompt, written(row, marks), marks))
         cut: list[Prompt] = []
         for text in texts:
-            length = token_after.get(len(prompt) + len(text))
-            if length is None:  # a token crosses the end of the prefix
-                cut.append(encode_prompt(self.template, tokenizer, prompt + text))
-            else:
-                cut.append(tuple(ids[:length]))
+            ids = whole.up_to(len(text))
+            if ids is None:  # a token crosses the end of the prefix
+                alone = encode_solution(template, tokenizer, prompt, text)
+                ids = alone.prompt + alone.solution
+            cut.append(ids)
         return cut
 
     def _take(self, result: Completion | Failure) -> None:

@@ -16,8 +16,8 @@ from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.policy.grading import grade, with_rewards
-from erprm_cli.policy.prompts import make_prompt, opens_reasoning
-from erprm_cli.policy.reasoning import Parts, keeps_marks, read
+from erprm_cli.policy.prompts import make_prompt, opens_reasoning, turn_end
+from erprm_cli.policy.reasoning import Parts, read
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
@@ -50,9 +50,16 @@ class SamplingSettings:
         return fields | options
 
     def params(self, template: PolicyTemplate, tokenizer: Any) -> SamplingParams:
-        """Return the part that an engine with this tokenizer needs."""
-        special_tokens = not keeps_marks(template.marks, tokenizer)
-        return SamplingParams(self.temperature, self.top_p, self.max_tokens, template.stop, special_tokens)
+        """Return the part that an engine with this tokenizer needs, with the end of the assistant's turn."""
+        end = turn_end(template, tokenizer)
+        return SamplingParams(
+            self.temperature,
+            self.top_p,
+            self.max_tokens,
+            (*template.stop, end) if isinstance(end, str) else template.stop,
+            (end,) if isinstance(end, int) else (),
+            special_tokens=template.marks is not None and template.marks.are_special,
+        )
 
 
 def output_settings(

@@ -8,9 +8,10 @@ from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.files import read_json
+from erprm_cli.models.chat_template import reads_date
 from erprm_cli.models.folder import CARD
 from erprm_cli.policy.prompts import render_prompt
-from erprm_cli.policy.templates import PolicyTemplate, load_template
+from erprm_cli.policy.templates import PolicyTemplate, dated, load_template
 from erprm_cli.terminal.reporter import Reporter
 
 CHAT, PLAIN = "math-chat", "math"  # for models of unknown making: the answer in a box, as most were trained
@@ -24,10 +25,12 @@ def choose_template(
     reporter: Reporter,
     chat_template_kwargs: Sequence[str] | None = None,
     steps_of: str | None = None,
+    continued: str | Path | None = None,
 ) -> PolicyTemplate:
     """Return the template `name`, or without a name one that suits `engine.model`; report which, and why.
 
-    The last two arguments are those of `load_template`.
+    `chat_template_kwargs` and `steps_of` are those of `load_template`. If the chat template asks for today's
+    date, the template returned names it: that of the output `continued`, if there is one (see `dated`).
 
     Only the tokenizer of the model is loaded, and only if it can decide. Raises UsageError for an invalid
     template, UserError if the chat template that it needs is missing or broken.
@@ -44,6 +47,8 @@ def choose_template(
         tokenizer = _tokenizer(engine)
     if template.chat and tokenizer is not None:
         render_prompt(template, tokenizer, "?")
+        if reads_date(tokenizer):
+            template = dated(template, continued)
     reporter.info(f"template {template.name} ({reason})")
     return template
 

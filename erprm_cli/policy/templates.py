@@ -5,16 +5,20 @@ A template is a file in templates/policy. To add one, add a file there, or give 
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from erprm_cli import options, shipped
 from erprm_cli.answers.extraction import DEFAULT_RULES, RULES
-from erprm_cli.errors import UsageError
+from erprm_cli.errors import UsageError, UserError
 from erprm_cli.hashing import fields_hash
 from erprm_cli.io.content import Content
 from erprm_cli.io.files import read_toml
+from erprm_cli.io.provenance import read_meta
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.policy.reasoning import MARKS, Marks
 from erprm_cli.rows.row import Row
@@ -31,7 +35,7 @@ class PolicyTemplate:
     chat prompt goes through the model's own chat template, after the `system` turn if there is one.
     `step_break` is a regular expression that matches what separates two steps. `answers` names the rules of
     `answers.extraction` that are tried in turn to find the final answer. Generation ends before any text in
-    `stop`.
+    `stop`. `date` (YYYY-MM-DD) is what a chat template gets that asks for today's date; empty: today.
 
     Of thinking models: `reasoning` names the marks (see `policy.reasoning`) that separate the reasoning from
     the answer; empty: all is answer. `chat_template_kwargs` are given to the chat template, here or in a
@@ -48,6 +52,7 @@ class PolicyTemplate:
     reasoning: str = ""
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     steps_of: str = STEPS_OF[0]
+    date: str = ""
 
     @property
     def marks(self) -> Marks | None:
@@ -55,12 +60,14 @@ class PolicyTemplate:
         return MARKS[self.reasoning] if self.reasoning else None
 
     def options(self) -> Row:
-        """Return what a run records beside the name of the template: what flags can change, if it is set."""
+        """Return what a run records beside the name of the template: what flags or the day can change."""
         found: Row = {}
         if self.chat_template_kwargs:
             found["chat_template_kwargs"] = self.chat_template_kwargs
         if self.steps_of != STEPS_OF[0]:
             found["steps_of"] = self.steps_of
+        if self.date:
+            found["date"] = self.date
         return found
 
     def __post_init__(self) -> None:
@@ -82,6 +89,8 @@ class PolicyTemplate:
                 raise UsageError(f"unknown rule {rule!r} in 'answers'; {KNOWN_RULES}")
         if "" in self.stop:
             raise UsageError("'stop' has an empty string, at which every solution would end")
+        if self.date != _as_date(self.date):
+            raise UsageError(f"'date' must be a date such as 2025-01-31, not {self.date!r}")
         self._check_thinking()
 
     def _check_thinking(self) -> None:
@@ -116,3 +125,32 @@ def load_template(
     changed = options.key_values("--chat-template-kwarg", chat_template_kwargs or ())
     kwargs = template.chat_template_kwargs | changed
     return replace(template, chat_template_kwargs=kwargs, steps_of=steps_of or template.steps_of)
+
+
+def dated(template: PolicyTemplate, continued: str | Path | None = None) -> PolicyTemplate:
+    """Return a template with the date that its prompts get: its own, or today.
+
+    If the output `continued` was begun earlier, it is the date of that run, so the prompts stay the same.
+    """
+    if template.date:
+        return template
+    begun = ""
+    if continued is not None:
+        with suppress(UserError):  # there is none, or opening the output reports it
+            begun = _as_date(read_meta(Path(continued))["settings"].get("date"))
+    return replace(template, date=begun or date.today().isoformat())
+
+
+def dated_as(row: Row, template: PolicyTemplate) -> PolicyTemplate:
+    """Return the template with the date that a solution was sampled with, if the row names one."""
+    sampling = row.get("sampling")
+    begun = _as_date(sampling.get("date")) if isinstance(sampling, dict) else ""
+    return replace(template, date=begun or template.date)
+
+
+def _as_date(value: object) -> str:
+    """Return a date as it is, or "" if it is not one in the form YYYY-MM-DD."""
+    try:
+        return date.fromisoformat(value).isoformat() if isinstance(value, str) else ""
+    except ValueError:
+        return ""

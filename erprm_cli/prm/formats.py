@@ -46,6 +46,7 @@ class PrmFormat:
     kind: Literal["token", "head", "value"] = "token"
     build: Literal["text", "chat", "turns", "pieces"] = "text"
     system: str = ""  # system turn of a chat; empty: none
+    chat_template: str = ""  # Jinja, for a model without one: that of the published models
     num_labels: int = 2
     labels: tuple[int, ...] = (1,)
     offset: int = 0

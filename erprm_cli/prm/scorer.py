@@ -88,9 +88,9 @@ class Scorer:
         self.batch_tokens = batch_tokens or BATCH_TOKENS[device.type]
         self.window_tokens = WINDOW_BATCHES * self.batch_tokens
         if device.type == "cpu":
-            flops_per_token = 2 * self.model.num_parameters()
-            self.window_tokens = min(self.window_tokens, int(HELD_S * CPU_FLOPS / flops_per_token))
-            self.batch_tokens = min(self.batch_tokens, self.window_tokens // 4)
+            held_tokens = int(HELD_S * CPU_FLOPS / (2 * self.model.num_parameters()))
+            self.window_tokens = min(self.window_tokens, held_tokens)
+            self.batch_tokens = batch_tokens or min(self.batch_tokens, held_tokens // 4)
 
     def close(self) -> None:
         """Free the model and whatever runs it."""

@@ -15,6 +15,7 @@ from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.content import Content
 from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
+from erprm_cli.models.folder import CARD
 from erprm_cli.models.names import find_model
 from erprm_cli.options import LocalEngineName
 from erprm_cli.packages import MODELS, check_packages
@@ -59,7 +60,7 @@ class LazyScorer:
         find_model(config.model, config.revision)
         if prm_format is not None:
             load_prm_format(prm_format)
-        self.name, self.config = config.model, config
+        self.config, self.prm_format = config, prm_format
         self.on_load: Callable[[Scorer], object] = lambda _: None  # called with the loaded scorer
         self._arguments = config, batch_tokens, prm_format, eta
 
@@ -91,6 +92,12 @@ class LazyScorer:
         encoded = peek(filter(None, read_rows(source, encode, bad, limit, expand)))
         if encoded is not None:
             yield from self.scorer.score_encoded(encoded)
+
+    def report_format(self, scorer: "Scorer", reporter: Reporter) -> None:
+        """Report with which format the PRM is read, and why."""
+        why = f"from its {CARD}" if scorer.card is not None else "known by its name"
+        why = why if self.prm_format is None else "--prm-format"
+        reporter.info(f"{scorer.name} is read with the format {scorer.prm_format.name} ({why})")
 
     def plan(self) -> Row:
         """Return what was counted in a dry run; nothing if there was no row to score."""
@@ -150,7 +157,7 @@ def score_to(
 
     def loaded(scorer: "Scorer") -> None:
         out.add_provenance(provenance(scorer, prm.config))
-        reporter.info(f"{prm.name} is read with the format {scorer.prm_format.name}")
+        prm.report_format(scorer, reporter)
 
     foreign = ForeignRows()
     prm.on_load = loaded
@@ -178,16 +185,22 @@ class ScoredRows:
         check_scored: Check,
         engine: LocalEngineName = "auto",
         prm_format: str | None = None,
+        reporter: Reporter | None = None,
     ) -> None:
         """Take scores from the rows, which `check_scored` checks, or from the PRM named `prm`.
 
-        A PRM is run by `engine` and read with `prm_format` (default: its own); it replaces scores that are in
-        the rows, which `check` checks. Raises UsageError for `engine` or `prm_format` without a PRM.
+        A PRM is run by `engine` and read with `prm_format` (default: its own), which is reported; it replaces
+        scores that are in the rows, which `check` checks. Raises UsageError for `engine` or `prm_format`
+        without a PRM.
         """
         if prm is None and (prm_format is not None or engine != "auto"):
             flag = "--engine" if prm_format is None else "--prm-format"
             raise UsageError(f"{flag} says how to run a PRM; --prm MODEL names it")
-        self.prm = None if prm is None else LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
+        self.prm: LazyScorer | None = None
+        if prm is not None:
+            self.prm = scorer = LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
+            if reporter is not None:
+                scorer.on_load = lambda loaded: scorer.report_format(loaded, reporter)
         self.check, self.check_scored = check, check_scored
 
     def read(

@@ -1,15 +1,26 @@
 """Text to token ids with one tag per step, the token at which a PRM scores that step."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from erprm_cli import shipped
 from erprm_cli.errors import RowError, UserError
-from erprm_cli.prm.formats import PrmFormat
+from erprm_cli.models.chat_template import Turn, render_chat
+from erprm_cli.prm.formats import PrmFormat, load_prm_format
+
+ANSWER = "<<answer>>"  # the assistant's turn when a chat template is rendered to see where it begins
+# A turn after the assistant's, which is cut off again. Chat templates of thinking models treat the last
+# answer in another way: Qwen3's puts an empty thought before it.
+NEXT = {"role": "user", "content": "Go on."}
+DATE = "2024-07-26"  # for templates that ask for the date: scores are the same on any day. It is Llama 3.1's
+EXAMPLE = ("First, 2 + 3 = 5.", "Then \\[5\\]", "So \\boxed{5}", "The answer is: 5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +108,7 @@ class Tagger:
         raise UserError(
             f"{word!r} is not a single token of {self.tokenizer.name_or_path}; add it to the vocabulary with "
             "tokenizer.add_tokens and model.resize_token_embeddings, or use another base model"
+            + self._suitable
         )
 
     def encode(self, problem: str, steps: Sequence[str]) -> Tagged:
@@ -141,19 +153,24 @@ class Tagger:
         for number, (tag, end) in enumerate(zip(tags, ends, strict=True), start=1):
             if tag is None or ids[tag] != token_id or encoding.char_to_token(end - width + 1) != tag:
                 found = "no token" if tag is None else repr(self.tokenizer.convert_ids_to_tokens(ids[tag]))
+                place = f"...{text[max(0, end - 12) : end + 8]!r}..."
                 raise RowError(
-                    f"step {number}: the tag {word!r} is not one token in "
-                    f"...{text[max(0, end - 12) : end + 8]!r}...: found {found} instead of token {token_id}; "
-                    f"this tokenizer does not suit the format {self.prm_format.name}, use a base model whose "
-                    "tokenizer keeps the tag separate"
+                    f"step {number}: the tag {word!r} is not one token in {place}: found {found} instead of "
+                    f"token {token_id}; "
+                    + (
+                        "remove the space at the end of the step, as `erprm convert` does"
+                        if word[0].isspace() and text[end - len(word)].isspace()
+                        else f"this tokenizer does not suit the format {self.prm_format.name}, use a base "
+                        f"model whose tokenizer keeps the tag separate{self._suitable}"
+                    )
                 )
         return ids, tags
 
     def render(self, problem: str, steps: Sequence[str]) -> tuple[str, list[int]]:
         """Return the text that is tokenised, and for each step the index of the last character of its tag.
 
-        In turns, it is the last character of the answer. Pieces are tokenised one by one, so their text is
-        only for people.
+        In turns, it is the last character of the answer. A chat ends there too. Pieces are tokenised one by
+        one, so their text is only for people.
         """
         prm_format = self.prm_format
         if prm_format.build in ("text", "pieces"):
@@ -161,42 +178,67 @@ class Tagger:
         system = [{"role": "system", "content": prm_format.system}] if prm_format.system else []
         if prm_format.build == "chat":
             turns = [*system, {"role": "user", "content": prm_format.fill(problem)}]
-            before = self._chat(turns, add_generation_prompt=True)
+            before = self._before_answer(turns)
             body, ends = prm_format.join(steps, before)
-            text = self._chat([*turns, {"role": "assistant", "content": body[len(before) :]}])
+            text = self._chat([*turns, {"role": "assistant", "content": body[len(before) :]}, NEXT])
             if not text.startswith(body):
                 raise RowError(self._rewritten("the assistant's turn"))
-            return text, ends
-        turns, ends = system, []
+            return body, ends
+        turns, answered = system, [""]
         for number, step in enumerate(steps):
             content = (prm_format.fill(problem) if not number else "") + step + prm_format.tag
             turns = [*turns, {"role": "user", "content": content}]
-            ends.append(len(self._chat(turns, add_generation_prompt=True)))
+            answered.append(self._before_answer(turns) + prm_format.good)
+            if not answered[-1].startswith(answered[-2]):
+                raise RowError(self._rewritten(f"the answer to step {number}"))
             turns.append({"role": "assistant", "content": prm_format.good})
-        text = self._chat(turns)
-        for number, end in enumerate(ends):
-            begin = text.find(prm_format.good, end)
-            if begin < 0 or text[end:begin].strip():
-                raise RowError(self._rewritten(f"the answer to step {number + 1}"))
-            ends[number] = begin + len(prm_format.good) - 1
-        return text, ends
+        return answered[-1], [len(text) - 1 for text in answered[1:]]
 
-    def _chat(self, turns: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
-        if getattr(self.tokenizer, "chat_template", None) is None:
-            raise UserError(
-                f"the PRM format {self.prm_format.name} needs a chat template, but "
-                f"{self.tokenizer.name_or_path} has no chat template"
-            )
-        text: str = self.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=add_generation_prompt
+    def _before_answer(self, turns: list[Turn]) -> str:
+        """Return the text of a chat up to where the content of the assistant's answer to it begins."""
+        text = self._chat([*turns, {"role": "assistant", "content": ANSWER}, NEXT])
+        before, found, _ = text.rpartition(ANSWER)
+        if not found:
+            raise RowError(self._rewritten("the assistant's turn"))
+        return before
+
+    def _chat(self, turns: list[Turn]) -> str:
+        template = self.prm_format.chat_template
+        has_own = getattr(self.tokenizer, "chat_template", None) is not None
+        return render_chat(
+            self.tokenizer,
+            turns,
+            today=DATE,
+            needs=f"the PRM format {self.prm_format.name} needs a chat template",
+            **({} if has_own or not template else {"chat_template": template}),
         )
-        return text
 
     def _rewritten(self, what: str) -> str:
         return (
             f"the chat template of {self.tokenizer.name_or_path} changes {what}, so the tags cannot be "
             f"found; the format {self.prm_format.name} does not suit this solution or this model"
         )
+
+    @cached_property
+    def _suitable(self) -> str:
+        """The end of an error: the formats that suit this tokenizer."""
+        return f"; formats that suit this tokenizer: {', '.join(suitable_formats(self.tokenizer))}"
+
+
+class _Trial(Tagger):
+    """A tagger that finds out whether a format suits; its errors do not try the others."""
+
+    _suitable = ""
+
+
+def suitable_formats(tokenizer: Any) -> list[str]:
+    """Return the shipped formats whose tags stay tokens of their own in an example, with this tokenizer."""
+    found = []
+    for name in shipped.names("prm"):
+        with suppress(UserError, RowError):
+            _Trial(load_prm_format(name), tokenizer).encode("Why?", EXAMPLE)
+            found.append(name)
+    return found
 
 
 class TooLong(RowError):

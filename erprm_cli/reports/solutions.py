@@ -125,6 +125,16 @@ def origin(row: Row) -> list[str]:
     return [row[name] for name in ("split", "generator") if isinstance(row.get(name), str)]
 
 
+def around_steps(row: Row) -> tuple[str, str]:
+    """Return what a thinking model wrote outside the steps: its reasoning before them, its answer after them.
+
+    One of them is empty, because the steps are those of the other one; both are without a thinking model.
+    """
+    if row.get("steps_of") == "reasoning":
+        return "", str(row.get("solution") or "").strip()
+    return str(row.get("reasoning") or "").strip(), ""
+
+
 def is_correct(row: Row) -> bool | None:
     """Return whether the final answer of a row is right, or None if the row does not say."""
     for name in ("correct", "final_answer_correct"):
@@ -164,14 +174,16 @@ class Renderer:
         """Return a checked row as text that ends with an empty line."""
         parts: list[RenderableType] = [self._heading(row), Text(visible(row["problem"])), ""]
         if row.get("steps") is not None:
-            parts += [*self._reasoning(row), _steps(row), *_answer(row), ""]
+            reasoning, answer = around_steps(row)
+            parts += [*self._reasoning(reasoning), _steps(row), ""]
+            parts += [Text(visible(answer), "dim"), ""] if answer else []
         if verdict := self._verdict(row):
             parts += [verdict, ""]
         return rendered(Group(*parts), self.width, self.colour)
 
-    def _reasoning(self, row: Row) -> list[RenderableType]:
+    def _reasoning(self, text: str) -> list[RenderableType]:
         """Return the reasoning before the steps of an answer; without any, nothing."""
-        lines = [] if _steps_are_reasoning(row) else str(row.get("reasoning") or "").strip().splitlines()
+        lines = text.splitlines()
         hidden = 0 if self.all_reasoning else max(0, len(lines) - THOUGHT_LINES)
         shown = lines[: len(lines) - hidden]
         if hidden:
@@ -193,16 +205,6 @@ class Renderer:
             style = "" if title else VERDICT_STYLES.get(text, "")
             words.append(Text(f"{title} {one_line(text, self.width // 3)}".lstrip(), style))
         return Text(", ").join(words)
-
-
-def _steps_are_reasoning(row: Row) -> bool:
-    return row.get("steps_of") == "reasoning"
-
-
-def _answer(row: Row) -> list[RenderableType]:
-    """Return the answer after the steps of the reasoning; without any, nothing."""
-    answer = str(row.get("solution") or "").strip() if _steps_are_reasoning(row) else ""
-    return ["", Text(visible(answer), "dim")] if answer else []
 
 
 def _steps(row: Row) -> Table:

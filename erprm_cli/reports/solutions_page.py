@@ -77,8 +77,11 @@ class SolutionsPage:
         row = solutions.check(row)
         return row if self.other is None else self.other.check(row)
 
-    def parts(self, rows: Iterable[Row]) -> Iterator[str]:
+    def parts(self, rows: Iterable[Row]) -> Iterator[bytes]:
         """Yield the page of checked rows, part by part: however many there are, one is in memory."""
+        return (part.encode() for part in self._parts(rows))
+
+    def _parts(self, rows: Iterable[Row]) -> Iterator[str]:
         script, style = _viewer_file("viewer.js"), _viewer_file("viewer.css")
         policy = POLICY.format(script=_hash_source(script), style=_hash_source(style))
         sources = [self.source] if self.other is None else [self.source, self.other.source]
@@ -103,12 +106,15 @@ class SolutionsPage:
         values[0] = values[0] or _labels_by_people(row)
         if self.other is not None:
             values.append(self.other.scores(row))
+        reasoning, answer = solutions.around_steps(row)
         return {
             "id": one_line(str(row.get("id", "")), ID_CHARACTERS),
             "sample": row.get("sample"),
             "origin": [visible(name) for name in solutions.origin(row)],
             "problem": visible(row["problem"]),
+            "reasoning": visible(reasoning),
             "steps": [visible(step) for step in row.get("steps") or []],
+            "answer": visible(answer),
             "values": values,
             "counts": columns["k/K"].cells if "k/K" in columns else None,
             "error": solutions.first_error(row),

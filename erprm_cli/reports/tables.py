@@ -1,7 +1,8 @@
-"""Results as tables for people; `plots` draws them."""
+"""Results as tables for people; `paper_tables` writes them as files, `plots` draws them."""
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import Group
 from rich.table import Table
@@ -11,6 +12,7 @@ from erprm_cli.evaluation import calibration, processbench
 from erprm_cli.evaluation.best_of_n import PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.reports.environment import Finding
+from erprm_cli.rows.row import Row
 from erprm_cli.terminal.column_table import ColumnTable
 from erprm_cli.terminal.text import visible
 
@@ -18,10 +20,33 @@ BAR_WIDTH = 41  # characters of a bar from 0 to 1
 TITLES = {PASS: "pass@n (oracle)"}
 
 
+Cells = list[str]  # of a line or a column; of a column, the heading first
+
+
+class Grid(NamedTuple):
+    """The cells of a table, line by line, the headings first. The first `names` columns are names."""
+
+    lines: Sequence[Cells]
+    names: int
+
+    def columns(self) -> tuple[list[Cells], list[Cells]]:
+        """Return the columns of names and those of numbers that have more than a heading."""
+        columns = [(place, [*cells]) for place, cells in enumerate(zip(*self.lines, strict=True))]
+        filled = [(place, cells) for place, cells in columns if any(cells[1:])]
+        names = [cells for place, cells in filled if place < self.names]
+        return names, [cells for place, cells in filled if place >= self.names]
+
+
 def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
+    """Return the grids of best-of-n as tables, one below the other."""
+    first, *others = map(_aligned, best_of_n_grids(results))
+    return Group(first, *(part for other in others for part in ("", other)))
+
+
+def best_of_n_grids(results: Sequence[BestOfNResult]) -> list[Grid]:
     """Return accuracies in percent: a line per method, a column per n, ± half of the 95 % interval.
 
-    Differences between PRMs follow in a second table.
+    Differences between PRMs follow in a second grid.
     """
     values = [result for result in results if result.minus is None]
     budgets = sorted({result.n for result in values})
@@ -33,10 +58,10 @@ def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
         cells.append([*names, *(_cell(by_n[n]) if n in by_n else "" for n in budgets)])
     counts = {result.n: result.estimate.problems for result in values}
     cells.append(["problems", "", "", *(f"{counts[n]:,}" for n in budgets)])
-    values_table = _aligned(cells, names=3)
+    grids = [Grid(cells, names=3)]
     differences = [result for result in results if result.minus is not None]
     if not differences:
-        return Group(values_table)
+        return grids
     cells = [[f"difference at n={differences[0].n}", "", "", "points", "95 % interval", "p"]]
     for result in differences:
         estimate = result.estimate
@@ -51,10 +76,15 @@ def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
                 f"{estimate.p:.2g}" if estimate.p is not None else "",
             ]
         )
-    return Group(values_table, "", _aligned(cells, names=3))
+    return [*grids, Grid(cells, names=3)]
 
 
 def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> ColumnTable:
+    """Return the grid of ProcessBench as a table."""
+    return _aligned(processbench_grid(results))
+
+
+def processbench_grid(results: Sequence[processbench.ProcessBenchResult]) -> Grid:
     """Return the results of ProcessBench in percent, with 95 % intervals."""
     cells = [["", "threshold", "F1", "95 %", "on errors", "95 %", "on correct", "95 %", "rows"]]
     for result in results:
@@ -64,7 +94,7 @@ def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> Co
         estimates = result.f1, result.error_accuracy, result.correct_accuracy
         values = [text for estimate in estimates for text in _with_interval(estimate)]
         cells.append([result.split, at, *values, rows])
-    return _aligned(cells, names=1)
+    return Grid(cells, names=1)
 
 
 def _with_interval(estimate: Estimate) -> tuple[str, str]:
@@ -97,8 +127,30 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
                     "  " + "".join(bar),
                 ]
             )
-        blocks += [*[""] * bool(blocks), *map(Text, lines), _aligned(cells, names=1)]
+        blocks += [*[""] * bool(blocks), *map(Text, lines), _aligned(Grid(cells, names=1))]
     return Group(*blocks)
+
+
+def calibration_grid(results: Sequence[calibration.CalibrationResult]) -> Grid:
+    """Return a line of metrics per result, without the reliability diagrams."""
+    cells = [["", "count", "problems", "Brier", "95 %", "calibration error", "AUC", "95 %"]]
+    for result in results:
+        counts = [f"{result.count:,}", f"{result.problems:,}"]
+        brier = [f"{result.brier:.4f}", _range(result.brier_interval, 4)]
+        auc = ["-", ""] if result.auc is None else [f"{result.auc:.3f}", _range(result.auc_interval, 3)]
+        cells.append([calibration_title(result), *counts, *brier, f"{result.error:.3f}", *auc])
+    return Grid(cells, names=1)
+
+
+def training_grid(log: Sequence[Row]) -> Grid:
+    """Return the log rows of a training that have validation figures, and the last one."""
+    fields = ("loss", "eval_loss", "eval_brier", "eval_ece", "eval_auc")
+    cells = [["step", "epoch", "loss", "validation loss", "Brier", "calibration error", "AUC"]]
+    for row in log:
+        if row is log[-1] or row.get("eval_loss") is not None:
+            values = ["" if row.get(name) is None else f"{row[name]:.4f}" for name in fields]
+            cells.append([f"{row['step']:,}", f"{row['epoch']:.4g}", *values])
+    return Grid(cells, names=0)
 
 
 def environment_table(findings: Sequence[Finding]) -> Table:
@@ -113,8 +165,13 @@ def environment_table(findings: Sequence[Finding]) -> Table:
 
 
 def _around(interval: tuple[float, float], digits: int) -> str:
+    text = _range(interval, digits)
+    return f" ({text})" if text else ""
+
+
+def _range(interval: tuple[float, float], digits: int) -> str:
     low, high = interval
-    return "" if math.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
+    return "" if math.isnan(low) else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def calibration_title(result: calibration.CalibrationResult) -> str:
@@ -145,10 +202,7 @@ def _half_width(estimate: Estimate) -> str:
     return "" if math.isnan(estimate.value + width) else f" ±{50 * width:.1f}"
 
 
-def _aligned(cells: Sequence[Sequence[str]], names: int) -> ColumnTable:
-    """Return a table of a heading and lines without empty columns; the first `names` align left."""
-    columns = [(place, column) for place, column in enumerate(zip(*cells, strict=True)) if any(column)]
-    return ColumnTable(
-        [[visible(cell) for cell in column] for place, column in columns if place < names],
-        [[visible(cell) for cell in column] for place, column in columns if place >= names],
-    )
+def _aligned(grid: Grid) -> ColumnTable:
+    """Return a grid as a table for the terminal."""
+    names, numbers = ([[visible(cell) for cell in cells] for cells in part] for part in grid.columns())
+    return ColumnTable(names, numbers)

@@ -24,6 +24,15 @@ def split_steps(solution: str, step_break: str) -> list[str]:
     return [step for part in parts if (step := part.strip())] or [""]
 
 
+def without_end_space(steps: Sequence[str]) -> list[str]:
+    """Return steps of other projects as `split_steps` would end them: a tag after a space is another token.
+
+    >>> without_end_space(["2 + 3 = 5. ", " "])
+    ['2 + 3 = 5.', ' ']
+    """
+    return [step.rstrip() or step for step in steps]
+
+
 def stepped_text(row: Row) -> str:
     """Return the text of a row that its steps are parts of: the solution, or the reasoning before it.
 

@@ -60,7 +60,7 @@ class Versions:
         return row
 
     def _error(self, row: Row, what: str) -> RowError:
-        return RowError(f"id {one_line(repr(row['id']))}{what} than {self.place}; {self.remedy}")
+        return RowError(f"id {one_line(repr(row['id']))}{what} than {self.place}", remedy=self.remedy)
 
 
 def one_version(check: Callable[[Row], Row], seen: Versions | None = None) -> Callable[[Row], Row]:

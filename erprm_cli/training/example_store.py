@@ -20,7 +20,7 @@ from erprm_cli.training.run_folder import forget
 # Part of every key of the cache. Raise it when a change to the code changes what becomes of a row: its
 # check, its conversion from another format, its token ids, targets or weights. Otherwise the cache would
 # serve examples that the old code made; tests/training/test_example_store.py fails as a reminder.
-TOKENISATION_VERSION = 1
+TOKENISATION_VERSION = 2
 
 STATS = "stats.json"
 

@@ -5,8 +5,8 @@ masked. The end of the solution is learned, unless the solution was cut off by i
 
 A thinking model learns the whole completion: its reasoning, the marks around it and its answer.
 
-The prompt has exactly the ids that sampling starts from. Prompt and solution are tokenised together; if a
-token would span the border between them, the solution is tokenised separately.
+The prompt has exactly the ids that sampling starts from; see policy.prompts. The end of the assistant's turn
+is added to the end tokens of the trained model, so that every engine stops there.
 """
 
 from dataclasses import asdict
@@ -22,7 +22,8 @@ from erprm_cli import shipped
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.models import loading
 from erprm_cli.models.cards import policy_model_card
-from erprm_cli.policy.prompts import encode_prompt, render_end, render_prompt
+from erprm_cli.models.end_tokens import add_end_token
+from erprm_cli.policy.prompts import encode_solution, render_end, render_prompt, turn_end
 from erprm_cli.policy.reasoning import continued, written
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows.row import Row
@@ -65,19 +66,10 @@ class PolicyTask(TrainingTask):
 
         `solution` is all that the model wrote, the opening mark of the reasoning included.
         """
-        text = render_prompt(self.template, self.tokenizer, problem)
-        solution = continued(text, solution, self.template.marks)
-        prompt = self._ids(text)
-        end = self.end if ended else ""
-        whole = self._ids(text + solution + end)
-        if whole[: len(prompt)] != prompt:
-            whole = prompt + self.tokenizer(solution + end, add_special_tokens=False, verbose=False).input_ids
-        return whole, len(prompt)
-
-    def _ids(self, text: str) -> list[int]:
-        ids = encode_prompt(self.template, self.tokenizer, text)
-        assert not isinstance(ids, str)  # text comes back only without a tokenizer
-        return list(ids)
+        prompt = render_prompt(self.template, self.tokenizer, problem)
+        text = continued(prompt, solution, self.template.marks) + (self.end if ended else "")
+        ids = encode_solution(self.template, self.tokenizer, prompt, text)
+        return [*ids.prompt, *ids.solution], len(ids.prompt)
 
     def tokenisation(self) -> Row:
         return super().tokenisation() | {"template": asdict(self.template)}
@@ -85,7 +77,7 @@ class PolicyTask(TrainingTask):
     def load_model(self, dtype: torch.dtype) -> Any:
         config = self.config
         with loading.explained(config.base):
-            return AutoModelForCausalLM.from_pretrained(
+            model = AutoModelForCausalLM.from_pretrained(
                 shipped.resolve(config.base),
                 dtype=dtype,
                 use_safetensors=loading.only_safetensors(config.allow_pickle),
@@ -93,6 +85,10 @@ class PolicyTask(TrainingTask):
                 trust_remote_code=config.trust_remote_code,
                 attn_implementation=config.attn_implementation,
             )
+        end = turn_end(self.template, self.tokenizer)
+        if isinstance(end, int):
+            add_end_token(model, end)
+        return model
 
     def loss(self, logits_NV: Tensor, target_N: Tensor) -> Tensor:
         return token_loss(logits_NV, target_N)

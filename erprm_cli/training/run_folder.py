@@ -14,13 +14,14 @@ from pathlib import Path
 from erprm_cli.errors import UserError
 from erprm_cli.io.drafts import replace_json
 from erprm_cli.io.files import LOCK, open_locked, read_object
-from erprm_cli.io.ownership import CARD, EVENTS
+from erprm_cli.io.ownership import CARD, EVENTS, REMEDY
 from erprm_cli.io.seal import damage, is_sealed
 from erprm_cli.io.settings import as_written, difference, predates_contents, unchanged_since
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import is_main
 
+RESULTS = ("rows", "step", "loss", "seconds", "tokens_per_s")  # numbers in the last log row
 CHECKPOINTS, CHECKPOINT = "checkpoint-*", re.compile(r"checkpoint-\d+")
 PARTS = ("settings.json", "job.json", "data", "draft", EVENTS, CHECKPOINTS)  # of a run folder
 
@@ -73,12 +74,12 @@ def _check_stopped(path: Path, settings: Row) -> None:
         made_with = read_object(path)
     except ValueError as error:
         raise UserError(
-            f"{run} holds a stopped run, and its {path.name} cannot be used ({error}); {remedy}"
+            f"{run} holds a stopped run, and its {path.name} cannot be used ({error})", remedy=remedy
         ) from None
     found = difference(made_with, settings)
     if found is not None:
         raise UserError(
-            f"{run} holds a stopped run with {found.text}; {remedy}, the old settings continue it"
+            f"{run} holds a stopped run with {found.text}", remedy=f"{remedy}, the old settings continue it"
         )
     _check_unchanged(made_with, settings, path, f"{run} holds a stopped run", remedy)
 
@@ -87,7 +88,8 @@ def _check_unchanged(made_with: Row, settings: Row, written: Path, said: str, re
     """Raise UserError if an earlier version wrote the settings, and a base or format has changed since."""
     if predates_contents(made_with, settings) and not unchanged_since(written.stat().st_mtime, settings):
         raise UserError(
-            f"{said} of an earlier version of erprm, and its base or format may have changed since; {remedy}"
+            f"{said} of an earlier version of erprm, and its base or format may have changed since",
+            remedy=remedy,
         )
 
 
@@ -116,7 +118,8 @@ def last_checkpoint(run: Path, reporter: Reporter) -> str | None:
     found = damage(complete[-1]) if is_sealed(complete[-1]) else None
     if found is not None:
         raise UserError(
-            f"{complete[-1]} is damaged ({found}); delete that folder, and the same command starts again"
+            f"{complete[-1]} is damaged ({found})",
+            remedy="delete that folder, and the same command starts again",
         )
     reporter.info(f"continuing from {complete[-1]}")
     return str(complete[-1])
@@ -147,16 +150,17 @@ def finished(output: Path, settings: Row, overwrite: bool) -> Row | None:
         raise UserError(f"{output} is a file, but a model is a folder; give -o another name")
     if not any(output.iterdir()):
         return None
+    not_ours = UserError(f"{output} is not empty and not a model made by erprm", remedy=REMEDY.format("-o"))
     try:
         card = read_object(output / CARD)
         made_with = {name: value for name, value in card["settings"].items() if name in settings}
-        result = dict(card["result"])
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(
-            f"{output} is not empty and not a model made by erprm; give -o another name"
-        ) from None
+    except (ValueError, KeyError, AttributeError):
+        raise not_ours from None
     found = difference(made_with, settings)
     if found is not None:
-        raise UserError(f"{output} was made with {found.text}; {remedy}")
+        raise UserError(f"{output} was made with {found.text}", remedy=remedy)
     _check_unchanged(made_with, settings, output / CARD, f"{output} is a model", remedy)
+    result = card.get("result")
+    if not isinstance(result, dict) or not all(isinstance(result.get(name), int | float) for name in RESULTS):
+        raise not_ours
     return result

@@ -186,7 +186,8 @@ def _loadable(checkpoint: str | None) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
         reason = str(error).partition("\n")[0] or "a file is empty"
         raise UserError(
-            f"{checkpoint} cannot be loaded ({reason}); delete that folder, and the same command starts again"
+            f"{checkpoint} cannot be loaded ({reason})",
+            remedy="delete that folder, and the same command starts again",
         ) from error
 
 

@@ -527,6 +527,7 @@ def test_rows_without_scores_are_scored_on_the_way(erprm: Erprm, tmp_path: Path)
     card = {"format": asdict(prm_format), "token_ids": asdict(Tagger(prm_format, make_tokenizer()).token_ids)}
     (prm / CARD).write_text(json.dumps(card))
     result = erprm("bon", "--prm", prm, stdin=jsonl(solution_rows(6)))
+    assert f"{prm} is read with the format er-prm (" in result.stderr
     assert result.exit_code == 0, result.output
     chosen = rows_of(result.stdout)
     assert [row["id"] for row in chosen] == ["p0", "p1"]

@@ -27,7 +27,8 @@ def test_scores_and_prm_are_added_and_nothing_else_changes(
 ) -> None:
     source = write(tmp_path / "solutions.jsonl", 6)
     result = erprm("score", source, "--prm", prm)
-    assert result.exception is None and "is read with the format er-prm" in result.stderr
+    assert result.exception is None
+    assert "is read with the format er-prm (known by its name)\n" in result.stderr
     for line, row in zip(result.stdout.splitlines(), solution_rows(6), strict=True):
         scored = orjson.loads(line)
         assert all(0.0 <= score <= 1.0 for score in scored["scores"])

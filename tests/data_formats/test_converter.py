@@ -124,6 +124,19 @@ def test_a_field_with_the_name_of_a_field_of_the_target_is_reported() -> None:
     assert any("has no place for " in note and "'label'" in note for note in converter.notes())
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Why?", "completions": ["a  ", "b\n"], "labels": [True, False]},
+        {"id": "x", "problem": "Why?", "sample": 0, "solution": "a  \nb\n", "steps": ["a  ", "b\n"]},
+        {"input": "Why? Step 1: a  ки\nb\n ки", "label": "Why? Step 1: a  +\nb\n -"},
+    ],
+)
+def test_steps_do_not_end_in_a_space(row: Row) -> None:
+    (ours,) = convert(row)
+    assert [step.removeprefix("Step 1: ") for step in ours["steps"]] == ["a", "b"]
+
+
 @pytest.mark.parametrize("name", WRITTEN)
 def test_steps_of_the_reasoning_are_what_a_format_stores(name: str) -> None:
     solution, ours = OURS["solution"], OURS | {"steps_of": "reasoning"}

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -637,3 +638,21 @@ def test_a_chat_goes_to_the_chat_endpoint_of_a_server_that_has_both() -> None:
     with serving(say) as server, closing(open_engine(config(server))) as engine:
         list(engine.generate([Request("a", Chat((("user", "hi"),)), (0,), 0)], PARAMS))
     assert re.fullmatch("(/completions )+(/chat/completions ?)+", " ".join(paths))
+
+
+def test_the_end_of_the_turn_and_special_tokens_are_asked_for_by_their_ids() -> None:
+    with serving(lambda _, fields: completed(fields)) as server:
+        with closing(open_engine(config(server))) as engine:
+            list(engine.generate([Request("a", (1, 2), (0,), 0)], replace(PARAMS, stop_token_ids=(7,))))
+    (asked,) = server.work
+    assert (asked["stop_token_ids"], asked["skip_special_tokens"]) == ([7], False)
+
+
+def test_a_server_without_stop_tokens_is_warned_about(capsys: pytest.CaptureFixture[str]) -> None:
+    def say(_: str, fields: Fields) -> Reply:
+        refused = [name for name in ("stop_token_ids", "skip_special_tokens") if name in fields]
+        return refusal(f"Unknown field {refused[0]}") if refused else completed(fields)
+
+    with serving(say) as server, closing(open_engine(config(server))) as engine:
+        list(engine.generate([Request("a", (1, 2), (0,), 0)], replace(PARAMS, stop_token_ids=(7,))))
+    assert "a solution may run on after the assistant's turn" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from erprm_cli.errors import UserError
 from erprm_cli.models.content import hub_commit, model_content
 from erprm_cli.models.folder import CARD
 from tests.tiny_models import save_model
@@ -116,3 +117,9 @@ def test_a_model_on_the_hub_has_the_commit_that_the_cache_holds(
     assert hub_commit("owner/name", None) == "12ab" and hub_commit("owner/name", "v2") is None
     assert hub_commit("owner/lora", "main") == "34cd"
     assert hub_commit("tiny", None) is None and hub_commit("../not a name", None) is None
+
+
+def test_a_file_that_cannot_be_read_is_one_line(folder: Path) -> None:
+    (folder / "vocab.txt").symlink_to("/proc/self/mem")  # its first page is not there
+    with pytest.raises(UserError, match=f"^model {folder}: cannot read {folder}/vocab.txt: "):
+        hash_of(folder)

@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from erprm_cli.errors import UserError
 from erprm_cli.models import loading
-from erprm_cli.models.names import Place, find_model
+from erprm_cli.models.names import Place, ask_hub, find_model
 from tests.tiny_models import solution_rows
 
 REASONS = {401: "RepoNotFound", 404: "RepoNotFound", 403: "GatedRepo", 410: "RevisionNotFound"}
@@ -44,6 +44,7 @@ def hub(status: int, monkeypatch: pytest.MonkeyPatch, delay_s: float = 0.0) -> I
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        ask_hub.cache_clear()
         yield asked
         server.shutdown()
 
@@ -73,8 +74,9 @@ def test_the_hub_is_asked_once(status: int, message: str, monkeypatch: pytest.Mo
 
 
 def test_a_model_on_the_hub_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    with hub(200, monkeypatch):
-        assert find_model("nobody/model") is Place.HUB
+    with hub(200, monkeypatch) as asked:
+        assert find_model("nobody/model") is find_model("nobody/model") is Place.HUB
+    assert len(asked) == 1
 
 
 def test_a_hub_that_is_away_or_slow_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

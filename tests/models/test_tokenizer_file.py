@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer
 
 from erprm_cli.models.loading import load_tokenizer
+from erprm_cli.models.tokenizer_file import replaced_folder
+from tests.real_tokenizers import published
 from tests.tiny_models import make_tokenizer
 
 TEXT = "So 2 + 3 = 5.\n\nThe answer is 5"
@@ -64,3 +67,35 @@ def test_tiny_and_word_level_tokenizers_are_kept(tmp_path: Path, capsys: pytest.
     for name in ("tiny", str(tmp_path / "words")):
         assert load_tokenizer(name).is_fast
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("add_bos_token", "count"), [(True, 1), (False, 0), (None, 1)])
+def test_the_replacement_begins_with_bos_as_the_class_would(
+    add_bos_token: bool | None, count: int, tmp_path: Path
+) -> None:
+    name = byte_level(tmp_path / "model", "LlamaTokenizerFast")
+    tokenizer_json, config_json = (Path(name) / file for file in ("tokenizer.json", "tokenizer_config.json"))
+    tokenizer_json.write_text(json.dumps(json.loads(tokenizer_json.read_text()) | {"post_processor": None}))
+    config = json.loads(config_json.read_text())
+    if add_bos_token is not None:  # LlamaTokenizer's default is true
+        config["add_bos_token"] = add_bos_token
+    config_json.write_text(json.dumps(config))
+    ids = load_tokenizer(name)(TEXT).input_ids
+    assert ids.count(0) == count and (not count or ids[0] == 0)
+
+
+def test_another_loader_gets_a_folder_with_the_replacement(tmp_path: Path) -> None:
+    wrong = load_tokenizer(byte_level(tmp_path / "wrong", "LlamaTokenizerFast"))
+    with replaced_folder(wrong) as folder:
+        again = AutoTokenizer.from_pretrained(folder)
+    assert again(TEXT).input_ids == wrong(TEXT).input_ids
+    assert again.decode(again(TEXT).input_ids, skip_special_tokens=True) == TEXT
+    with replaced_folder(load_tokenizer("tiny")) as folder:
+        assert folder is None
+
+
+@pytest.mark.slow
+def test_deepseek_keeps_its_spaces_and_its_bos() -> None:
+    tokenizer = published("deepseek_v3")
+    assert tokenizer("So 2\n").input_ids == [0, 5328, 223, 20, 201]
+    assert tokenizer.decode([5328, 223, 20, 201]) == "So 2\n"

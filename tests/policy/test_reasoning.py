@@ -259,7 +259,7 @@ def test_prefixes_of_existing_rows_are_found_again() -> None:
 
 
 def test_reasoning_is_not_continued_without_marks_or_by_a_server_that_may_change_it() -> None:
-    with pytest.raises(RowError, match="'reasoning'; use a template of a thinking model, such as qwen3"):
+    with pytest.raises(RowError, match="'reasoning' needs a template of a thinking model, such as qwen3"):
         check_gradable(ROW)
     assert check_gradable(ROW, THINK) == ROW
     with pytest.raises(UserError, match="template think need the model's tokenizer here"):

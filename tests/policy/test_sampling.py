@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -7,10 +8,12 @@ from erprm_cli.engines.base import Completion, Failure, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import EngineError
 from erprm_cli.io.writing import open_output
+from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions, sample_to
 from erprm_cli.policy.templates import load_template
 from erprm_cli.terminal.reporter import Reporter
 from tests.scripted import ScriptedEngine
+from tests.tiny_models import TEMPLATE, make_tokenizer
 
 SETTINGS = SamplingSettings("scripted", None, 1.0, 1.0, 200, 0, "tiny")
 TINY = load_template("tiny")
@@ -105,6 +108,30 @@ def test_solutions_that_wait_for_a_verdict_are_kept_when_the_engine_fails() -> N
         for row in sample_solutions([PROBLEM], engine, TINY, SETTINGS, 3, grader):
             kept.append((row["sample"], row["reward"]))
     assert kept == [(0, 0.0), (1, 1.0), (2, 1.0)]
+
+
+def test_a_solution_is_continued_with_the_date_of_its_prompt() -> None:
+    engine = ScriptedEngine(lambda *_: RIGHT)
+    engine.tokenizer = make_tokenizer()
+    engine.tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + TEMPLATE
+    template = replace(load_template("gsm8k-chat"), date="2025-01-31")
+    settings = replace(SETTINGS, template_options=template.options())
+    with Grader() as grader:
+        (row,) = sample_solutions([PROBLEM], engine, template, settings, 1, grader)
+        assert row["sampling"]["date"] == "2025-01-31"
+        (_,) = Roller(engine, replace(template, date="2025-02-01"), SETTINGS, 1, grader).roll([row])
+    sampled, rolled = (request.prompt for request in engine.asked)
+    assert rolled[: len(sampled)] == sampled  # type: ignore[index, arg-type]  # ids
+
+
+def test_the_end_of_the_turn_is_a_stop_of_a_chat() -> None:
+    tokenizer, chat = make_tokenizer(), load_template("gsm8k-chat")
+    params = SETTINGS.params(chat, tokenizer)
+    assert (params.stop, params.stop_token_ids) == ((), (2,))  # </s>
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content + ' === ' }}{% endfor %}"
+    params = SETTINGS.params(chat, tokenizer)
+    assert (params.stop, params.stop_token_ids) == (("===",), ())  # three tokens
+    assert SETTINGS.params(TINY, tokenizer) == SETTINGS.params(TINY, None)
 
 
 PROBLEMS = [PROBLEM | {"id": "b", "answer": None, "target": "5"}, PROBLEM]

@@ -1,10 +1,13 @@
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from erprm_cli import shipped
 from erprm_cli.errors import UsageError
-from erprm_cli.policy.templates import PolicyTemplate, load_template
+from erprm_cli.io.provenance import write_meta
+from erprm_cli.policy.templates import PolicyTemplate, dated, dated_as, load_template
 
 PROMPT = 'prompt = "{problem}"\n'
 
@@ -42,6 +45,8 @@ def load(folder: Path, text: str) -> PolicyTemplate:
         (PROMPT + "stop = [1]", "'stop' must be a list of strings, not [1]"),
         (PROMPT + "answers = true", "'answers' must be a list of strings, not True"),
         (PROMPT + 'answers = ["bracket"]', "unknown rule 'bracket' in 'answers'; known rules: phrase, boxed"),
+        (PROMPT + 'date = "31 Jan 2025"', "'date' must be a date such as 2025-01-31, not '31 Jan 2025'"),
+        (PROMPT + "date = 2025-01-31", "'date' must be a string, not datetime.date(2025, 1, 31)"),
         ('prompt = "no place"', "'prompt' must contain {problem}"),
         ("prompt = ", "Invalid value"),
     ],
@@ -60,8 +65,11 @@ def test_a_missing_file_and_an_unknown_name_are_named(tmp_path: Path) -> None:
 
 
 def test_every_key_is_read(tmp_path: Path) -> None:
-    text = PROMPT + 'chat = true\nsystem = "s"\nstep_break = "x"\nanswers = ["boxed"]\nstop = ["a", "b"]'
-    assert load(tmp_path, text) == PolicyTemplate("bad", "{problem}", True, "s", "x", ("boxed",), ("a", "b"))
+    text = PROMPT + 'chat = true\nsystem = "s"\nstep_break = "x"\nanswers = ["boxed"]\nstop = ["a", "b"]\n'
+    text += 'date = "2025-01-31"'
+    assert load(tmp_path, text) == PolicyTemplate(
+        "bad", "{problem}", True, "s", "x", ("boxed",), ("a", "b"), date="2025-01-31"
+    )
 
 
 def test_one_string_is_a_list_of_one(tmp_path: Path) -> None:
@@ -75,6 +83,28 @@ def test_every_shipped_template_is_valid() -> None:
 
 def test_braces_in_a_problem_have_no_meaning() -> None:
     assert PolicyTemplate("x", "Q: {problem}").fill("{problem} {0}") == "Q: {problem} {0}"
+
+
+CHAT = PolicyTemplate("chat", "{problem}", chat=True)
+
+
+def test_a_chat_gets_today_or_the_date_of_the_run_that_it_continues(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    today = date.today().isoformat()
+    assert dated(CHAT).date == dated(CHAT, path).date == today
+    write_meta(path, {"seed": 0})  # of an earlier version
+    assert dated(CHAT, path).date == today
+    write_meta(path, {"date": "2025-01-31"})
+    assert dated(CHAT, path).date == dated(CHAT, str(path)).date == "2025-01-31"
+    own = replace(CHAT, date="2024-07-26")
+    assert dated(own, path) == own
+
+
+def test_a_solution_is_continued_with_the_date_of_its_prompt() -> None:
+    template = replace(CHAT, date="2025-02-01")
+    assert dated_as({"sampling": {"date": "2025-01-31"}}, template).date == "2025-01-31"
+    for row in ({}, {"sampling": None}, {"sampling": {"date": None}}, {"sampling": {"date": "soon"}}):
+        assert dated_as(row, template) == template
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from erprm_cli.training.train import train_policy
 from tests.scripted import ScriptedEngine
 from tests.thinking_models import save_thinking_model, thinking_tokenizer
 
+pytestmark = pytest.mark.slow  # the real tokenizers are large
+
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 GPT_OSS_SYSTEM = (
     "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: "
@@ -153,7 +155,6 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return name, str(folder / "policy")
 
 
-@pytest.mark.slow
 def test_a_tiny_model_is_sampled_and_rolled_out(trained: tuple[str, str]) -> None:
     name, model = trained
     settings = SamplingSettings(model, None, 0.0, 1.0, 60, 0, name)

@@ -2,7 +2,12 @@
 
 from erprm_cli.evaluation.best_of_n import BEST, PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
-from erprm_cli.reports.plots import HEIGHT, WIDTH, text_accuracy
+from erprm_cli.reports.charts import accuracy_chart
+from erprm_cli.reports.plots import HEIGHT, WIDTH, text_plot
+
+
+def text_accuracy(results: list[BestOfNResult]) -> str:
+    return text_plot(accuracy_chart(results))
 
 
 def curve(method: str, values: dict[int, float]) -> list[BestOfNResult]:

@@ -14,6 +14,11 @@ from erprm_cli.evaluation.processbench import ProcessBenchResult
 from erprm_cli.reports.tables import best_of_n_table, calibration_table, processbench_table
 from erprm_cli.terminal.text import rendered
 
+CALIBRATION = CalibrationResult(
+    *("steps", "rates", None, None, 2, 1, 0.0625, (0.05, 0.075), 0.01, 0.25, None, (math.nan, math.nan)),
+    bins=reliability([0.25, 0.75], [0.5, 1.0], bins=2),
+)
+
 
 def lines(table: RenderableType) -> list[str]:
     return rendered(table, 200, colour=False).splitlines()
@@ -102,12 +107,7 @@ def test_any_figure_of_calibration_may_be_missing(
 
 
 def test_a_reliability_diagram_has_bars_to_the_target_and_a_mark_at_the_score() -> None:
-    bins = reliability([0.25, 0.75], [0.5, 1.0], bins=2)
-    nan = (math.nan, math.nan)
-    result = CalibrationResult(
-        "steps", "rates", None, None, 2, 1, 0.0625, (0.05, 0.075), 0.01, 0.25, None, nan, bins
-    )
-    title, metrics, _, *bars = lines(calibration_table([result]))
+    title, metrics, _, *bars = lines(calibration_table([CALIBRATION]))
     assert title == "steps against rates: 2 steps of 1 problems"
     assert metrics.strip() == (
         "Brier 0.0625 (0.0500 to 0.0750) (0.0100 of it is noise of the rollouts); "

@@ -80,6 +80,19 @@ def test_a_solution_has_its_steps_values_marks_and_a_chart(show: Open) -> None:
     assert first != second and "--low" in str(second)
 
 
+def test_the_reasoning_of_a_thinking_model_is_folded_and_its_answer_comes_last(show: Open) -> None:
+    row = ROWS[0] | {"reasoning": "Let me think."}
+    thought = {"id": "q", "steps_of": "reasoning", "reasoning": ROWS[0]["solution"], "solution": "It is 7."}
+    page = show(page_of([row, row | thought]))
+    page.get_by_text("Reasoning, 13 characters").click()
+    expect(page.get_by_text("Let me think.")).to_be_visible()
+    page.keyboard.press("j")
+    assert page.locator("details").count() == 0
+    assert page.locator("#solution .text").last.inner_text() == "It is 7."
+    page.fill("#search", "think.")
+    assert listed(page) == ["p0"]
+
+
 def test_filters_count_and_combine(show: Open) -> None:
     page = show(page_of(ROWS))
     counts = page.locator("#filters button:visible").all_inner_texts()
@@ -111,12 +124,15 @@ def test_filters_count_and_combine(show: Open) -> None:
     ],
 )
 def test_solutions_are_sorted(show: Open, sort: str, expected: str) -> None:
-    page = show(page_of(ROWS))
+    unknown = {"id": "p4", "problem": "p", "steps": ["a"]}  # comes last where it has no value
+    page = show(page_of([*ROWS, unknown]))
     page.select_option("#sort", sort)
-    assert listed(page) == expected.split()
+    assert listed(page) == [*expected.split(), "p4"]
     assert heading(page).startswith(expected[:2])
     page.click("#direction")
-    assert listed(page)[::-1] == expected.split()
+    ours = listed(page)
+    ours.remove("p4")
+    assert ours[::-1] == expected.split()
 
 
 def test_search_finds_all_words_and_marks_them(show: Open) -> None:

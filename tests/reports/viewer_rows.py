@@ -42,4 +42,4 @@ def write_rows(path: Path, rows: list[Row]) -> str:
 
 def page_of(rows: list[Row], source: str = "rows.jsonl", other: ComparedScores | None = None) -> str:
     page = SolutionsPage(source, other)
-    return "".join(page.parts(map(page.check, rows)))
+    return b"".join(page.parts(map(page.check, rows))).decode()

@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from erprm_cli.errors import UserError
+from erprm_cli.models.end_tokens import end_tokens
 from erprm_cli.models.outputs import output_at
 from erprm_cli.policy.prompts import encode_prompt, render_end, render_prompt
 from erprm_cli.policy.templates import PolicyTemplate
@@ -68,7 +69,7 @@ def test_a_token_over_the_border_does_not_change_the_ids_of_the_prompt(base: str
 
 def test_without_a_tokenizer_a_prompt_stays_text_and_a_chat_is_refused() -> None:
     assert encode_prompt(PLAIN, None, "text") == "text"
-    with pytest.raises(UserError, match="no chat template; use a plain template"):
+    with pytest.raises(UserError, match="no chat template; use a plain template such as math, or save"):
         render_prompt(CHAT, None, "Tom")
     tokenizer = make_tokenizer()
     tokenizer.eos_token = None
@@ -115,6 +116,16 @@ def test_training_makes_the_solutions_likelier_and_a_repeated_run_does_nothing(
     with pytest.raises(UserError, match="made with template plain, not other"):
         train_policy(rows, PolicyTemplate("other", "{problem}\n"), config)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "policy").config.use_cache
+
+
+def test_the_end_of_the_turn_is_an_end_token_of_the_trained_policy(base: str, tmp_path: Path) -> None:
+    prepared = task(base, CHAT, tmp_path / "policy")
+    prepared.tokenizer.chat_template = "{% for m in messages %}{{ m.content + '<s>' }}{% endfor %}"
+    model = prepared.load_model(torch.float32)
+    model.save_pretrained(tmp_path / "saved")
+    assert end_tokens(AutoModelForCausalLM.from_pretrained(tmp_path / "saved")) == [2, 1]
+    plain = task(base, PLAIN, tmp_path / "policy").load_model(torch.float32)
+    assert end_tokens(plain) == [2]
 
 
 def test_a_thinking_model_learns_its_reasoning_and_its_answer(base: str, tmp_path: Path) -> None:

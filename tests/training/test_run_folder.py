@@ -15,7 +15,14 @@ import torch
 from erprm_cli.errors import UserError
 from erprm_cli.io.seal import seal
 from erprm_cli.training.example_store import ExampleStore
-from erprm_cli.training.run_folder import begin_run, checkpoints, finished, forget, run_folder
+from erprm_cli.training.run_folder import (
+    RESULTS,
+    begin_run,
+    checkpoints,
+    finished,
+    forget,
+    run_folder,
+)
 from tests.training.runs import Killed, Log, assert_equal_bits, command, run
 
 
@@ -160,6 +167,13 @@ def _damage(path: Path, how: str) -> None:
         return
     damaged = {"empty": b"", "cut": data[: len(data) // 2], "braces": b"{}", "a list": b"[1]"}
     path.write_bytes(damaged.get(how, b"\xff" * len(data)))
+
+
+@pytest.mark.parametrize("result", [None, [], {}, {"rows": 1}, {name: "2" for name in RESULTS}])
+def test_a_model_with_a_damaged_card_is_not_taken_for_a_finished_one(tmp_path: Path, result: object) -> None:
+    (tmp_path / "erprm.json").write_text(json.dumps({"settings": {"lr": 1.0}, "result": result}))
+    with pytest.raises(UserError, match="is not empty and not a model made by erprm"):
+        finished(tmp_path, {"lr": 1.0}, overwrite=False)
 
 
 def test_a_stopped_run_of_an_earlier_version_is_continued_while_its_base_is_unchanged(

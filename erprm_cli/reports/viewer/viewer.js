@@ -3,12 +3,17 @@
 // A row, as reports/solutions_page.py writes it:
 //   id, sample, origin [text]      what it is
 //   problem, steps [L]             text
+//   reasoning, answer              what a thinking model wrote before and after the steps, or ""
 //   values [C][L]                  numbers of the columns in data.columns: label, k/K, then scores; null: none
 //   counts [L]                     k/K as text, or null
 //   error                          index of the first wrong step; -1: none is wrong; null: unknown
 //   correct                        whether the answer is right, or null
 //   facts [[title, text]]          what else is known
-// Added here: number (its place in the file), low (per score, the first step below the threshold, or -1).
+// Added here:
+//   number                         its place in the file
+//   low                            per score, the first step below the threshold, -1 or null
+//   largest, lowest                the largest difference and the lowest first score, or null
+//   text                           all text in small letters, once it is searched
 "use strict";
 
 const ITEM_HEIGHT = 56; // px, as in viewer.css
@@ -16,6 +21,7 @@ const SPARE_ITEMS = 8; // drawn above and below the visible ones
 const FIRST_CHARACTERS = 20_000; // of a text, FIRST_STEPS of a solution: more is shown on demand
 const FIRST_STEPS = 500;
 const FIRST_SCORE = 2; // the place of the scores in data.columns
+const MARKED_STEPS = 60; // in a strip of colours, and with a dot each in the chart
 const LARGE = 0.5; // a difference to point out
 
 const element = (id) => document.getElementById(id);
@@ -47,9 +53,9 @@ function differences(row) {
   return values.map((value, step) => (value === null || others[step] === null ? null : value - others[step]));
 }
 
-const largestGap = (row) => (differences(row) ?? []).reduce((most, gap) => Math.max(most, Math.abs(gap ?? 0)), -1);
-const lowestScore = (row) => (scoresOf(row, 0) ?? []).reduce((least, score) => Math.min(least, score), Infinity);
-const errorFound = (row, low) => row.error !== null && low !== null && low !== row.error;
+const largestGap = (row) => differences(row)?.reduce((most, gap) => Math.max(most, Math.abs(gap ?? 0)), 0) ?? null;
+const lowestScore = (row) => scoresOf(row, 0)?.reduce((least, score) => Math.min(least, score)) ?? null;
+const isMistake = (row, low) => row.error !== null && low !== null && low !== row.error;
 
 const FILTERS = [
   { key: "w", name: "Wrong answer", title: "The final answer is wrong", test: (row) => row.correct === false },
@@ -58,7 +64,7 @@ const FILTERS = [
     key: "e",
     name: "First-error mistake",
     title: "The first step with a low score is not the first wrong step",
-    test: (row) => row.low.some((low) => errorFound(row, low)),
+    test: (row) => row.low.some((low) => isMistake(row, low)),
   },
   {
     key: "d",
@@ -68,14 +74,13 @@ const FILTERS = [
   },
 ];
 
-const byNumber = (one, other) => one.number - other.number;
 const SORTS = [
-  { name: "file order", of: (row) => row.number },
-  { name: "largest difference", of: (row) => -row.largest },
-  { name: "lowest score first", of: (row) => row.lowest },
-  { name: "highest minimum score", of: (row) => -row.lowest },
-  { name: "most steps", of: (row) => -row.steps.length },
-  { name: "id", of: (row) => row.id },
+  { name: "file order", of: (row) => row.number, sign: 1 },
+  { name: "largest difference", of: (row) => row.largest, sign: -1 },
+  { name: "lowest score first", of: (row) => row.lowest, sign: 1 },
+  { name: "highest minimum score", of: (row) => row.lowest, sign: -1 },
+  { name: "most steps", of: (row) => row.steps.length, sign: -1 },
+  { name: "id", of: (row) => row.id, sign: 1 },
 ];
 
 // Making elements
@@ -110,9 +115,9 @@ function textBlock(text, className = "") {
 
 /** Return the colour of a value: low at 0, high at 1; the style sheet names the three colours. */
 function shade(value) {
-  const part = Math.min(Math.max(value, 0), 1) * 2;
-  const [from, to] = part < 1 ? ["low", "middle"] : ["middle", "high"];
-  return `color-mix(in oklab, var(--${to}) ${Math.round(100 * (part % 1 || Number(part === 2)))}%, var(--${from}))`;
+  const percent = Math.round(200 * Math.min(Math.max(value, 0), 1));
+  if (percent < 100) return `color-mix(in oklab, var(--middle) ${percent}%, var(--low))`;
+  return `color-mix(in oklab, var(--high) ${percent - 100}%, var(--middle))`;
 }
 
 // The list: only the visible items are in the page
@@ -130,8 +135,18 @@ function judge() {
 
 /** Return the text to search in, made when it is first needed. */
 function haystack(row) {
-  row.text ??= [row.id, ...row.origin, row.problem, ...row.steps, ...row.facts.flat()].join("\n").toLowerCase();
+  const texts = () => [row.id, row.origin, row.problem, row.reasoning, row.steps, row.answer, row.facts].flat(2);
+  row.text ??= texts().join("\n").toLowerCase();
   return row.text;
+}
+
+/** Compare two rows by the chosen order; those without a value come last, equal ones in the order of the file. */
+function order(one, other) {
+  const { of, sign } = SORTS[element("sort").selectedIndex];
+  const [a, b] = [of(one), of(other)];
+  if (a !== b && (a === null || b === null)) return a === null ? 1 : -1;
+  const forward = a === b ? one.number - other.number : a < b ? -sign : sign;
+  return state.reversed ? -forward : forward;
 }
 
 /** Filter and sort the rows again; the chosen one stays chosen if it is still there. */
@@ -140,13 +155,7 @@ function update() {
   const tests = FILTERS.filter((filter) => state.filters.has(filter.key)).map((filter) => filter.test);
   if (state.gap > 0) tests.push((row) => row.largest >= state.gap);
   if (state.words.length) tests.push((row) => state.words.every((word) => haystack(row).includes(word)));
-  const value = SORTS[element("sort").selectedIndex].of;
-  const order = (one, other) => {
-    const [a, b] = [value(one), value(other)];
-    return a < b ? -1 : a > b ? 1 : byNumber(one, other);
-  };
   state.shown = data.rows.filter((row) => tests.every((test) => test(row))).sort(order);
-  if (state.reversed) state.shown.reverse();
   for (const filter of FILTERS) {
     const count = data.rows.filter(filter.test).length;
     filter.button.querySelector("output").textContent = count.toLocaleString("en");
@@ -195,7 +204,7 @@ function listItem(row, at) {
 
 function strip(values) {
   const box = make("span", "strip");
-  for (const value of values.slice(0, 60)) {
+  for (const value of values.slice(0, MARKED_STEPS)) {
     const cell = make("i");
     if (value !== null) cell.style.background = shade(value);
     box.append(cell);
@@ -226,11 +235,16 @@ function solution(row) {
   }
   const heading = make("h2", "", row.id, make("small", "", about.map((word) => `, ${word}`).join("")));
   const parts = [heading, facts, textBlock(row.problem, "problem")];
+  if (row.reasoning) {
+    const title = `Reasoning, ${row.reasoning.length.toLocaleString("en")} characters`;
+    parts.push(make("details", "", make("summary", "", title), textBlock(row.reasoning)));
+  }
   if (row.steps.length) {
     const table = stepTable(row);
     if (row.values.some(Boolean)) parts.push(chart(row, table));
     parts.push(table);
   }
+  if (row.answer) parts.push(textBlock(row.answer, "answer"));
   return parts;
 }
 
@@ -288,9 +302,9 @@ function chart(row, table) {
   const [height, left, right, top, bottom] = [150, 30, 4, 14, 20];
   const width = Math.min(1000, element("solution").clientWidth - 48); // as in viewer.css
   const count = row.steps.length;
-  const x = (step) => (count === 1 ? (left + width - right) / 2 : left + ((width - right - left) * (step + 0.5)) / count);
+  const band = (width - right - left) / count; // the width of a step
+  const x = (step) => left + band * (step + 0.5);
   const y = (value) => top + (height - top - bottom) * (1 - Math.min(Math.max(value, 0), 1));
-  const band = (width - right - left) / count;
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, role: "img" });
   svg.setAttribute("aria-label", `Values of ${count} steps from 0 to 1`);
   const column = (step, name) => draw("rect", { class: name, x: x(step) - band / 2, y: top, width: band, height: height - top - bottom });
@@ -314,7 +328,7 @@ function chart(row, table) {
     const points = values.map((value, step) => [step, value]).filter(([, value]) => value !== null);
     const path = points.map(([step, value]) => `${x(step)},${y(value)}`).join(" ");
     svg.append(draw("polyline", { class: `series-${series}`, points: path }));
-    if (count <= 100) {
+    if (count <= MARKED_STEPS) {
       svg.append(...points.map(([step, value]) => draw("circle", { class: `series-${series}`, cx: x(step), cy: y(value), r: 3.5 })));
     }
     caption.append(make("span", `series-${series}`, data.columns[series]));
