@@ -33,13 +33,19 @@ class Request:
 
     `indices` are the numbers of the wanted completions: 0 .. n-1, or those of them that are missing. `prompt`
     is text, or token ids that are used unchanged, or a chat for an engine without a tokenizer. Equal
-    (seed, index) give an equal completion.
+    (seed, index) give an equal completion. `max_tokens` bounds these completions where it is less than that
+    of the sampling parameters.
     """
 
     key: Hashable
     prompt: Prompt
     indices: tuple[int, ...]
     seed: int
+    max_tokens: int | None = None
+
+    def limit(self, params: "SamplingParams") -> int:
+        """Return the most tokens of one completion, whatever the model's context has room for."""
+        return params.max_tokens if self.max_tokens is None else min(self.max_tokens, params.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,8 @@ class Completion:
     """What a model wrote after a prompt: exactly the text that follows it, without the stop text.
 
     Special tokens are in the text, except the one that ends it. `num_tokens` counts all that was generated.
-    `reasoning` is what a server sends apart from the text.
+    `reasoning` is what a server sends apart from the text. `token_ids` are all generated tokens, those of a
+    stop text and the end token included; None if a server does not send them.
     """
 
     key: Hashable
@@ -56,6 +63,7 @@ class Completion:
     num_tokens: int
     finish_reason: str  # "stop" or "length"
     reasoning: str | None = None
+    token_ids: tuple[int, ...] | None = field(default=None, compare=False, repr=False)  # not all servers tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,11 +126,11 @@ class ContinuousBatch:
                 self.is_exhausted = True
                 break
             ids = encode(model.tokenizer, request.prompt)
-            limit = min(self.params.max_tokens, (model.max_length or NEVER) - len(ids))
+            limit = min(request.limit(self.params), (model.max_length or NEVER) - len(ids))
             if limit < 1:
                 self.usage.too_long += len(request.indices)
                 self.finished += [
-                    Completion(request.key, index, "", 0, "length") for index in request.indices
+                    Completion(request.key, index, "", 0, "length", token_ids=()) for index in request.indices
                 ]
             elif request.indices:
                 self.usage.prompt_tokens += len(ids)
@@ -289,22 +289,21 @@ class ContinuousBatch:
 
     def _completion(self, slot: Slot, tokens: list[int]) -> Completion | None:
         """Return the completion if `tokens` contain its end, possibly followed by more; None if not."""
-        request = slot.queued.request
         for count in range(slot.checked + 1, len(tokens) + 1):
             token = tokens[count - 1]
             if token in self.end_ids:
                 text = self._text(slot.queued, tokens[: count - 1])
-                return Completion(request.key, slot.index, text, count, "stop")
+                return _completion(slot, text, tokens[:count], "stop")
             if token in self.stop_ends and self._find_stop(
                 self.model.decode(tokens[max(0, count - self.stop_tail) : count])
             ):
                 text = self._text(slot.queued, tokens[:count])
                 end = self._find_stop(text)
                 if end is not None:
-                    return Completion(request.key, slot.index, text[:end], count, "stop")
+                    return _completion(slot, text[:end], tokens[:count], "stop")
             if count == slot.queued.limit:
                 text = self._text(slot.queued, tokens[:count])
-                return Completion(request.key, slot.index, text, count, "length")
+                return _completion(slot, text, tokens[:count], "length")
         slot.checked = len(tokens)
         return None
 
@@ -318,3 +317,8 @@ class ContinuousBatch:
         if text.startswith(queued.context_text):
             return text[len(queued.context_text) :]
         return self.model.decode(tokens)  # the prompt ended within a character
+
+
+def _completion(slot: Slot, text: str, tokens: list[int], finish_reason: str) -> Completion:
+    key, ids = slot.queued.request.key, tuple(tokens)
+    return Completion(key, slot.index, text, len(ids), finish_reason, token_ids=ids)

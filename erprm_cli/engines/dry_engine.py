@@ -49,9 +49,9 @@ class DryEngine:
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
         """Yield one empty, unfinished completion per index of each request."""
         for request in requests:
-            self._count(request, params.max_tokens)
+            self._count(request, request.limit(params))
             for index in request.indices:
-                yield Completion(request.key, index, "", 0, "length")
+                yield Completion(request.key, index, "", 0, "length", token_ids=())
 
     def close(self) -> None:
         """Free nothing."""

@@ -187,20 +187,21 @@ class ServerEngine:
         if params.stop:
             body["stop"] = list(params.stop)
         prompt = request.prompt
-        room = self._dialect.max_model_len or params.max_tokens + 1
+        most = request.limit(params)
+        room = self._dialect.max_model_len or most + 1
         if isinstance(prompt, Chat):
             body |= _template_fields(prompt.template_kwargs) | (ALL_TOKENS if params.special_tokens else {})
             body["messages"] = [{"role": role, "content": content} for role, content in prompt.turns]
             if prompt.begun:
                 body["messages"].append({"role": "assistant", "content": prompt.begun})
                 body |= CONTINUE_TURN
-            return "/chat/completions", body, min(params.max_tokens, room - 1)
+            return "/chat/completions", body, min(most, room - 1)
         body |= ALL_TOKENS | {"prompt": prompt if isinstance(prompt, str) else list(prompt)}
         if params.stop_token_ids:
             body["stop_token_ids"] = list(params.stop_token_ids)
         if not isinstance(prompt, str) and self._dialect.max_model_len is not None:
             room = self._dialect.max_model_len - len(prompt) + 1
-        return "/completions", body, min(params.max_tokens, room - 1)
+        return "/completions", body, min(most, room - 1)
 
     def _read(
         self, request: Request, run: tuple[int, ...], answer: Answer, limit: int
@@ -251,7 +252,8 @@ class ServerEngine:
         if not choice.text and choice.reasoning is None:
             self._dialect.warn_once("an answer of the server is empty; an empty solution is wrong")
         self.usage.generated_tokens += num_tokens
-        return Completion(request.key, index, choice.text, num_tokens, finish, choice.reasoning)
+        ids = choice.token_ids
+        return Completion(request.key, index, choice.text, num_tokens, finish, choice.reasoning, ids)
 
 
 def _blamed(results: Iterable[Completion | Failure]) -> Iterator[Completion | Failure]:

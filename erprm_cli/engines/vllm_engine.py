@@ -43,9 +43,9 @@ class VllmEngine:
         empty: deque[Completion] = deque()
         for (key, index), output in self.stream.run(self._jobs(requests, params, empty)):
             (generated,) = output.outputs
-            num_tokens = len(generated.token_ids)
-            self.usage.generated_tokens += num_tokens
-            yield Completion(key, index, generated.text, num_tokens, generated.finish_reason)
+            ids = tuple(generated.token_ids)
+            self.usage.generated_tokens += len(ids)
+            yield Completion(key, index, generated.text, len(ids), generated.finish_reason, token_ids=ids)
             while empty:
                 yield empty.popleft()
         yield from empty
@@ -61,10 +61,12 @@ class VllmEngine:
         """Yield the jobs for vLLM; completions for which the context has no room go to `empty`."""
         for request in requests:
             ids = encode(self.tokenizer, request.prompt)
-            limit = min(params.max_tokens, self.stream.max_model_len - len(ids))
+            limit = min(request.limit(params), self.stream.max_model_len - len(ids))
             if limit < 1:
                 self.usage.too_long += len(request.indices)
-                empty += [Completion(request.key, index, "", 0, "length") for index in request.indices]
+                empty += [
+                    Completion(request.key, index, "", 0, "length", token_ids=()) for index in request.indices
+                ]
                 continue
             self.usage.prompt_tokens += len(ids) if request.indices else 0
             for index in request.indices:

@@ -123,7 +123,7 @@ def sample_to(
     """
     bad = bad or BadRows()
     done = out.solutions(schema.check_solution)
-    missing = peek(problem for problem in _same_as(done, problems, bad) if missing_samples(problem, n, done))
+    missing = peek(problem for problem in same_as(done, problems, bad) if missing_samples(problem, n, done))
     if missing is None:
         if done:
             reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
@@ -150,7 +150,7 @@ def sample_to(
             progress.warn(tally.ungraded_warning())
 
 
-def _same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:
+def same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:
     """Yield the problems; one that is stored in another version is a bad row."""
     for problem in problems:
         try:
