@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Two processes share the files of tests; more than one OpenMP thread in each would only wait for a core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
-PAGES := README.md $(wildcard docs/*.md) # with parts that cog generates
+PAGES := README.md $(wildcard docs/*.md docs/recipes/*.md) # with parts that cog generates
 
 .PHONY: help setup demo test test-fast torture check style bench docs wheel tiny clean
 

@@ -22,6 +22,7 @@ def train(
     figures: FiguresConfig,
     quiet: options.Quiet = False,
     dry_run: options.DryRun = False,
+    tokens_per_s: options.TokensPerS = None,
 ) -> None:
     """Train a process reward model on labelled solutions.
 
@@ -38,6 +39,7 @@ def train(
     from erprm_cli.reports.figures import check_figures, write_figures
     from erprm_cli.training.distributed import Silence, check_launch, is_main
 
+    options.check_dry_run(dry_run, tokens_per_s)
     check_figures(figures)
     check_launch(config)
     for source in filter(None, (rows.source, config.eval)):
@@ -67,7 +69,7 @@ def train(
                 task.store.folder = Path(folder) / "data"  # the run folder may be in use
                 task.read(rows.source, bad, rows.limit, reporter)
                 task.check_examples(reporter)
-                report_plan(training_plan(task), reporter, out=out)
+                report_plan(training_plan(task), reporter, tokens_per_s, out)
             return
         with locked_run(config.output) if first else nullcontext():
             task.read(rows.source, bad, rows.limit, reporter)

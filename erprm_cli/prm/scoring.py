@@ -169,7 +169,8 @@ def score_to(
         foreign.report(progress)
         if prm.config.dry_run:
             counts = prm.plan()
-            report_plan({"solutions": out.count, "scored_before": skipped} | counts, progress)
+            counts = {"solutions": out.count, "scored_before": skipped} | counts
+            report_plan(counts, progress, prm.config.tokens_per_s)
             return
         before = f", {skipped:,} were scored before" if skipped else ""
         progress.info(f"{out.count:,} solutions scored{before}, {progress.seconds:.1f} s")
