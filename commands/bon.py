@@ -88,6 +88,7 @@ def bon(
         compared = [candidates.read_scores(other, aggregates, streams.limit, seen) for other in others]
         for table in compared:
             pool.table.check_same(table)
+        reporter.start("problems", total=len(pool.problems))
         for row in pool.choices(grader):
             out.write(row)
             reporter.progress(out.count, "problems", len(pool.problems), "choosing")

@@ -89,7 +89,7 @@ def convert(
         if problems is not None:
             known.update(row["problem"] for row in read_rows(problems, as_problem))
         converter = Converter(from_format, to_format, threshold, keep, known)
-        for row in read_rows(streams.source, converter, bad, streams.limit, converter.expand):
+        for row in read_rows(streams.source, converter, bad, streams.limit, converter.expand, reporter):
             out.write(row)
             reporter.progress(out.count, "rows")
         read = converter.foreign.summary()

@@ -36,6 +36,7 @@ def label(
             reporter.progress(labeller.rows, "rows")
 
         with open_lines(streams.source, bad, before_wait) as lines:
+            reporter.watch(lambda: lines.share_read(labeller.rows, streams.limit))
             not_blank = islice(filter(bytes.strip, lines), streams.limit)
             out.write_lines(labeller.label(not_blank, lambda line, why: bad.add(lines.place, why, line)))
         if labeller.foreign is not None:

@@ -91,7 +91,8 @@ def processbench(
         checks = processbench.check_row, processbench.check_scored_row
         reader = ScoredRows(prm, *checks, prm_format=prm_format, reporter=reporter)
         splits = processbench.Splits()
-        for source in sources:
+        for number, source in enumerate(sources):
+            reporter.part = number, len(sources)
             for row in reader.read(source, bad, limit):
                 name = splits.add(row, source)
                 if scored_out is not None:

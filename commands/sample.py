@@ -53,6 +53,6 @@ def sample(
     shard = choose_shard(streams.shard, reporter)
     settings = output_settings("sample", sampling, engine, prompts) | shard.settings()
     with open_streams("sample", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
-        rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
+        rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit, reporter=reporter)
         problems = (problem for problem in rows if problem["id"] in shard)
         sample_to(out, problems, engine, prompts, sampling, n, reporter, bad)

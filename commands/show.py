@@ -55,7 +55,10 @@ def show(
 
             page = SolutionsPage(rows.source, None if compare is None else ComparedScores(compare))
             with report_file(html) as file:
-                file.writelines(page.parts(read_rows(rows.source, page.check, bad, rows.limit)))
+                checked = read_rows(rows.source, page.check, bad, rows.limit, reporter=reporter)
+                for part in page.parts(checked):
+                    file.write(part)
+                    reporter.progress(page.count, "solutions")
             reporter.info(f"{page.count:,} solutions written to {html}; open it in a browser")
             if page.other is not None and page.other.unmatched:
                 reporter.warn(f"{page.other.unmatched:,} of them are not in {compare}")

@@ -122,6 +122,7 @@ def evaluate(
     there are no results.
     """
     graded = []
+    reporter.start("problems", total=len(pool.problems))
     for problem in pool.graded(compared, grader):
         graded.append(problem)
         reporter.progress(len(graded), "problems", len(pool.problems), "grouping answers")

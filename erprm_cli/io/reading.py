@@ -12,6 +12,7 @@ from erprm_cli.io.files import is_same_file
 from erprm_cli.io.json_arrays import array_lines
 from erprm_cli.io.sources import open_input
 from erprm_cli.rows.row import Row, loads, reason
+from erprm_cli.terminal.reporter import Reporter
 
 Record = TypeVar("Record")
 BLOCK_BYTES = 1 << 16  # read at a time: fits into the processor's cache
@@ -24,18 +25,23 @@ def read_rows(
     bad: BadRows | None = None,
     limit: int | None = None,
     expand: Callable[[Row], Iterable[Row]] | None = None,
+    reporter: Reporter | None = None,
 ) -> Iterator[Record]:
     """Yield `check(row)` for each line of `source` that is not blank ("-" is standard input), lazily.
 
     A line that is not a JSON object, or for which `check` raises RowError, goes to `bad` with its place. At
-    most `limit` rows are read. `expand` turns a row of another format into the rows to check.
+    most `limit` rows are read. `expand` turns a row of another format into the rows to check. `reporter` is
+    told how much of the input has been read.
     """
     import jsonlines  # here, because `label` does not need it
 
     bad = bad or BadRows()
     with open_lines(source, bad) as lines:
         reader = jsonlines.Reader(lines, loads=loads)
-        for _ in count() if limit is None else range(limit):
+        number = 0
+        if reporter is not None:
+            reporter.watch(lambda: lines.share_read(number, limit))
+        for number in count(1) if limit is None else range(1, limit + 1):  # noqa: B007  # used above
             try:
                 row = cast(Row, reader.read(type=dict, skip_empty=True))
                 if expand is None:
@@ -58,15 +64,22 @@ class Lines:
     """Iterates over the lines of an open file; `place` ("FILE:LINE") and `line` are those of the last one.
 
     All lines that have arrived are yielded before the next read, which may wait. `before_wait` is called
-    before each read, so that a command can flush the rows it has buffered.
+    before each read, so that a command can flush the rows it has buffered. `share_of_file` returns which
+    share of the file has been read.
     """
 
     def __init__(
-        self, source: str, file: Iterable[bytes], before_wait: Callable[[], None] | None = None
+        self,
+        source: str,
+        file: Iterable[bytes],
+        before_wait: Callable[[], None] | None = None,
+        share_of_file: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.source = "stdin" if source == "-" else source
         self.file = file
         self.before_wait = before_wait
+        self._share_of_file = share_of_file
+        self._shares: tuple[float | None, float | None] = 0.0, 0.0  # of the file, before and after the block
         self._before = 0  # lines of earlier blocks
         self._block: list[bytes] = []
         self._left: Iterator[bytes] = iter(())
@@ -74,9 +87,23 @@ class Lines:
     def __iter__(self) -> Iterator[bytes]:
         for block in self._blocks():
             self._block, self._left = block, iter(block)
+            self._shares = self._shares[1], self._share_of_file()
             yield from self._left  # nothing is counted per line: `place` is computed when it is needed
             self._before += len(block)
             self._block = []
+        self._shares = 1.0, 1.0
+
+    def share_read(self, num_rows: int = 0, limit: int | None = None) -> float | None:
+        """Return which share of the lines has been yielded, 0 to 1; None if it is unknown.
+
+        If only `limit` rows are wanted, and `num_rows` were read, it is at least the share of these.
+        """
+        begin, end = self._shares
+        shares = [] if limit is None else [num_rows / max(limit, 1)]
+        if begin is not None and end is not None:
+            yielded = 1 - length_hint(self._left) / max(len(self._block), 1)
+            shares.append(begin + (end - begin) * yielded)
+        return min(1.0, max(shares)) if shares else None
 
     @property
     def number(self) -> int:
@@ -134,5 +161,5 @@ def open_lines(
     """Open `source` for its lines; UsageError if it is also the file of bad rows."""
     if bad is not None and bad.target is not None and is_same_file(bad.target, source):
         raise UsageError(f"--errors {bad.target} is also the input; give it another name")
-    with open_input(source) as file:
-        yield Lines(source, file, before_wait)
+    with open_input(source) as (file, share_of_file):
+        yield Lines(source, file, before_wait, share_of_file)

@@ -5,9 +5,18 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from erprm_cli.io.files import BUFFER_BYTES, closing
+from erprm_cli.terminal.reporter import Reporter
+
+
+class _Terminal(io.FileIO):
+    """A terminal on which rows are printed, above the progress line if there is one."""
+
+    def write(self, data: Any) -> int:
+        with Reporter.without_bar():
+            return super().write(data)
 
 
 @contextmanager
@@ -26,7 +35,8 @@ def rows_on_stdout() -> Iterator[BinaryIO]:
         return
     os.dup2(sys.stderr.fileno(), 1)
     try:
-        with closing(os.fdopen(kept, "wb", buffering=BUFFER_BYTES, closefd=False)) as file:
+        opened = (_Terminal if os.isatty(kept) else io.FileIO)(kept, "wb", closefd=False)
+        with closing(cast(BinaryIO, io.BufferedWriter(opened, BUFFER_BYTES))) as file:
             yield file
     finally:
         sys.stdout.flush()

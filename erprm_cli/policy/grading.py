@@ -85,7 +85,8 @@ def grade_to(
     """
     with Grader(bad.note if bad else None) as grader:
         solutions = SolutionGrader(grader, template, gold_field)
-        for row in with_rewards(read_rows(source, solutions.submit, bad, limit, solutions.expand)):
+        rows = read_rows(source, solutions.submit, bad, limit, solutions.expand, reporter)
+        for row in with_rewards(rows):
             solutions.count(row)
             out.write(row)
             reporter.progress(out.count, "solutions")
