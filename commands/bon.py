@@ -31,10 +31,11 @@ def bon(
     ] = None,
     compare: Annotated[
         list[str] | None,
+        options.Role.READ,
         options.Option(metavar="FILE", help="The same candidates scored by another PRM; repeatable."),
     ] = None,
     report: Annotated[
-        str | None, options.Option(metavar="FILE", help="Write one JSON row per result.")
+        str | None, options.Role.ROWS, options.Option(metavar="FILE", help="Write one JSON row per result.")
     ] = None,
     seed: options.Seed = 0,
 ) -> None:
@@ -61,8 +62,6 @@ def bon(
     from erprm_cli.rows.versions import Versions, one_version
 
     others, budgets = compare or [], _budgets(n)
-    if report == "-" and streams.output == "-":
-        raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
     check_figures(figures)
     for other in others:
         check_input(other)

@@ -54,6 +54,7 @@ def convert(
     ] = False,
     problems: Annotated[
         str | None,
+        options.Role.READ,
         options.Option(
             metavar="FILE",
             help="Known problems, for formats whose texts begin with the problem and do not mark its end.",

@@ -11,6 +11,7 @@ def grade(
     streams: options.Streams,
     template: Annotated[
         str | None,
+        options.Role.READ_BY_NAME,
         options.Option(
             "--template",
             "-t",

@@ -24,6 +24,7 @@ def inspect(
     ],
     model: Annotated[
         str,
+        options.Role.READ_BY_NAME,
         options.Argument(
             metavar="MODEL", help="A folder or a Hub name.", rich_help_panel=options.Heading.STREAMS
         ),

@@ -17,6 +17,7 @@ def processbench(
     figures: FiguresConfig,
     sources: Annotated[
         list[str] | None,
+        options.Role.READ,
         options.Argument(
             metavar="INPUT...",
             help="JSON Lines, JSON arrays or CSV to read; - is stdin, the default.",
@@ -42,6 +43,7 @@ def processbench(
     ] = False,
     scored: Annotated[
         str | None,
+        options.Role.ROWS,
         options.Option(metavar="FILE", help="Also write the rows with their scores, to judge them again."),
     ] = None,
     limit: Annotated[
@@ -75,8 +77,6 @@ def processbench(
     from erprm_cli.rows import schema
 
     check_figures(figures)
-    if scored == "-" and streams.output == "-":
-        raise UsageError("results and --scored cannot share stdout; give -o FILE or --scored FILE")
     sources = sources or ["-"]
     for source in sources:
         check_input(source)

@@ -19,6 +19,7 @@ FIXED = options.Without(
 def rlhf(
     directory: Annotated[
         Path,
+        options.Role.RUN,
         options.Option(
             "--output",
             "-o",

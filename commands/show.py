@@ -8,7 +8,8 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.bad_rows import bad_rows
-from erprm_cli.io.files import report_file
+from erprm_cli.io.drafts import report_file
+from erprm_cli.io.ownership import NamedFile
 from erprm_cli.io.reading import read_rows
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.terminal.text import wants_colour
@@ -19,6 +20,7 @@ def show(
     rows: options.Input,
     html: Annotated[
         str | None,
+        options.Role.PAGE,
         options.Option(
             metavar="FILE.html",
             help="Write a web page with charts, filters, sorting and search instead; it needs no network.",
@@ -26,6 +28,7 @@ def show(
     ] = None,
     compare: Annotated[
         str | None,
+        options.Role.READ,
         options.Option(metavar="FILE", help="Show the scores of another PRM for the same solutions too."),
     ] = None,
     reasoning: Annotated[
@@ -58,7 +61,7 @@ def show(
 
             page = SolutionsPage(rows.source, None if compare is None else ComparedScores(compare))
             checked = read_rows(rows.source, lambda row: page.check(names.renamed(row)), bad, rows.limit)
-            with report_file(html) as file:
+            with report_file(NamedFile("--html", options.Role.PAGE, html)) as file:
                 file.writelines(page.parts(checked))
             reporter.info(f"{page.count:,} solutions written to {html}; open it in a browser")
             if page.other is not None and page.other.unmatched:

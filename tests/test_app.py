@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from erprm_cli.app import COMMANDS
+from erprm_cli.app import COMMANDS, how_to_continue
+from erprm_cli.io.ownership import NamedFile
 from erprm_cli.options import Heading
+from erprm_cli.roles import Role
 
 Run = Callable[..., Any]
 
@@ -200,6 +202,15 @@ def test_a_signal_ends_a_command_with_its_status_and_a_line(number: int) -> None
         process.send_signal(number)
         assert process.wait(timeout=20) == 128 + number
         assert process.stderr.read() == "erprm: stopped; with -o, the same command again continues\n"
+
+
+def test_a_stop_in_a_pipe_names_no_command_that_would_wait_for_the_terminal(tmp_path: Path) -> None:
+    from_pipe = NamedFile("the input", Role.READ, "-")
+    output = NamedFile("-o", Role.ROWS, "out.jsonl")
+    assert how_to_continue([from_pipe], None) == "with -o, the same command again continues"
+    assert how_to_continue([from_pipe, output], None) == "to continue, run the whole pipe again"
+    kept = "to continue, run the whole pipe again; out.jsonl keeps the rows so far"
+    assert how_to_continue([from_pipe, output], "out.jsonl") == kept
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -12,8 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from erprm_cli.errors import UserError
 from erprm_cli.hashing import content_hash
-from erprm_cli.io.files import file_hash, read_text, replacing, write_text
+from erprm_cli.io.drafts import replacing
+from erprm_cli.io.files import file_hash, read_text
 
 KEPT_BYTES = 1 << 20  # smaller files are hashed faster than their hash is found
 SETTLED_S = 2.0  # the coarsest clock of a file system (FAT)
@@ -43,10 +45,10 @@ def cached_hash(path: Path) -> str:
             return known
     found = file_hash(path)
     if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_S:
-        with suppress(OSError):  # a home that cannot be written: it is hashed again next time
+        with suppress(OSError, UserError):  # a home that cannot be written: it is hashed again next time
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(kept) as draft:
-                write_text(draft, found)
+            with replacing(kept) as file:
+                file.write(found.encode())
     return found
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import read_object, replacing, write_json
+from erprm_cli.io.drafts import replace_json
+from erprm_cli.io.ownership import REMEDY, read_sidecar, sidecar
 from erprm_cli.io.settings import as_written, difference, predates_contents, unchanged_since
 from erprm_cli.rows.row import Row
 
@@ -22,7 +23,7 @@ START_AGAIN = "--overwrite starts again, another -o keeps both"
 
 def meta_path(path: Path) -> Path:
     """Return the path of the sidecar of `path`."""
-    return path.with_name(path.name + ".meta.json")
+    return sidecar(path)
 
 
 def command_line() -> str:
@@ -62,29 +63,19 @@ def write_meta(path: Path, settings: Row) -> None:
 
 def read_meta(path: Path, named: Path | None = None) -> Row:
     """Return the sidecar of `path`; UserError if it is missing or damaged. Errors call the file `named`."""
-    sidecar = meta_path(path)
     try:
-        meta = read_object(sidecar)
-        if not isinstance(meta.get("settings"), dict):
-            raise ValueError("'settings' is not an object")
-        runs = meta.get("runs")
-        if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
-            raise ValueError("'runs' is not a list of objects")
+        return read_sidecar(meta_path(path))
     except ValueError as error:
         raise UserError(
-            f"{named or path} is not empty, and no readable {sidecar.name} says how it was made ({error})",
-            remedy=START_AGAIN,
+            f"{named or path} is not empty, and no readable {meta_path(path).name} says how it was made "
+            f"({error})",
+            remedy=REMEDY.format("-o"),
         ) from None
-    return meta
 
 
 def replace_meta(path: Path, meta: Row) -> None:
     """Replace the sidecar of `path`; UserError if that fails."""
-    try:
-        with replacing(meta_path(path)) as draft:
-            write_json(draft, meta)
-    except OSError as error:
-        raise UserError(error.strerror, where=meta_path(path)) from None
+    replace_json(meta_path(path), meta)
 
 
 def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from erprm_cli.terminal.stderr import raw_stderr
 from erprm_cli.terminal.text import rendered, visible, wants_colour
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Reporter:
             self._clear()
             width = shutil.get_terminal_size().columns if self._on_terminal else LOG_WIDTH
             text = rendered(drawing, width, colour=self._on_terminal and wants_colour())
-            print(text, end="", file=sys.stderr, flush=True)
+            print(text, end="", file=raw_stderr(), flush=True)
 
     def warn(self, message: str) -> None:
         """Print a warning, even with -q: something was skipped, counted or is doubtful."""
@@ -76,7 +77,7 @@ class Reporter:
             self._start_log()
         elif now - self._shown >= REDRAW_INTERVAL_S:
             self._shown = now
-            print(f"\r\x1b[Kerprm {self.command}: {self._latest()}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[Kerprm {self.command}: {self._latest()}", end="", file=raw_stderr(), flush=True)
             self._drawn = True
 
     def _start_log(self) -> None:
@@ -96,10 +97,10 @@ class Reporter:
 
     def _clear(self) -> None:
         if self._drawn:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            print("\r\x1b[K", end="", file=raw_stderr(), flush=True)
             self._drawn = False
 
 
 def _progress_line(done: int, unit: str, total: int | None, note: str, seconds: float) -> str:
     amount = f"{done:,}" if total is None else f"{done:,}/{total:,}"
-    return f"{amount} {unit}, {seconds:.0f} s" + (f", {note}" if note else "")
+    return visible(f"{amount} {unit}, {seconds:.0f} s" + (f", {note}" if note else ""))

@@ -34,9 +34,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
-from erprm_cli import hashing, shipped
+from erprm_cli import hashing
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation import calibration_metrics
@@ -194,20 +194,19 @@ class PrmTask(TrainingTask):
 
     def load_model(self, dtype: torch.dtype) -> Any:
         config = self.config
-        path = shipped.resolve(config.base)
         code: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         load_options = code | {
             "dtype": dtype,
-            "use_safetensors": loading.only_safetensors(config.allow_pickle),
+            "allow_pickle": config.allow_pickle,
             "attn_implementation": config.attn_implementation,
         }
-        with loading.explained(config.base):
-            if config.kind == "token":
-                return AutoModelForCausalLM.from_pretrained(path, **load_options)
-            settings = AutoConfig.from_pretrained(path, **code)
-            settings.id2label, settings.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
-            settings.classifier_dropout = 0.0
-            model = AutoModelForTokenClassification.from_pretrained(path, config=settings, **load_options)
+        if config.kind == "token":
+            return loading.load_model(AutoModelForCausalLM, config.base, **load_options)
+        settings = loading.load_config(config.base, **code)
+        settings.id2label, settings.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
+        settings.classifier_dropout = 0.0
+        load_options["config"] = settings
+        model = loading.load_model(AutoModelForTokenClassification, config.base, **load_options)
         model.score.float()
         return model
 

@@ -13,9 +13,8 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, TrainingArguments
+from transformers import TrainingArguments
 
-from erprm_cli import shipped
 from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.errors import UserError
@@ -53,8 +52,7 @@ class TrainingTask(ABC):
         finished(config.output, self.settings, config.overwrite)
         load_options: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         self.tokenizer = loading.load_tokenizer(config.base, **load_options)
-        with loading.explained(config.base):
-            model_config = AutoConfig.from_pretrained(shipped.resolve(config.base), **load_options)
+        model_config = loading.load_config(config.base, **load_options)
         self.max_tokens = min(config.max_length, max_positions(model_config) or config.max_length)
         self.names = FieldNames()
         self.store = ExampleStore(run_folder(config.output) / "data")
