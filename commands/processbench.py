@@ -17,9 +17,10 @@ def processbench(
     figures: FiguresConfig,
     sources: Annotated[
         list[str] | None,
+        options.Role.READ,
         options.Argument(
             metavar="INPUT...",
-            help="JSON Lines or JSON arrays to read; - is stdin, the default.",
+            help="JSON Lines, JSON arrays or CSV to read; - is stdin, the default.",
             show_default=False,
             rich_help_panel=options.Heading.STREAMS,
         ),
@@ -42,6 +43,7 @@ def processbench(
     ] = False,
     scored: Annotated[
         str | None,
+        options.Role.ROWS,
         options.Option(metavar="FILE", help="Also write the rows with their scores, to judge them again."),
     ] = None,
     limit: Annotated[
@@ -67,14 +69,14 @@ def processbench(
     """
     if (threshold is not None) + (tune_on is not None) + oracle > 1:
         raise UsageError("--threshold, --tune-on and --oracle exclude each other; give one of them")
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.evaluation import processbench
     from erprm_cli.prm.scoring import ScoredRows
     from erprm_cli.reports import charts, tables
     from erprm_cli.reports.figures import check_figures, write_figures
+    from erprm_cli.rows import schema
 
     check_figures(figures)
-    if scored == "-" and streams.output == "-":
-        raise UsageError("results and --scored cannot share stdout; give -o FILE or --scored FILE")
     sources = sources or ["-"]
     for source in sources:
         check_input(source)
@@ -88,12 +90,12 @@ def processbench(
         open_streams("processbench", streams, settings | rule, atomic=True) as (bad, out, reporter),
         open_side_output(scored, streams, settings) as scored_out,
     ):
-        checks = processbench.check_row, processbench.check_scored_row
+        checks = schema.check_processbench, processbench.check_scored_row
         reader = ScoredRows(prm, *checks, prm_format=prm_format, reporter=reporter)
-        splits = processbench.Splits()
+        splits, names = processbench.Splits(), FieldNames(streams.field)
         for number, source in enumerate(sources):
             reporter.part = number, len(sources)
-            for row in reader.read(source, bad, limit):
+            for row in reader.read(source, bad, limit, lambda row: (names.renamed(row),)):
                 name = splits.add(row, source)
                 if scored_out is not None:
                     scored_out.write(row | {"split": name})

@@ -32,6 +32,8 @@ def rollout(
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
     from erprm_cli.answers.grader import Grader
+    from erprm_cli.data_formats.field_names import FieldNames
+    from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.engines.dry_engine import DryEngine
     from erprm_cli.engines.open import choose_engine, open_engine, provenance
     from erprm_cli.engines.plan import report_plan
@@ -54,7 +56,8 @@ def rollout(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, reporter)
-    settings = output_settings("rollout", sampling, engine, prompts) | shard.settings()
+    names = FieldNames(streams.field, reporter.info)
+    settings = output_settings("rollout", sampling, engine, prompts) | shard.settings() | names.settings()
     settings |= {"k": k, "keep_text": keep_text}
     with (
         open_streams("rollout", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter),
@@ -64,8 +67,9 @@ def rollout(
         done = out.solutions(finished.add_row)
         finished.add_journal(journal)
         check = one_version(partial(check_gradable, marks=prompts.marks))
+        foreign = ForeignRows(names=names)
         rows = read_rows(
-            streams.source, lambda row: done.check(check(row)), bad, streams.limit, reporter=reporter
+            streams.source, lambda row: done.check(check(row)), bad, streams.limit, foreign, reporter
         )
         rows = (row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
         missing = peek(reporter.counted(rows))

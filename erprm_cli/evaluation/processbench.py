@@ -29,20 +29,9 @@ AVERAGE = "average"
 DRAWS = 20_000  # from the posterior; the ends of an interval vary by about 3 % of its width
 
 
-def check_row(row: Row) -> Row:
-    """Check a row of ProcessBench: it has `problem`, `steps`, and `label`, the index of a step or -1."""
-    schema.need(row, "problem", str, "convert")
-    steps = schema.need(row, "steps", list, "convert")
-    label = schema.need(row, "label", int, "convert")
-    schema.check_strings(steps, "'steps'")
-    if not -1 <= label < len(steps):
-        raise RowError(f"'label' is {label}; with {len(steps)} steps it must be in -1 .. {len(steps) - 1}")
-    return row
-
-
 def check_scored_row(row: Row) -> Row:
     """Check a row of ProcessBench with `scores`, one per step."""
-    if check_row(row).get("scores") is None:
+    if schema.check_processbench(row).get("scores") is None:
         raise RowError(NO_SCORES)
     schema.check_numbers(row["scores"], "'scores'", 0.0, 1.0)
     if len(row["scores"]) != len(row["steps"]):

@@ -6,6 +6,8 @@ hf://owner/name@revision:test      a given branch, tag or commit
 hf:///data/folder:train            a local folder that `datasets` can load
 """
 
+import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -84,10 +86,14 @@ class TableLines:
 
         try:
             with pyarrow.parquet.ParquetFile(self.source) as file:
+                names = file.schema_arrow.names
+                twice = next((name for name in names if names.count(name) > 1), None)
+                if twice is not None:
+                    raise UserError(f"{self.source}: the column {twice!r} occurs twice; rename one of them")
                 self.num_rows = file.metadata.num_rows
                 batches = file.iter_batches(BATCH_ROWS)
                 yield from _lines((row for batch in batches for row in batch.to_pylist()), self.source)
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, ValueError, OverflowError, pyarrow.ArrowException) as error:
             raise UserError(f"{self.source}: {_first_line(error)}") from None
 
 
@@ -100,7 +106,17 @@ def _lines(rows: Iterable[dict[str, Any]], source: str) -> Iterator[bytes]:
                 f"{source}, row {number}: cannot be written as JSON ({error}); "
                 "remove that column from the dataset"
             ) from None
+        if b"null" in line and _has_non_finite(row):  # orjson writes NaN and infinity as null
+            line = json.dumps(row, default=str).encode() + b"\n"  # as such, for the reader to refuse
         yield line
+
+
+def _has_non_finite(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_non_finite, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_non_finite, value))
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _first_line(error: Exception) -> str:

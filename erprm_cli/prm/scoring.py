@@ -5,6 +5,7 @@ from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import provenance
@@ -137,11 +138,12 @@ def score_to(
     bad: BadRows | None = None,
     limit: int | None = None,
     shard: Shard | None = None,
+    names: FieldNames | None = None,
 ) -> None:
     """Write to `out` the solutions of `source` that are not in it yet, with scores, and a summary.
 
-    With `shard`, only rows whose id is in it are scored. The caller opens `out`, with the settings by which a
-    later run may continue it. `prm` is closed at the end.
+    With `shard`, only rows whose id is in it are scored. `names` finds fields under other names. The caller
+    opens `out`, with the settings by which a later run may continue it. `prm` is closed at the end.
     """
     done = out.solutions(schema.check_scores)
     skipped = 0
@@ -163,7 +165,7 @@ def score_to(
         prm.report_format(scorer, reporter)
         reporter.start("solutions")
 
-    foreign = ForeignRows()
+    foreign = ForeignRows(names=names)
     prm.on_load = loaded
     with closing(prm):
         for row in prm.read(source, missing, bad, limit, foreign, reporter):

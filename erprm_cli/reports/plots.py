@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from erprm_cli.errors import UsageError
-from erprm_cli.io.files import report_file
+from erprm_cli.io.drafts import report_file
+from erprm_cli.io.ownership import MARK, NamedFile
 from erprm_cli.packages import missing_package
 from erprm_cli.reports.charts import Chart, y_range
+from erprm_cli.roles import Role
 
 SUFFIXES = (".png", ".svg", ".pdf")
 WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
@@ -59,8 +61,10 @@ def save_plot(chart: Chart, path: str) -> None:
     axes.grid(alpha=0.3)
     if chart.curves:
         axes.legend(fontsize="small")
-    with report_file(path) as file:
-        figure.savefig(file, format=Path(path).suffix.removeprefix("."), dpi=150)
+    kind = Path(path).suffix.removeprefix(".")
+    creator = "Software" if kind == "png" else "Creator"
+    with report_file(NamedFile("--plot", Role.PLOT, path)) as file:
+        figure.savefig(file, format=kind, dpi=150, metadata={creator: MARK})
 
 
 def text_plot(chart: Chart) -> str:

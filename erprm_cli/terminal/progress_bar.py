@@ -10,8 +10,11 @@ from threading import RLock
 
 from rich.console import Console
 from rich.control import Control
+from rich.file_proxy import FileProxy
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import ControlType
+
+from erprm_cli.terminal.stderr import raw_stderr, redirect_stderr
 
 BAR_COLUMNS = 20
 MIN_COLUMNS = 80  # of a terminal with a bar; on a narrower one the text has all the room
@@ -21,25 +24,34 @@ MIN_REDRAW_INTERVAL_S = 0.1  # so that many rows on the same terminal are not sl
 class _StandardError(Console):
     """Standard error. The cursor stays visible, because a killed command could not bring it back."""
 
-    def __init__(self) -> None:
-        super().__init__(stderr=True)
-
     def show_cursor(self, show: bool = True) -> bool:
         return False
 
 
-class ProgressBar(Progress):
-    """One line; what Python code writes to sys.stderr meanwhile appears above it."""
+@contextmanager
+def progress_bar() -> Iterator["ProgressBar"]:
+    """Yield the line, which is erased at the end. What Python code writes to stderr appears above it."""
+    raw = raw_stderr()
+    with ProgressBar(_StandardError(file=raw)) as bar:
+        above = FileProxy(bar.console, raw)
+        with redirect_stderr(above):
+            yield bar
+            above.flush()
 
-    def __init__(self) -> None:
+
+class ProgressBar(Progress):
+    """One line with a bar, if there is room for it, and texts."""
+
+    def __init__(self, console: Console) -> None:
         self._bar = BarColumn(BAR_COLUMNS)
         self._text = TextColumn("{task.description}", markup=False)
         super().__init__(
             self._text,
-            console=_StandardError(),
+            console=console,
             auto_refresh=False,
             transient=True,
             redirect_stdout=False,  # it carries rows
+            redirect_stderr=False,  # by `progress_bar`
         )
         self._line = self.add_task("", total=1.0)
         self._drawing = RLock()

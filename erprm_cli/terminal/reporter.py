@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from erprm_cli.terminal.progress import Count, Fraction, Progress
+from erprm_cli.terminal.stderr import raw_stderr
 from erprm_cli.terminal.text import rendered, visible, wants_colour
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Reporter:
         if not self.quiet:
             width = shutil.get_terminal_size().columns if self._on_terminal else LOG_WIDTH
             text = rendered(drawing, width, colour=self._on_terminal and wants_colour())
-            print(text, end="", file=sys.stderr, flush=True)
+            print(text, end="", file=raw_stderr(), flush=True)
 
     def warn(self, message: str) -> None:
         """Print a warning, even with -q: something was skipped, counted or is doubtful."""
@@ -151,9 +152,9 @@ class Reporter:
     def _draw(self) -> None:
         if self._ended.wait(QUIET_S):
             return
-        from erprm_cli.terminal.progress_bar import ProgressBar  # rich takes time to load
+        from erprm_cli.terminal.progress_bar import progress_bar  # rich takes time to load
 
-        with ProgressBar() as bar:
+        with progress_bar() as bar:
             Reporter._bar = bar
             try:
                 while True:

@@ -15,10 +15,11 @@ Every phase is a file or a folder in the run directory, made by the code of its 
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
-from functools import cached_property
+from functools import cached_property, partial
 from operator import length_hint
 from pathlib import Path
 
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UserError
@@ -55,22 +56,25 @@ class Raft:
         directory: Path,
         reporter: Reporter,
         bad: BadRows | None = None,
+        names: FieldNames | None = None,
     ) -> None:
         """Run in `directory`, from the policy `engine.model`.
 
         `training` says how each iteration fine-tunes; its base, output, seed and learning rate are set here.
-        `bad` receives notes on answers without a verdict (see Grader).
+        `bad` receives notes on answers without a verdict (see Grader). `names` finds fields of --eval under
+        other names.
         """
         self.config, self.training, self.engine = config, training, engine
         self.template, self.directory = template, directory
-        self.reporter, self.bad = reporter, bad
+        self.reporter, self.bad, self.names = reporter, bad, names or FieldNames()
 
     @cached_property
     def eval_problems(self) -> list[Row]:
         """The problems of --eval; UserError if there are none in the file."""
         if self.config.eval is None:
             return []
-        found = list(read_rows(self.config.eval, unique(as_problem, "id"), self.bad))
+        check = unique(partial(as_problem, names=self.names), "id")
+        found = list(read_rows(self.config.eval, check, self.bad))
         if not found:
             raise UserError("no problem to evaluate on", where=f"--eval {self.config.eval}")
         return found

@@ -19,6 +19,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from erprm_cli.errors import UserError
 from erprm_cli.io.files import sync
+from erprm_cli.io.ownership import EVENTS
 from erprm_cli.io.seal import seal
 from erprm_cli.models.outputs import output_at
 from erprm_cli.rows.row import Row
@@ -26,7 +27,7 @@ from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.arguments import PASS_TOKENS
 from erprm_cli.training.batches import BatchPlan, StepLoader, collate
 from erprm_cli.training.examples import Examples
-from erprm_cli.training.run_folder import EVENTS, checkpoints
+from erprm_cli.training.run_folder import checkpoints
 from erprm_cli.training.task import Log, TrainingTask
 
 

@@ -134,7 +134,7 @@ def test_rows_alone_are_on_stdout(shell: Shell) -> None:
 
 def test_empty_input_gives_empty_output(erprm: Erprm, tmp_path: Path) -> None:
     result = erprm("bon", "--report", tmp_path / "report.jsonl", stdin="\n\n")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "erprm: stdin has no rows\n")
     assert (tmp_path / "report.jsonl").read_text() == ""
 
 
@@ -432,7 +432,7 @@ def test_rows_with_nothing_to_choose_by_are_refused(erprm: Erprm) -> None:
         ({"scores": None}, "no 'scores'; `erprm score` writes them, or --prm MODEL adds them here"),
         ({"scores": [0.5]}, "'scores' has 1 number"),
         ({"scores": [0.5, 2]}, "'scores' contains 2, outside [0, 1]"),
-        ({"id": None}, "no 'id'"),
+        ({"id": ["a"]}, "'id' is a list, not a string"),
         ({"prediction": 7}, "'prediction' must be a string or null"),
         ({"reward": "1"}, "'reward' must be a number or null"),
         ({"sample": 0}, "duplicate id"),

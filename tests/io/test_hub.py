@@ -84,3 +84,23 @@ def test_what_is_no_parquet_file_or_holds_bytes_is_named(tmp_path: Path) -> None
     datasets.Dataset.from_list([{"image": b"x"}]).to_parquet(str(path))
     with pytest.raises(UserError, match="row 1: cannot be written as JSON"):
         list(read_rows(str(path), dict))
+
+
+def test_what_json_could_not_hold_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "rows.parquet"
+    once, twice = pyarrow.array([1]), pyarrow.array([2])
+    inner = pyarrow.StructArray.from_arrays([once, twice], names=["x", "x"])
+    for table, told in (
+        (pyarrow.table([once, twice], names=["a", "a"]), "the column 'a' occurs twice"),
+        (pyarrow.table({"a": inner}), "duplicate field names"),
+        (pyarrow.table({"a": [1.5, float("nan")], "b": [1, None]}), "rows.parquet:2: not JSON"),
+        (pyarrow.table({"a": [[{"x": float("inf")}]], "b": [None]}), "rows.parquet:1: not JSON"),
+    ):
+        parquet.write_table(table, path)
+        with pytest.raises(UserError, match=told):
+            list(read_rows(str(path), dict))
+    parquet.write_table(pyarrow.table({"a": [1.5, None]}), path)
+    assert list(read_rows(str(path), dict)) == [{"a": 1.5}, {"a": None}]

@@ -87,8 +87,13 @@ class Run:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = False) -> Run:
-    """Fork a process that runs `erprm ARGUMENTS` in `folder`; what it prints is added to stderr.txt there."""
+def start(
+    arguments: Sequence[object], folder: Path, *, real_engine: bool = False, closed: Sequence[int] = ()
+) -> Run:
+    """Fork a process that runs `erprm ARGUMENTS` in `folder`; what it prints is added to stderr.txt there.
+
+    `closed` are the standard descriptors that are closed, as by `<&-`, `>&-` and `2>&-` in a shell.
+    """
     pid = os.fork()
     if pid:
         return Run(pid, folder)
@@ -102,6 +107,9 @@ def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = Fals
         ):
             os.dup2(os.open(name, flags, 0o644), descriptor)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
+        for descriptor in closed:
+            os.close(descriptor)
+            setattr(sys, ("stdin", "stdout", "stderr")[descriptor], None)  # as the interpreter does
         faulthandler.dump_traceback_later(LONGEST_S, exit=True)
         sys.argv = ["erprm", *map(str, arguments)]
         if not real_engine:
