@@ -24,13 +24,17 @@ def label(
 
     Example: erprm label --eta 2 rollouts.jsonl | erprm train -o prm
     """
-    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.labels.labeller import Labeller
 
     eta = _chosen_eta(eta, estimator.value)
     settings = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
     with open_streams("label", streams, settings, atomic=True) as (bad, out, reporter):
-        labeller = Labeller(eta, FieldNames(streams.field, reporter.info))
+        names = None
+        if streams.field:
+            from erprm_cli.data_formats.field_names import FieldNames
+
+            names = FieldNames(streams.field, reporter.info)
+        labeller = Labeller(eta, names)
 
         def before_wait() -> None:
             out.flush()

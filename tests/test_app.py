@@ -41,6 +41,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "label": ([], {"id": "a"}, "rollouts"),
     "train": (["-o", "{tmp}/prm"], SOLUTION, "labels"),
     "doctor": ([], {}, ""),
+    "rerun": (["{tmp}/out.jsonl"], {}, ""),
     "export": (["tiny", "-o", "{tmp}/head"], {}, ""),
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
@@ -53,7 +54,9 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "convert": (["--to", "trl"], SOLUTION, "labels"),
 }
 
-FILTERS = tuple(name for name in COMMANDS if name not in ("export", "doctor"))  # those that read rows
+FILTERS = tuple(
+    name for name in COMMANDS if name not in ("export", "rerun", "doctor")
+)  # those that read rows
 
 
 def arguments(command: str, tmp_path: Path) -> list[str]:
@@ -113,7 +116,7 @@ def test_help_has_flags_under_headings_the_most_needed_first(erprm: Run, command
     assert list(found)[0] == "Input and output" or command == "doctor"
     assert found["Other"][-1].split()[:2] == ["-h,", "--help"]
     flags = {line.split()[0] for line in found.get("Rows", ())}
-    assert {"-L,", "--errors"} <= flags or command in ("export", "inspect", "doctor")
+    assert {"-L,", "--errors"} <= flags or command in ("export", "inspect", "rerun", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
