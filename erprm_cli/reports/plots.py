@@ -5,7 +5,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from erprm_cli.errors import UsageError
 from erprm_cli.io.drafts import report_file
 from erprm_cli.io.ownership import MARK, NamedFile, check_format
 from erprm_cli.packages import missing_package
