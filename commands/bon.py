@@ -6,14 +6,14 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.sources import check_input
-from erprm_cli.io.streams import open_side_output, open_streams
+from erprm_cli.io.streams import ResultStreams, open_side_output, open_streams
 from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
 
 @options.grouped
 def bon(
-    streams: options.Streams,
+    streams: ResultStreams,
     figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,

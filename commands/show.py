@@ -11,6 +11,7 @@ from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.drafts import report_file
 from erprm_cli.io.ownership import NamedFile
 from erprm_cli.io.reading import read_rows
+from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.terminal.text import wants_colour
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from erprm_cli.errors import RowError
 from erprm_cli.labels.estimator import entropy_regularized, estimator_name, eta_in_row, label_of_rate
-from erprm_cli.rows.row import Ambiguous, Row, loads, parse_line, to_line
+from erprm_cli.rows.row import Row, loads, parse_line, reason, to_line
 
 if TYPE_CHECKING:
     from erprm_cli.data_formats.field_names import FieldNames
@@ -205,10 +205,8 @@ def _split(rollouts: bytes) -> list[bytes]:
 def _without_labels(line: bytes) -> bytes:
     """Return a line without the fields that `label` writes. The others keep their bytes and order."""
     try:
-        fields = msgspec.json.decode(line, type=dict[str, Raw])
-        loads(line)  # of a duplicate field, `fields` has only one
-    except Ambiguous as error:
-        raise RowError(str(error)) from None
-    except (ValueError, RecursionError) as error:
-        raise RowError(f"not JSON: {error}") from None
+        loads(line)  # first: of a duplicate field, msgspec takes the last
+    except ValueError as error:
+        raise RowError(reason(error)) from None
+    fields = msgspec.json.decode(line, type=dict[str, Raw])
     return msgspec.json.encode({name: value for name, value in fields.items() if name not in LABEL_FIELDS})

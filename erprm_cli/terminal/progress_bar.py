@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import RLock
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.control import Control
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import ControlType
 
 from erprm_cli.terminal.stderr import raw_stderr, redirect_stderr
+from erprm_cli.terminal.text import visible
 
 BAR_COLUMNS = 20
 MIN_COLUMNS = 80  # of a terminal with a bar; on a narrower one the text has all the room
@@ -34,7 +36,7 @@ def progress_bar() -> Iterator["ProgressBar"]:
     raw = raw_stderr()
     with ProgressBar(_StandardError(file=raw)) as bar:
         above = FileProxy(bar.console, raw)
-        with redirect_stderr(above):
+        with redirect_stderr(cast(TextIO, above)):
             yield bar
             above.flush()
 
@@ -62,7 +64,8 @@ class ProgressBar(Progress):
         with self._drawing:
             has_bar = share is not None and self.console.width >= MIN_COLUMNS
             self.columns = (self._bar, self._text) if has_bar else (self._text,)
-            self.update(self._line, description=f"{name}: {', '.join(texts)}", completed=share or 0.0)
+            line = visible(f"{name}: {', '.join(texts)}")
+            self.update(self._line, description=line, completed=share or 0.0)
             self._redraw()
 
     @contextmanager
