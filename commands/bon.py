@@ -6,14 +6,14 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.sources import check_input
-from erprm_cli.io.streams import open_side_output, open_streams
+from erprm_cli.io.streams import ResultStreams, open_side_output, open_streams
 from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
 
 @options.grouped
 def bon(
-    streams: options.Streams,
+    streams: ResultStreams,
     figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
@@ -31,10 +31,11 @@ def bon(
     ] = None,
     compare: Annotated[
         list[str] | None,
+        options.Role.READ,
         options.Option(metavar="FILE", help="The same candidates scored by another PRM; repeatable."),
     ] = None,
     report: Annotated[
-        str | None, options.Option(metavar="FILE", help="Write one JSON row per result.")
+        str | None, options.Role.ROWS, options.Option(metavar="FILE", help="Write one JSON row per result.")
     ] = None,
     seed: options.Seed = 0,
 ) -> None:
@@ -52,6 +53,7 @@ def bon(
     Example: erprm sample tiny:test -L 40 -n 16 | erprm bon -o chosen.jsonl
     """
     from erprm_cli.answers.grader import Grader
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.evaluation import best_of_n, candidates
     from erprm_cli.prm.scoring import ScoredRows
@@ -60,8 +62,6 @@ def bon(
     from erprm_cli.rows.versions import Versions, one_version
 
     others, budgets = compare or [], _budgets(n)
-    if report == "-" and streams.output == "-":
-        raise UsageError("the chosen rows and --report cannot share stdout; give -o FILE or --report FILE")
     check_figures(figures)
     for other in others:
         check_input(other)
@@ -70,7 +70,7 @@ def bon(
     shown = {"all_aggregates": all_aggregates, "n": n, "compare": others, "seed": seed}
     need_scores = ["--compare"] * bool(others) + ["--all-aggregates"] * all_aggregates
     need_scores += [f"--aggregate {aggregate.value}"] * (aggregate != options.Aggregate.min)
-    pool, foreign = candidates.Candidates(streams.source, aggregates), ForeignRows()
+    pool = candidates.Candidates(streams.source, aggregates)
     seen = Versions()
     check = one_version(candidates.check_candidate, seen)
     check_unless_prm = one_version(candidates.CandidateCheck(" and ".join(need_scores)), seen)
@@ -80,14 +80,17 @@ def bon(
         closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format, reporter)) as rows,
         Grader() as grader,  # answers that it finds equal vote together
     ):
+        names = FieldNames(streams.field, reporter.info)
+        foreign = ForeignRows(names=names)
         for row in rows.read(streams.source, bad, streams.limit, foreign):
             pool.add(row)
             reporter.progress(pool.count, "candidates")
         foreign.report(reporter)
         pool.check_evidence()
-        compared = [candidates.read_scores(other, aggregates, streams.limit, seen) for other in others]
+        compared = [candidates.read_scores(other, aggregates, streams.limit, seen, names) for other in others]
         for table in compared:
             pool.table.check_same(table)
+        reporter.start("problems", total=len(pool.problems))
         for row in pool.choices(grader):
             out.write(row)
             reporter.progress(out.count, "problems", len(pool.problems), "choosing")

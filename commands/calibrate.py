@@ -6,7 +6,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.io.streams import open_streams
+from erprm_cli.io.streams import ResultStreams, open_streams
 from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
@@ -18,7 +18,7 @@ class Against(StrEnum):
 
 @options.grouped
 def calibrate(
-    streams: options.Streams,
+    streams: ResultStreams,
     figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
@@ -50,6 +50,8 @@ def calibrate(
 
     Example: erprm score labels.jsonl --prm prm | erprm calibrate --plot fit.png
     """
+    from erprm_cli.data_formats.field_names import FieldNames
+    from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.evaluation import calibration
     from erprm_cli.prm import card
     from erprm_cli.prm.scoring import ScoredRows
@@ -70,7 +72,8 @@ def calibrate(
         found = calibration.Calibration(targets, options.aggregates(aggregate, all_aggregates))
         checks = one_version(targets.check), one_version(targets.check_scored)
         rows = ScoredRows(prm, *checks, prm_format=prm_format, reporter=reporter)
-        for row in rows.read(streams.source, bad, streams.limit):
+        foreign = ForeignRows(names=FieldNames(streams.field, reporter.info))
+        for row in rows.read(streams.source, bad, streams.limit, foreign):
             found.add(row)
             reporter.progress(found.count, "solutions")
         if not found.count:

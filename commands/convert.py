@@ -54,6 +54,7 @@ def convert(
     ] = False,
     problems: Annotated[
         str | None,
+        options.Role.READ,
         options.Option(
             metavar="FILE",
             help="Known problems, for formats whose texts begin with the problem and do not mark its end.",
@@ -70,6 +71,7 @@ def convert(
     """
     from erprm_cli.data_formats import registry
     from erprm_cli.data_formats.converter import Converter
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.data_formats.problems import as_problem
 
     readable = [registry.ERPRM, *registry.BY_NAME, registry.PROBLEM]
@@ -88,8 +90,9 @@ def convert(
         known: set[str] = set()
         if problems is not None:
             known.update(row["problem"] for row in read_rows(problems, as_problem))
-        converter = Converter(from_format, to_format, threshold, keep, known)
-        for row in read_rows(streams.source, converter, bad, streams.limit, converter.expand):
+        fields = FieldNames(streams.field, reporter.info)
+        converter = Converter(from_format, to_format, threshold, keep, known, fields)
+        for row in read_rows(streams.source, converter, bad, streams.limit, converter.expand, reporter):
             out.write(row)
             reporter.progress(out.count, "rows")
         read = converter.foreign.summary()

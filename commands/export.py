@@ -13,6 +13,7 @@ Kind = StrEnum("Kind", ["token", "head"])
 def export(
     prm: Annotated[
         str,
+        options.Role.READ_BY_NAME,
         options.Argument(
             metavar="PRM",
             help="Token PRM: a folder or a Hub name.",
@@ -21,6 +22,7 @@ def export(
     ],
     output: Annotated[
         Path,
+        options.Role.MODEL,
         options.Option(
             "--output",
             "-o",

@@ -11,6 +11,7 @@ def grade(
     streams: options.Streams,
     template: Annotated[
         str | None,
+        options.Role.READ_BY_NAME,
         options.Option(
             "--template",
             "-t",
@@ -37,6 +38,7 @@ def grade(
 
     Example: erprm grade solutions.jsonl -o graded.jsonl
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.policy.grading import grade_to
     from erprm_cli.policy.templates import load_template
 
@@ -51,4 +53,5 @@ def grade(
             gold_field=gold_field,
             bad=bad,
             limit=streams.limit,
+            names=FieldNames(streams.field, reporter.info),
         )

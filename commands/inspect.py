@@ -24,6 +24,7 @@ def inspect(
     ],
     model: Annotated[
         str,
+        options.Role.READ_BY_NAME,
         options.Argument(
             metavar="MODEL", help="A folder or a Hub name.", rich_help_panel=options.Heading.STREAMS
         ),
@@ -34,6 +35,7 @@ def inspect(
     revision: options.Revision = None,
     trust_remote_code: options.TrustRemoteCode = False,
     allow_pickle: options.AllowPickle = False,
+    field: options.Field = None,
     limit: options.Limit = 1,
     quiet: options.Quiet = False,
 ) -> None:
@@ -46,11 +48,14 @@ def inspect(
 
     Example: erprm inspect prm prm solutions.jsonl
     """
+    from erprm_cli.data_formats.field_names import FieldNames
+    from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.rows import schema
     from erprm_cli.rows.streams import peek
 
     with open_output("-", {}, source=source) as out, Reporter(f"inspect {what}", quiet) as reporter:
-        rows = peek(read_rows(source, schema.check_solution, limit=limit))
+        foreign = ForeignRows(names=FieldNames(field, reporter.info))
+        rows = peek(read_rows(source, schema.check_solution, limit=limit, expand=foreign))
         if rows is None:
             return
         from erprm_cli.errors import RowError, UserError

@@ -19,8 +19,8 @@ def label(
     """Label every step by its entropy-regularized reward.
 
     Adds labels (one float per step), eta and estimator; an infinite eta is written as null. INPUT holds
-    rollouts from `erprm rollout`, with rewards of any size, or MATH-APS rows with success rates (mc_value).
-    Existing labels are replaced.
+    rollouts from `erprm rollout`, with rewards of any size, success rates or counts of your own (rates, or
+    successes and trials), or MATH-APS rows with success rates (mc_value). Existing labels are replaced.
 
     Example: erprm label --eta 2 rollouts.jsonl | erprm train -o prm
     """
@@ -28,14 +28,20 @@ def label(
 
     eta = _chosen_eta(eta, estimator.value)
     settings = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
-    labeller = Labeller(eta)
     with open_streams("label", streams, settings, atomic=True) as (bad, out, reporter):
+        names = None
+        if streams.field:
+            from erprm_cli.data_formats.field_names import FieldNames
+
+            names = FieldNames(streams.field, reporter.info)
+        labeller = Labeller(eta, names)
 
         def before_wait() -> None:
             out.flush()
             reporter.progress(labeller.rows, "rows")
 
         with open_lines(streams.source, bad, before_wait) as lines:
+            reporter.watch(lambda: lines.share_read(labeller.rows, streams.limit))
             not_blank = islice(filter(bytes.strip, lines), streams.limit)
             out.write_lines(labeller.label(not_blank, lambda line, why: bad.add(lines.place, why, line)))
         if labeller.foreign is not None:

@@ -1,5 +1,6 @@
 """erprm rlhf: a policy improved by what a process reward model prefers."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ FIXED = options.Without(
 def rlhf(
     directory: Annotated[
         Path,
+        options.Role.RUN,
         options.Option(
             "--output",
             "-o",
@@ -45,6 +47,7 @@ def rlhf(
 
     Example: erprm rlhf tiny:train --prm prm -o raft --eval tiny:test --iterations 2 --lr 3e-4
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.data_formats.problems import as_problem
     from erprm_cli.engines.open import choose_engine
     from erprm_cli.engines.plan import report_plan
@@ -67,10 +70,12 @@ def rlhf(
     ):
         begun = None if overwrite else directory / "run"
         prompt = choose_template(template, engine, reporter, chat_template_kwargs, steps_of, begun)
-        raft = Raft(config, training, engine, prompt, directory, reporter, bad)
+        names = FieldNames(rows.field, reporter.info)
+        raft = Raft(config, training, engine, prompt, directory, reporter, bad, names)
         raft.check()  # now, not when a round has been sampled
         # In memory, as later iterations need their slices later; problems are short.
-        problems = list(read_rows(rows.source, unique(as_problem, "id"), bad, rows.limit))
+        check = unique(partial(as_problem, names=names), "id")
+        problems = list(read_rows(rows.source, check, bad, rows.limit))
         if not problems:
             return
         if engine.dry_run:

@@ -32,6 +32,8 @@ def rollout(
     Example: erprm sample tiny:train -L 4 -n 2 | erprm rollout -k 8
     """
     from erprm_cli.answers.grader import Grader
+    from erprm_cli.data_formats.field_names import FieldNames
+    from erprm_cli.data_formats.foreign_rows import ForeignRows
     from erprm_cli.engines.dry_engine import DryEngine
     from erprm_cli.engines.open import choose_engine, open_engine, provenance
     from erprm_cli.engines.plan import report_plan
@@ -54,7 +56,8 @@ def rollout(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, reporter)
-    settings = output_settings("rollout", sampling, engine, prompts) | shard.settings()
+    names = FieldNames(streams.field, reporter.info)
+    settings = output_settings("rollout", sampling, engine, prompts) | shard.settings() | names.settings()
     settings |= {"k": k, "keep_text": keep_text}
     with (
         open_streams("rollout", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter),
@@ -64,30 +67,32 @@ def rollout(
         done = out.solutions(finished.add_row)
         finished.add_journal(journal)
         check = one_version(partial(check_gradable, marks=prompts.marks))
-        rows = read_rows(streams.source, lambda row: done.check(check(row)), bad, streams.limit)
-        missing = peek(row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
+        foreign = ForeignRows(names=names)
+        rows = read_rows(
+            streams.source, lambda row: done.check(check(row)), bad, streams.limit, foreign, reporter
+        )
+        rows = (row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
+        missing = peek(reporter.counted(rows))
         if missing is None:
             if done:
                 reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
             return
-        with (
-            closing(open_engine(engine, reporter)) as running,
-            Grader(bad.note) as grader,
-            Reporter("rollout", streams.quiet) as progress,  # its clock starts now: loading does not count
-        ):
+        with closing(open_engine(engine, reporter)) as running, Grader(bad.note) as grader:
+            reporter.start("solutions")
             out.add_provenance(provenance(running, engine))
             roller = Roller(running, prompts, sampling, k, grader, keep_text, finished, journal, bad)
-            for row in roller.roll(same_origin(missing, sampling, progress)):
+            for row in roller.roll(same_origin(missing, sampling, reporter)):
                 out.write(row)
-                progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
+                tokens = reporter.rate_of(running.usage.generated_tokens, "tokens")
+                reporter.progress(out.count, "solutions", note=tokens)
             tally = roller.tally
             if isinstance(running, DryEngine):
                 counts = {"solutions": out.count, "shared_prefixes": tally.shared_prefixes}
-                report_plan(counts | running.plan(), progress, engine.tokens_per_s)
+                report_plan(counts | running.plan(), reporter, engine.tokens_per_s)
                 return
-            progress.info(
+            reporter.info(
                 f"{out.count:,} solutions, {tally.completions:,} completions, "
                 f"{tally.unfinished:,} unfinished (counted as wrong), "
-                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(progress.seconds)}"
+                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(reporter.seconds)}"
                 f"{grader.summary()}"
             )

@@ -1,5 +1,6 @@
 """erprm sample: problems -> N graded solutions each."""
 
+from functools import partial
 from typing import Annotated
 
 from erprm_cli import options
@@ -31,6 +32,7 @@ def sample(
 
     Example: erprm sample tiny:train -L 4 -n 2
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.data_formats.problems import as_problem
     from erprm_cli.engines.open import choose_engine
     from erprm_cli.io.reading import read_rows
@@ -51,8 +53,10 @@ def sample(
         engine.model, engine.revision, temperature, top_p, max_tokens, seed, prompts.name, prompts.options()
     )
     shard = choose_shard(streams.shard, reporter)
-    settings = output_settings("sample", sampling, engine, prompts) | shard.settings()
+    names = FieldNames(streams.field, reporter.info)
+    settings = output_settings("sample", sampling, engine, prompts) | shard.settings() | names.settings()
     with open_streams("sample", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
-        rows = read_rows(streams.source, unique(as_problem, "id"), bad, streams.limit)
+        check = unique(partial(as_problem, names=names), "id")
+        rows = read_rows(streams.source, check, bad, streams.limit, reporter=reporter)
         problems = (problem for problem in rows if problem["id"] in shard)
         sample_to(out, problems, engine, prompts, sampling, n, reporter, bad)

@@ -41,12 +41,14 @@ def score(
 
     Example: erprm score solutions.jsonl --prm prm -o scores.jsonl
     """
+    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.prm.scoring import LazyScorer, output_settings, score_to
     from erprm_cli.rows.sharding import choose_shard
 
-    shard = choose_shard(streams.shard, Reporter("score", streams.quiet))
+    reporter = Reporter("score", streams.quiet)
+    shard, names = choose_shard(streams.shard, reporter), FieldNames(streams.field, reporter.info)
     model = replace(engine, model=prm)
-    settings = output_settings(model, prm_format, eta) | shard.settings()
+    settings = output_settings(model, prm_format, eta) | shard.settings() | names.settings()
     model.report_unread("vllm" if model.engine == "vllm" else "transformers", Reporter("score"))
     scorer = LazyScorer(model, batch_tokens=batch_tokens, prm_format=prm_format, eta=eta)
     with open_streams("score", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
@@ -58,4 +60,5 @@ def score(
             bad=bad,
             limit=streams.limit,
             shard=shard,
+            names=names,
         )

@@ -51,6 +51,9 @@ def train(
         open_output("-", {}) as out,
         Reporter("train", quiet) if first else Silence() as reporter,
     ):
+        from erprm_cli.data_formats.field_names import FieldNames
+
+        names = FieldNames(rows.field, reporter.info)
         from erprm_cli.engines.plan import report_plan
         from erprm_cli.training import train
         from erprm_cli.training.plan import training_plan
@@ -67,12 +70,12 @@ def train(
         if dry_run:
             with TemporaryDirectory(prefix="erprm-") as folder:
                 task.store.folder = Path(folder) / "data"  # the run folder may be in use
-                task.read(rows.source, bad, rows.limit, reporter)
+                task.read(rows.source, bad, rows.limit, reporter, names)
                 task.check_examples(reporter)
                 report_plan(training_plan(task), reporter, tokens_per_s, out)
             return
         with locked_run(config.output) if first else nullcontext():
-            task.read(rows.source, bad, rows.limit, reporter)
+            task.read(rows.source, bad, rows.limit, reporter, names)
             last = train.train(task, write, reporter)
         reporter.info(
             f"{config.output}: {last['rows']:,} solutions, {last['step']:,} steps, loss {last['loss']:.4f}, "

@@ -120,7 +120,8 @@ def processbench(
     splits = bench.Splits()
     for row in rows:
         splits.add(bench.check_scored_row(row), "rows")
-    return [result.row(splits.prm) for result in bench.evaluate(splits.all(), threshold, tune_on, oracle)]
+    results = bench.evaluate(splits.all(), threshold, tune_on, oracle, splits.prm)
+    return [result.row() for result in results]
 
 
 def _candidates(rows: Iterable[Row], aggregates: Sequence[str]) -> candidates.Candidates:

@@ -1,18 +1,25 @@
 """The `erprm` program: one Typer app, one module per command, errors as one line."""
 
+import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from erprm_cli.errors import EngineError, Stopped, UserError
+from erprm_cli.errors import EngineError, Stopped, UsageError, UserError
+from erprm_cli.io import provenance
+from erprm_cli.io.ownership import NamedFile, check_files
+from erprm_cli.io.stdout import repair_streams
 from erprm_cli.options import Heading
 from erprm_cli.packages import EXTRAS, missing_package
 from erprm_cli.presets import with_config, with_presets
+from erprm_cli.roles import Role
 from erprm_cli.terminal.signals import catch_signals
+from erprm_cli.terminal.stderr import clean_stderr
 from erprm_cli.terminal.text import visible
 
 # In the order of `erprm --help`.
@@ -31,25 +38,34 @@ COMMANDS = (
     "calibrate",
     "show",
     "rlhf",
+    "rerun",
     "doctor",
 )
 FLAG_COLUMNS = 26  # a longer flag has its help on the next line
 
 
 class Command(TyperCommand):
-    """A command with --config, and with help that lists the flags under headings, most needed first."""
+    """A command with --config, which checks the files its flags name, and whose help has headings."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words of this command, with what --config and the environment set."""
         if not ctx.resilient_parsing:  # as while a shell completes
             words = with_presets(self, ctx, args, COMMANDS)
-            if sys.argv[1:] == [
-                ctx.info_name,
-                *args,
-            ]:  # what is recorded and typed again is the whole command
-                sys.argv[2:] = words
+            if sys.argv[1:] == [ctx.info_name, *args]:
+                sys.argv[2:] = words  # what is recorded, and typed again, is the whole command
             args = words
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, unless it would write a file that it may not."""
+        files = named_files(self, ctx.params)
+        check_files(files, overwrite=ctx.params.get("overwrite", False))
+        provenance.read_by_this_run[:] = [file.name for file in files if file.role is Role.READ]
+        try:
+            return super().invoke(ctx)
+        except (EngineError, Stopped) as error:
+            error.add_note(how_to_continue(files, error.kept_in))
+            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # Typer names neither type in public
         """Write one section per heading, arguments first, the flags of all sections in equal columns."""
@@ -94,31 +110,75 @@ def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
 
 def main() -> None:
     """Run the command named on the command line and exit with its status."""
-    catch_signals()
+    repair_streams()
+    clean_stderr()
     # A named command does not wait until the others are loaded.
     chosen = [name for name in sys.argv[1:2] if name in COMMANDS]
     try:
-        make_app(chosen or COMMANDS)()
-    except EngineError as error:
-        _exit(f"{error}; {_how_to_continue()}", error.exit_status)
+        _check_words()
+        app = make_app(chosen or COMMANDS)
+        catch_signals()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except UserError as error:
-        _exit(str(error), error.exit_status)
+        _exit(_with_notes(error, str(error)), error.exit_status)
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
         missing = missing_package(error.name, "this command")
         _exit(str(missing), missing.exit_status)
     except Stopped as stop:
-        _exit(f"stopped; {_how_to_continue()}", stop.exit_status)
+        if stop.signal_number == signal.SIGPIPE:
+            sys.exit(stop.exit_status)
+        _exit(_with_notes(stop, "stopped"), stop.exit_status)
 
 
-def _how_to_continue() -> str:
-    """Return what to do after a command that did not finish."""
-    if not any(word.startswith(("-o", "--output")) for word in sys.argv[1:]):
+def file_flags(command: Command) -> Iterator[tuple[Any, Role]]:
+    """Yield the parameters of a command that name a file or folder, with the roles in their types."""
+    hints = get_type_hints(command.callback, include_extras=True)
+    for parameter in command.params:
+        for extra in get_args(hints.get(str(parameter.name))):
+            if isinstance(extra, Role):
+                yield parameter, extra
+
+
+def named_files(command: Command, values: Mapping[str, Any]) -> list[NamedFile]:
+    """Return the files that the flags of a command name."""
+    files = []
+    for parameter, role in file_flags(command):
+        is_flag = parameter.param_type_name == "option"
+        flag = min(parameter.opts, key=len) if is_flag else "the input"
+        names = values[parameter.name] or (None if is_flag else "-")
+        for name in names if isinstance(names, list | tuple) else [names]:
+            if name is not None:
+                files.append(NamedFile(flag, role, str(name)))
+    return files
+
+
+def how_to_continue(files: Sequence[NamedFile], kept_in: str | None) -> str:
+    """Return what to do after a command that did not finish, and whose rows so far are in `kept_in`."""
+    if not any(file.flag == "-o" and file.name != "-" for file in files):
         return "with -o, the same command again continues"
-    from erprm_cli.io.provenance import command_line
+    if any(file.is_read and file.name == "-" for file in files):  # this command is only a part of the pipe
+        kept = "" if kept_in is None else f"; {kept_in} keeps the rows so far"
+        return f"to continue, run the whole pipe again{kept}"
+    return f"to continue: {provenance.command_line()}"
 
-    return f"to continue: {command_line()}"
+
+def _with_notes(error: BaseException, message: str) -> str:
+    return "; ".join([message, *getattr(error, "__notes__", ())])
+
+
+def _check_words() -> None:
+    """Raise UsageError for words that are not UTF-8: JSON could not say what made a file."""
+    for word in sys.argv[1:]:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            readable = os.fsencode(word).decode("utf-8", "backslashreplace")
+            raise UsageError(f"{readable} is not UTF-8; give the file another name, or use < and >") from None
 
 
 def _exit(message: str, status: int) -> None:

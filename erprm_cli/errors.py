@@ -38,6 +38,7 @@ class EngineError(UserError):
     """The engine failed. The rows so far are kept, and running again may succeed. Exit status 4."""
 
     exit_status = 4
+    kept_in: str | None = None  # the file that keeps the rows so far
 
 
 class RowError(Explained):
@@ -48,7 +49,13 @@ class RowError(Explained):
 
 
 class Stopped(BaseException):
-    """A signal asks the program to end. Like KeyboardInterrupt, it passes through `except Exception`."""
+    """A signal asks the program to end. Like KeyboardInterrupt, it passes through `except Exception`.
+
+    SIGPIPE stands for a stdout that nobody reads any more, of which Python makes an error and no signal.
+    """
+
+    kept_in: str | None = None  # as in EngineError
 
     def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
         self.exit_status = 128 + signal_number  # as in a shell

@@ -1,6 +1,6 @@
 """Flags that commands share: each is declared once, with its type, help, bounds and heading."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -9,10 +9,11 @@ from typer import Argument as Argument  # other packages declare their flags wit
 from typer import BadParameter as BadParameter
 from typer import Option as Option
 
-from erprm_cli import shipped
+from erprm_cli.completions import shipped_model, shipped_problems, template_names
 from erprm_cli.errors import UsageError
 from erprm_cli.flag_groups import Without as Without
 from erprm_cli.flag_groups import grouped as grouped
+from erprm_cli.roles import Role as Role
 
 
 class Heading(StrEnum):
@@ -56,34 +57,13 @@ class Estimator(StrEnum):
     min = "min"
 
 
-# What a shell completes, beside flags and choices
-
-
-def template_names(kind: str) -> Callable[[str], list[str]]:
-    """Return the completion of a template's name; `kind` as in `shipped.names`."""
-
-    def complete(incomplete: str) -> list[str]:
-        return [name for name in shipped.names(kind) if name.startswith(incomplete)]
-
-    return complete
-
-
-def shipped_problems(incomplete: str) -> list[str]:
-    """Return the completions of an INPUT that is not a file."""
-    return [name for name in ("tiny:train", "tiny:test") if name.startswith(incomplete or "-")]
-
-
-def shipped_model(incomplete: str) -> list[str]:
-    """Return the completions of a MODEL that is not a folder."""
-    return [shipped.TINY] if incomplete and shipped.TINY.startswith(incomplete) else []
-
-
 # Rows in and rows out
 Source = Annotated[
     str,
+    Role.READ,
     Argument(
         metavar="INPUT",
-        help="JSON Lines to read; - is stdin, the default.",
+        help="JSON Lines, a JSON array or CSV to read; - is stdin, the default.",
         show_default=False,
         autocompletion=shipped_problems,
         rich_help_panel=Heading.STREAMS,
@@ -91,6 +71,7 @@ Source = Annotated[
 ]
 Target = Annotated[
     str,
+    Role.ROWS,
     Option(
         "--output",
         "-o",
@@ -113,8 +94,18 @@ Shard = Annotated[
         rich_help_panel=Heading.ROWS,
     ),
 ]
+Field = Annotated[
+    list[str] | None,
+    Option(
+        "--field",
+        metavar="NAME=OTHER",
+        help="Read the field OTHER of INPUT as NAME, such as answer=gold; repeatable.",
+        rich_help_panel=Heading.ROWS,
+    ),
+]
 Errors = Annotated[
     str | None,
+    Role.BAD_ROWS,
     Option(
         metavar="FILE",
         help="Write bad rows to FILE and go on. Default: stop at the first bad row.",
@@ -129,7 +120,7 @@ Overwrite = Annotated[
     bool,
     Option(
         "--overwrite",
-        help="Discard an earlier output and start again.",
+        help="Discard an earlier output of erprm and start again.",
         rich_help_panel=Heading.ROWS,
     ),
 ]
@@ -144,6 +135,7 @@ class Input:
     """The rows that a command reads, and what happens to bad ones."""
 
     source: Source = "-"
+    field: Field = None
     limit: Limit = None
     errors: Errors = None
     max_errors: MaxErrors = None
@@ -185,6 +177,7 @@ TokensPerS = Annotated[
     ),
 ]
 
+
 def check_dry_run(dry_run: bool, tokens_per_s: float | None) -> None:
     """Raise UsageError if --tokens-per-s is given for a run that is not dry."""
     if tokens_per_s is not None and not dry_run:
@@ -194,6 +187,7 @@ def check_dry_run(dry_run: bool, tokens_per_s: float | None) -> None:
 # Models
 Model = Annotated[
     str,
+    Role.READ_BY_NAME,
     Option(
         "--model",
         "-m",
@@ -205,6 +199,7 @@ Model = Annotated[
 ]
 Prm = Annotated[
     str,
+    Role.READ_BY_NAME,
     Option(
         "--prm",
         metavar="MODEL",
@@ -233,6 +228,7 @@ ScoringEngine = Annotated[
 ]
 PrmOnTheWay = Annotated[
     str | None,
+    Role.READ_BY_NAME,
     Option(
         "--prm",
         metavar="MODEL",
@@ -242,6 +238,7 @@ PrmOnTheWay = Annotated[
 ]
 PrmFormatName = Annotated[
     str | None,
+    Role.READ_BY_NAME,
     Option(
         "--prm-format",
         metavar="NAME",
@@ -286,6 +283,7 @@ AllowPickle = Annotated[
 # Sampling
 Template = Annotated[
     str | None,
+    Role.READ_BY_NAME,
     Option(
         "--template",
         "-t",

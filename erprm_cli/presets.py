@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from erprm_cli import shipped
+from erprm_cli.completions import template_names
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import read_toml
-from erprm_cli.options import BadParameter, Heading, Option, template_names
+from erprm_cli.options import BadParameter, Heading, Option
 
 CONFIG = "config"  # the flag that names the file, which is not in the file itself
 PREFIX = "ERPRM"

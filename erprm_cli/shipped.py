@@ -28,6 +28,11 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in _folder(kind).glob(f"*{SUFFIXES[kind][0]}"))
 
 
+def is_name(name: str) -> bool:
+    """Return whether `name` is the name of something shipped: the policy, or a template of any kind."""
+    return name == TINY or any(name in names(kind) for kind in SUFFIXES)
+
+
 def template_path(kind: str, name: str, called: str) -> Path:
     """Return the path of the shipped template `name`, or `name` as a path if it has a suffix of its kind.
 

@@ -22,7 +22,6 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests import real_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -32,6 +31,7 @@ from erprm_cli.models.loading import load_tokenizer
 from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows.row import Row
+from tests import real_tokenizers
 
 ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "recipes"
@@ -44,7 +44,12 @@ PROBLEMS = 20  # of the files of solutions
 # Assumed for a model of 7 or 8 billion parameters on one GPU of the kind of an H100, in tokens per second.
 GENERATED_PER_S, SCORED_PER_S, TRAINED_PER_S = 8_000, 20_000, 5_000
 
-_7B = {"tie_word_embeddings": False, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8}
+_7B = {
+    "tie_word_embeddings": False,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+}
 _8B = _7B | {"hidden_size": 4096, "intermediate_size": 14336}
 _QWEN2 = _7B | {
     "model_type": "qwen2",
@@ -58,7 +63,12 @@ _QWEN2 = _7B | {
 }
 CONFIGS: dict[str, Row] = {
     "meta-math/MetaMath-Mistral-7B": _8B
-    | {"model_type": "mistral", "vocab_size": 32001, "max_position_embeddings": 32768, "sliding_window": 4096},
+    | {
+        "model_type": "mistral",
+        "vocab_size": 32001,
+        "max_position_embeddings": 32768,
+        "sliding_window": 4096,
+    },
     "meta-llama/Llama-3.1-8B": _8B
     | {"model_type": "llama", "vocab_size": 128256, "max_position_embeddings": 131072},
     "Qwen/Qwen2.5-Math-7B-Instruct": _QWEN2,
@@ -324,7 +334,13 @@ def _line(figure: Figure) -> str:
 
 
 def _shown(number: float | None, scale: float = 1.0) -> str:
-    return "–" if number is None else f"{number * scale:,.1f}" if number * scale < 100 else f"{number * scale:,.0f}"
+    return (
+        "–"
+        if number is None
+        else f"{number * scale:,.1f}"
+        if number * scale < 100
+        else f"{number * scale:,.0f}"
+    )
 
 
 def _assumed(recipe: Recipe, figures: list[Figure]) -> str:
@@ -342,7 +358,8 @@ def _assumed(recipe: Recipe, figures: list[Figure]) -> str:
         texts = f"Rows are as long as the few in `{FOREIGN.relative_to(ROOT)}`"
     return (
         f"Assumed: {files}. {texts}. Tokens per second on one GPU, not measured: {rate}. "
-        "Hours are those of one GPU, or of as many as the command names. [How these figures are made](index.md#figures)."
+        "Hours are those of one GPU, or of as many as the command names. "
+        "[How these figures are made](index.md#figures)."
     )
 
 

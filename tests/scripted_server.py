@@ -13,7 +13,10 @@ Fields = dict[str, Any]
 
 @dataclass
 class Reply:
-    """What goes back; a body of None closes the connection without a word."""
+    """What goes back; a body of None closes the connection without a word.
+
+    A body that is an iterator of bytes is sent as they come, without a length, until the client leaves.
+    """
 
     body: Any
     status: int = 200
@@ -90,13 +93,18 @@ class ScriptedServer:
                 if reply.body is None:
                     self.close_connection = True
                     return
-                body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+                if isinstance(reply.body, Iterator):
+                    pieces, length = reply.body, {"Connection": "close"}
+                else:
+                    body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+                    pieces, length = iter([body]), {"Content-Length": str(len(body))}
                 self.send_response(reply.status)
-                for name, value in {"Content-Length": str(len(body)), **reply.headers}.items():
+                for name, value in (length | reply.headers).items():
                     self.send_header(name, value)
                 with suppress(ConnectionError):  # the client may have left
                     self.end_headers()
-                    self.wfile.write(body)
+                    for piece in pieces:
+                        self.wfile.write(piece)
 
             def log_message(self, *_: Any) -> None:
                 pass

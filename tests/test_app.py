@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from erprm_cli.app import COMMANDS
+from erprm_cli.app import COMMANDS, how_to_continue
+from erprm_cli.io.ownership import NamedFile
 from erprm_cli.options import Heading
+from erprm_cli.roles import Role
 
 Run = Callable[..., Any]
 
@@ -39,6 +41,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "label": ([], {"id": "a"}, "rollouts"),
     "train": (["-o", "{tmp}/prm"], SOLUTION, "labels"),
     "doctor": ([], {}, ""),
+    "rerun": (["{tmp}/out.jsonl"], {}, ""),
     "export": (["tiny", "-o", "{tmp}/head"], {}, ""),
     "score": (["--prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
@@ -51,7 +54,9 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "convert": (["--to", "trl"], SOLUTION, "labels"),
 }
 
-FILTERS = tuple(name for name in COMMANDS if name not in ("export", "doctor"))  # those that read rows
+FILTERS = tuple(
+    name for name in COMMANDS if name not in ("export", "rerun", "doctor")
+)  # those that read rows
 
 
 def arguments(command: str, tmp_path: Path) -> list[str]:
@@ -111,7 +116,7 @@ def test_help_has_flags_under_headings_the_most_needed_first(erprm: Run, command
     assert list(found)[0] == "Input and output" or command == "doctor"
     assert found["Other"][-1].split()[:2] == ["-h,", "--help"]
     flags = {line.split()[0] for line in found.get("Rows", ())}
-    assert {"-L,", "--errors"} <= flags or command in ("export", "inspect", "doctor")
+    assert {"-L,", "--errors"} <= flags or command in ("export", "inspect", "rerun", "doctor")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -200,6 +205,15 @@ def test_a_signal_ends_a_command_with_its_status_and_a_line(number: int) -> None
         process.send_signal(number)
         assert process.wait(timeout=20) == 128 + number
         assert process.stderr.read() == "erprm: stopped; with -o, the same command again continues\n"
+
+
+def test_a_stop_in_a_pipe_names_no_command_that_would_wait_for_the_terminal(tmp_path: Path) -> None:
+    from_pipe = NamedFile("the input", Role.READ, "-")
+    output = NamedFile("-o", Role.ROWS, "out.jsonl")
+    assert how_to_continue([from_pipe], None) == "with -o, the same command again continues"
+    assert how_to_continue([from_pipe, output], None) == "to continue, run the whole pipe again"
+    kept = "to continue, run the whole pipe again; out.jsonl keeps the rows so far"
+    assert how_to_continue([from_pipe, output], "out.jsonl") == kept
 
 
 def test_a_closed_pipe_is_quiet() -> None:

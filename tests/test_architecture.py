@@ -18,7 +18,7 @@ COMMAND_LINES = range(40, 121)
 
 OPENING = {"open", "read_bytes", "read_text", "write_bytes", "write_text"}
 # /proc/PID/stat is a question to the kernel, and the metadata of a package one to the installer.
-NOT_FILES = {("erprm_cli/answers/workers.py", "read_bytes"), ("erprm_cli/packages.py", "read_text")}
+NOT_FILES = {("erprm_cli/worker_process.py", "read_bytes"), ("erprm_cli/packages.py", "read_text")}
 
 
 def name_of(path: Path) -> str:

@@ -1,11 +1,10 @@
-"""The recipes: their commands pass a dry run on small models of the same kind, and their files are on a page."""
+"""The recipes: their commands pass a dry run on small models of the same kind; each file has a page."""
 
-import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
-from recipe_figures import CONFIGS, DRY, PAGES, RECIPES, ROOT, TABLE, _write_model, commands, dry_runs, table
+from recipe_figures import DRY, PAGES, RECIPES, ROOT, TABLE, commands, dry_runs, table
 
 PIPELINES = ROOT / "templates" / "pipelines"
 
@@ -32,7 +31,9 @@ def test_every_table_of_a_recipe_is_used_by_a_command_on_a_page() -> None:
         for page in PAGES.glob("*.md")
         for words in commands(page.read_text())
     }
-    tables = {(path.stem, name) for path in PIPELINES.glob("*.toml") for name in tomllib.loads(path.read_text())}
+    tables = {
+        (path.stem, name) for path in PIPELINES.glob("*.toml") for name in tomllib.loads(path.read_text())
+    }
     assert tables <= used
 
 
@@ -47,10 +48,3 @@ def test_every_page_is_a_recipe_with_figures() -> None:
 def test_the_figures_are_those_of_a_dry_run() -> None:
     (shown,) = TABLE.findall((PAGES / "qwen-prm.md").read_text())
     assert shown == table("qwen-prm")
-
-
-@pytest.mark.slow
-def test_a_slurm_task_passes_a_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = "Qwen/Qwen2.5-Math-7B-Instruct"
-    assert model in CONFIGS
-    _write_model(tmp_path / model, model, tiny=True)

@@ -377,7 +377,9 @@ def test_a_damaged_sidecar_is_one_line(
     if META_DAMAGE[how] is not None:
         out.with_name(out.name + ".meta.json").write_bytes(META_DAMAGE[how] or b"")
     refused(
-        erprm(*words), f"{tmp_path / 'out'} is not empty, and no readable {out.name}.meta.json", START_AGAIN
+        erprm(*words),
+        f"{tmp_path / 'out'} is not empty, and no readable {out.name}.meta.json",
+        "move it away, or give -o another name",
     )
 
 

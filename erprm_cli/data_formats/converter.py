@@ -5,13 +5,26 @@ from collections.abc import Collection, Iterable
 
 from erprm_cli import hashing
 from erprm_cli.data_formats import writers
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import FIELDS, ForeignRows
-from erprm_cli.data_formats.problems import PROBLEM_NAMES, as_problem
-from erprm_cli.data_formats.registry import BY_NAME, ERPRM, PROBLEM, detect_format
+from erprm_cli.data_formats.problems import as_problem, is_worked
+from erprm_cli.data_formats.registry import (
+    BY_NAME,
+    ERPRM,
+    PROBLEM,
+    PROBLEM_NAMES,
+    SOLUTION_LISTS,
+    SOLUTIONS,
+    detect_dump,
+    detect_format,
+)
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import without_end_space
+
+# Fields of a problem that may hold solutions, which nobody would find in a row of a problem.
+MAYBE_SOLUTIONS = (*SOLUTION_LISTS, *SOLUTIONS, "code", "program", "solutions", "candidates", "samples")
 
 
 class Converter:
@@ -24,33 +37,49 @@ class Converter:
         threshold: float | None = None,
         keep: bool = False,
         problems: Collection[str] = (),
+        names: FieldNames | None = None,
     ) -> None:
         """Convert from the format `source` (default: detected per row) to `target`.
 
         Labels at or above `threshold` become "yes" in formats that store only yes and no. With `keep`,
         fields of erprm for which the target has no place are added to its rows. Texts may begin with one of
-        `problems`.
+        `problems`; `names` finds fields under other names.
         """
         self.source = source
         self.target = BY_NAME.get(target)
         self.threshold = threshold
         self.keep = keep
-        self.foreign = ForeignRows(source, problems)
+        self.names = names or FieldNames()
+        self.foreign = ForeignRows(source, problems, self.names)
         self.lost: Counter[str] = Counter()  # rows per field that was left out
         self.unmarked_rows = 0  # rows in which the end of the problem is lost
         self.rounded = self.rounded_rows = 0  # labels, and rows with such labels
 
     def expand(self, row: Row) -> Iterable[Row]:
-        """Return the rows of erprm for a row of any known format, problems included."""
+        """Return the rows of erprm for a row of any known format, problems included.
+
+        A row that may hold solutions nobody would find in a problem is refused.
+        """
         if self.source == PROBLEM:
-            return (as_problem(row),)
+            return (as_problem(row, self.names),)
+        row = self.names.renamed(row)
         if self.source == ERPRM or ("sample" in row and "steps" in row):
-            return (row,)
+            return (self.foreign.completed(row),)
         data_format = self.foreign.data_format or detect_format(row)
+        if data_format is None and not is_worked(row, "response"):  # MetaMathQA's is a worked solution
+            data_format = detect_dump(row)
         if data_format is not None:
             return self.foreign.of_format(row, data_format)
+        if "steps" in row or "solution" in self.names.given:
+            return (self.foreign.completed(row),)
         if any(name in row for name in PROBLEM_NAMES):
-            return (as_problem(row),)
+            for name in MAYBE_SOLUTIONS:
+                if row.get(name) and not (name == "response" and is_worked(row, name)):
+                    raise RowError(
+                        f"a problem whose '{name}' may hold solutions: --field solution={name} reads one, "
+                        "--from problem keeps the field as it is"
+                    )
+            return (as_problem(row, self.names),)
         raise RowError(f"no known format has the fields {', '.join(row)}; name the format with --from FORMAT")
 
     def __call__(self, row: Row) -> Row:

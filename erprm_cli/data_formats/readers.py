@@ -119,8 +119,9 @@ def prm800k(row: Row, context: Context) -> list[Row]:
         rows.append(about | _joined(problem, steps, "\n") | {"labels": values})
 
     ends_chosen = False
-    for step in need(label, "steps", list):
-        completions, chosen = step.get("completions") or [], step.get("chosen_completion")
+    for step in _objects(need(label, "steps", list), "steps"):
+        completions = _objects(step.get("completions") or [], "completions")
+        chosen = _chosen(step, completions)
         ends_chosen = False
         for number, completion in enumerate(completions):
             if number != chosen and completion.get("rating") is None:
@@ -132,7 +133,7 @@ def prm800k(row: Row, context: Context) -> list[Row]:
             labels.append(_rating(completions[chosen]))
         elif step.get("human_completion") is not None:
             context.notes["steps of prm800k that a labeler wrote count as good"] += 1
-            path.append(need(step["human_completion"], "text", str))
+            path.append(need(need(step, "human_completion", dict), "text", str))
             labels.append(1.0)
         else:
             break
@@ -155,13 +156,25 @@ def processbench(row: Row, _: Context) -> list[Row]:
     return [found | {"labels": labels, "reward": float(right) if isinstance(right, bool) else None}]
 
 
-def prmbench(row: Row, _: Context) -> list[Row]:
+def prmbench(row: Row, context: Context) -> list[Row]:
+    """Return the modified solution; its steps in `error_steps`, counted from 1, are wrong.
+
+    As in PRMBench's own evaluation, numbers beyond the last step say nothing. Empty steps are left out.
+    """
     steps, wrong = _texts(row, "modified_process"), need(row, "error_steps", list)
-    if not all(isinstance(number, int) and 1 <= number <= len(steps) for number in wrong):
-        raise RowError(f"'error_steps' must be a list of step numbers from 1 to {len(steps)}")
-    labels = [0.0 if number in wrong else 1.0 for number in range(1, len(steps) + 1)]
-    found = _joined(need(row, "modified_question", str), steps, "\n") | {"labels": labels}
-    return [found if row.get("idx") is None else found | {"id": str(row["idx"])}]
+    if not all(isinstance(number, int) and not isinstance(number, bool) and number >= 1 for number in wrong):
+        raise RowError("'error_steps' must be a list of step numbers from 1")
+    context.notes["rows of prmbench name a wrong step beyond the last, which is ignored"] += any(
+        number > len(steps) for number in wrong
+    )
+    numbers = [number for number, step in enumerate(steps, start=1) if step.strip()]
+    context.notes["empty steps of prmbench were left out"] += len(steps) - len(numbers)
+    if not numbers:
+        raise RowError("'modified_process' has only empty steps")
+    labels = [0.0 if number in wrong else 1.0 for number in numbers]
+    kept = [steps[number - 1] for number in numbers]
+    found = _joined(need(row, "modified_question", str), kept, "\n") | {"labels": labels}
+    return [found if row.get("idx") is None else found | {"id": row["idx"]}]
 
 
 def openr(row: Row, _: Context) -> list[Row]:
@@ -209,7 +222,7 @@ def math_aps(row: Row, context: Context) -> list[Row]:
 
 def math_aps_tree(row: Row, _: Context) -> list[Row]:
     """Return a solution for each path from the root, which is the question, to a leaf."""
-    root = row.get("reasoning_steps", row)
+    root = need(row, "reasoning_steps", dict) if "reasoning_steps" in row else row
     problem = need(root, "text", str)
     rows = [
         _joined(problem, [text for text, _ in path], "\n\n")
@@ -251,27 +264,35 @@ def distilabel(row: Row, context: Context) -> list[Row]:
     return rows
 
 
-def dump(row: Row, _: Context) -> list[Row]:
-    """Return whole solutions, perhaps with a reward; steps are paragraphs, or lines if there is only one."""
-    reasoning: str | None = None
-    if "messages" in row:
-        problem, solutions, reasoning = _chat(need(row, "messages", list))
-        rewards = [row.get("reward")]
-    elif "responses" in row:
-        problem, solutions = need(row, "prompt", str), _texts(row, "responses")
-        rewards = row.get("rewards") or [None] * len(solutions)
-        if not isinstance(rewards, list) or len(rewards) != len(solutions):
-            raise RowError("'rewards' must be a list with one number per response")
-    else:
-        problem, solutions = need(row, "input", str), [need(row, "output", str)]
-        rewards = [row.get("reward")]
+def dump(row: Row, _: Context, problem: str = "input", solution: str = "output") -> list[Row]:
+    return _whole(need(row, problem, str), [need(row, solution, str)], [row.get("reward")])
+
+
+def dump_list(row: Row, _: Context, problem: str = "prompt", solutions: str = "responses") -> list[Row]:
+    texts = _texts(row, solutions)
+    rewards = row.get("rewards") or [None] * len(texts)
+    if not isinstance(rewards, list) or len(rewards) != len(texts):
+        raise RowError("'rewards' must be a list with one number per response")
+    return _whole(need(row, problem, str), texts, rewards)
+
+
+def dump_chat(row: Row, _: Context) -> list[Row]:
+    problem, solution, reasoning = _chat(need(row, "messages", list))
+    (found,) = _whole(problem, [solution], [row.get("reward")])
+    return [found if reasoning is None else found | {"reasoning": reasoning}]
+
+
+def paragraphs(solution: str) -> list[str]:
+    """Return the paragraphs of a solution, or its lines if there is only one: steps that nobody marked."""
+    steps = split_steps(solution, PARAGRAPHS)
+    return steps if len(steps) > 1 else split_steps(solution, LINES)
+
+
+def _whole(problem: str, solutions: list[str], rewards: list[Any]) -> list[Row]:
+    """Return whole solutions, perhaps with a reward."""
     rows = []
     for solution, reward in zip(solutions, rewards, strict=True):
-        steps = split_steps(solution, PARAGRAPHS)
-        steps = steps if len(steps) > 1 else split_steps(solution, LINES)
-        found: Row = {"problem": problem, "solution": solution, "steps": steps}
-        if reasoning is not None:
-            found["reasoning"] = reasoning
+        found: Row = {"problem": problem, "solution": solution, "steps": paragraphs(solution)}
         found["prediction"] = extract(solution)
         if reward is not None:
             check_numbers([reward], "the reward")
@@ -314,8 +335,26 @@ def _texts(row: Row, name: str) -> list[str]:
     return texts
 
 
+def _objects(values: object, name: str) -> list[Row]:
+    """Return a list of objects; RowError if it is something else."""
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise RowError(f"'{name}' must be a list of objects")
+    return values
+
+
+def _chosen(step: Row, completions: list[Row]) -> int | None:
+    """Return the index of the completion that a labeler of prm800k chose, or None."""
+    chosen = step.get("chosen_completion")
+    if chosen is None:
+        return None
+    if isinstance(chosen, bool) or not isinstance(chosen, int) or not 0 <= chosen < len(completions):
+        raise RowError(f"'chosen_completion' is {chosen!r}, with {len(completions)} completions")
+    return chosen
+
+
 def _rating(completion: Row) -> float:
-    if (rating := completion["rating"]) not in (-1, 0, 1):
+    rating = completion.get("rating")
+    if isinstance(rating, bool) or rating not in (-1, 0, 1):
         raise RowError(f"'rating' is {rating!r}, not -1, 0 or 1")
     return 0.0 if rating < 0 else 1.0
 
@@ -345,7 +384,7 @@ def _paths(node: Row) -> Iterator[list[tuple[str, float]]]:
         yield here
 
 
-def _chat(messages: list[Any]) -> tuple[str, list[str], str | None]:
+def _chat(messages: list[Any]) -> tuple[str, str, str | None]:
     """Return the problem, the solution and the reasoning before it, if there is any."""
     if not all(isinstance(turn, dict) and isinstance(turn.get("content"), str) for turn in messages):
         raise RowError("'messages' has a turn without 'content'")
@@ -355,4 +394,4 @@ def _chat(messages: list[Any]) -> tuple[str, list[str], str | None]:
     problem, solution = turns
     thoughts = (solution.get(name) for name in REASONING_NAMES)
     reasoning = next((text for text in thoughts if isinstance(text, str) and text), None)
-    return problem["content"], [solution["content"]], reasoning
+    return problem["content"], solution["content"], reasoning

@@ -6,14 +6,27 @@ can be written back. To add a format, add an entry to `FORMATS`, a reader and, i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from erprm_cli.data_formats import readers, writers
+from erprm_cli.data_formats.field_names import USUAL
 from erprm_cli.data_formats.readers import Reader
 from erprm_cli.data_formats.writers import Writer
 from erprm_cli.rows.row import Row
 
 ERPRM, PROBLEM = "erprm", "problem"
+PROBLEM_NAMES = ("problem", *USUAL["problem"])
+# Where dumps of other programs keep solutions.
+SOLUTION_LISTS = (
+    "completions",
+    "responses",
+    "outputs",
+    "generations",
+    "generated_solutions",
+    "model_outputs",
+)
+SOLUTIONS = ("completion", "response", "output", "generation", "generated_solution", "model_output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +144,10 @@ FORMATS = (
     ),
     DataFormat("distilabel", "distilabel", ("instruction", "solutions"), readers.distilabel),
     DataFormat("dump", "best-of-n dump", ("input", "output"), readers.dump, optional=("reward",)),
-    DataFormat("dump-list", "best-of-n dump", ("prompt", "responses"), readers.dump, optional=("rewards",)),
-    DataFormat("dump-chat", "best-of-n dump", ("messages",), readers.dump, optional=("reward",)),
+    DataFormat(
+        "dump-list", "best-of-n dump", ("prompt", "responses"), readers.dump_list, optional=("rewards",)
+    ),
+    DataFormat("dump-chat", "best-of-n dump", ("messages",), readers.dump_chat, optional=("reward",)),
 )
 BY_NAME = {data_format.name: data_format for data_format in FORMATS}
 WRITTEN = tuple(name for name, data_format in BY_NAME.items() if data_format.write is not None)
@@ -141,6 +156,29 @@ WRITTEN = tuple(name for name, data_format in BY_NAME.items() if data_format.wri
 def detect_format(row: Row) -> DataFormat | None:
     """Return the first format that a row matches, or None."""
     return next((data_format for data_format in FORMATS if data_format.matches(row)), None)
+
+
+def detect_dump(row: Row) -> DataFormat | None:
+    """Return the format of a dump that has other names than those of FORMATS, or None if it is no dump.
+
+    It has a problem, and a list of solutions or one solution, which is text.
+    """
+    problem = next((name for name in PROBLEM_NAMES if isinstance(row.get(name), str)), None)
+    if problem is None or "solution" in row or "steps" in row:
+        return None
+    for name in SOLUTION_LISTS:
+        if (
+            isinstance(value := row.get(name), list)
+            and value
+            and all(isinstance(text, str) for text in value)
+        ):
+            read = partial(readers.dump_list, problem=problem, solutions=name)
+            return replace(BY_NAME["dump-list"], fields=(problem, name), read=read)
+    for name in SOLUTIONS:
+        if isinstance(row.get(name), str):
+            read = partial(readers.dump, problem=problem, solution=name)
+            return replace(BY_NAME["dump"], fields=(problem, name), read=read)
+    return None
 
 
 def table() -> str:

@@ -102,15 +102,15 @@ class Usage:
     too_long: int = 0
     prefix_cache_hit_rate: float | None = None
 
-    def rate(self, seconds: float) -> str:
-        """Return the number of generated tokens and their rate, for a progress line."""
-        return f"{self.generated_tokens:,} tokens, {self.generated_tokens / max(seconds, 1e-9):,.0f}/s"
-
     def summary(self, seconds: float) -> str:
         """Return all counts, for the summary of a run."""
         hits = self.prefix_cache_hit_rate
         cached = "" if hits is None else f" (prefix cache {hits:.1%})"
-        return f"{self.prompt_tokens:,} prompt tokens{cached}, generated {self.rate(seconds)}"
+        rate = self.generated_tokens / max(seconds, 1e-9)
+        return (
+            f"{self.prompt_tokens:,} prompt tokens{cached}, "
+            f"generated {self.generated_tokens:,} tokens, {rate:,.0f}/s"
+        )
 
 
 class Engine(Protocol):
@@ -145,11 +145,11 @@ def generate(
 def encode(tokenizer: Any, prompt: Prompt) -> list[int]:
     """Return a prompt's token ids: of text with the tokenizer's special tokens, but never with two BOS."""
     assert not isinstance(prompt, Chat)  # made only for an engine without a tokenizer
-    if not isinstance(prompt, str):
-        return list(prompt)
-    has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
-    ids: list[int] = tokenizer(prompt, add_special_tokens=not has_bos).input_ids
+    ids = prompt
+    if isinstance(prompt, str):
+        has_bos = bool(tokenizer.bos_token) and prompt.startswith(tokenizer.bos_token)
+        ids = tokenizer(prompt, add_special_tokens=not has_bos).input_ids
     if ids:
-        return ids
+        return list(ids)  # type: ignore[arg-type]  # not text any more
     first_tokens = (tokenizer.bos_token_id, tokenizer.eos_token_id, 0)  # a model needs at least one token
     return [next(index for index in first_tokens if index is not None)]

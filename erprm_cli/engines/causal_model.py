@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 from erprm_cli.engines.rolling_cache import GROUPED, KeysValues
 from erprm_cli.errors import UsageError
 from erprm_cli.models.end_tokens import as_list, end_tokens
-from erprm_cli.models.outputs import max_positions
+from erprm_cli.models.outputs import check_token, max_positions
 
 MAX_SLOTS = 512
 PROMPT_TOKENS = 512  # assumed per prompt when memory is divided among completions
@@ -34,7 +34,8 @@ class CausalModel:
             )
         if model.config._attn_implementation == "sdpa":
             model.set_attn_implementation(GROUPED)
-        self.eos_ids = frozenset(end_tokens(model) + as_list(tokenizer.eos_token_id))
+        ends = end_tokens(model) + as_list(tokenizer.eos_token_id)
+        self.eos_ids = frozenset(token for token in ends if token < self.vocab_size)
         self._token_texts: list[str] = []
         self.cache_examples = self.prefill([[0]])
 
@@ -55,6 +56,7 @@ class CausalModel:
 
         A causal model needs no mask for padding on the right.
         """
+        check_token(self.model, max(map(max, rows)))
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
         positions = torch.arange(longest, device=self.device)[None]

@@ -111,7 +111,7 @@ class EngineConfig:
         hints = get_type_hints(type(self), include_extras=True)
         flags: list[str] = []
         for field in fields(self):
-            option = get_args(hints[field.name])[1]
+            option = get_args(hints[field.name])[-1]  # a role may come before it
             if option.rich_help_panel in others and getattr(self, field.name) != field.default:
                 named = option.default  # where Typer keeps the name of a flag that has one of its own
                 flags.append(named if isinstance(named, str) else f"--{field.name.replace('_', '-')}")

@@ -11,7 +11,7 @@ from erprm_cli.terminal.reporter import Reporter
 def report_plan(
     plan: Row, reporter: Reporter, tokens_per_s: float | None = None, out: Output | None = None
 ) -> None:
-    """Write the counts of a dry run; `tokens_per_s` turns the tokens to generate, or else to read, into hours.
+    """Write the counts of a dry run; `tokens_per_s` turns tokens, to generate or to read, into hours.
 
     The row goes to `out`, or else to stdout if that is not a terminal.
     """

@@ -32,6 +32,9 @@ FINISH_REASONS: dict[Finish, str] = {
 FINISHES: dict[str, Finish] = {
     word: finish for finish, words in FINISH_REASONS.items() for word in words.split()
 }
+MAX_COUNT = 10**9  # tokens, or the number of a choice; more is not a count
+MAX_MODELS = 10_000  # in a list of models; the rest is not read
+MAX_NAME = 500  # characters of a model's name
 TEXT_PARTS = ("text", "output_text", None)  # types of the parts of a content that are the answer
 
 # A prompt, or prompt and max_tokens together, that the model's context cannot hold.
@@ -119,10 +122,10 @@ def read_models(value: Any) -> list[ServedModel]:
     if not isinstance(found, list):
         raise ValueError("not a list of models")
     models = []
-    for entry in found:
+    for entry in found[:MAX_MODELS]:
         fields = entry if isinstance(entry, dict) else {"id": entry}
         name, root = fields.get("id"), fields.get("root")
-        if isinstance(name, str):
+        if isinstance(name, str) and len(name) <= MAX_NAME:
             length = _count(fields.get("max_model_len")) or None
             models.append(ServedModel(name, root if isinstance(root, str) else None, length))
     return models
@@ -199,7 +202,7 @@ def _count(value: Any) -> int | None:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return int(number) if 0 <= number < math.inf else None
+    return int(number) if 0 <= number <= MAX_COUNT else None
 
 
 def _texts(value: Any) -> Iterator[str]:

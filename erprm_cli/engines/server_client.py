@@ -8,7 +8,8 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar
@@ -37,6 +38,9 @@ MAX_RETRY_AFTER_S = 600.0
 REPORT_INTERVAL_S = 30.0  # between two reports of retries
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 3600.0  # a completion may wait in a long queue, and a retry would only lengthen the queue
+BODY_TIMEOUT_S = 60.0  # for all of an answer, from its first byte: servers send it when it is complete
+MAX_ANSWER_BYTES = 64 << 20  # 64 completions of 4,096 tokens with their ids take 3 MB
+ENCODINGS = ("identity", "gzip", "deflate")  # one at most: each grows up to a thousandfold when decoded
 MAX_REDIRECTS = 5
 MAX_REASON = 300  # characters of a server's message that are shown
 ENDPOINTS = ("/chat/completions", "/completions", "/models")
@@ -91,6 +95,7 @@ class ServerClient:
         self._report = report
         self._last_report = -REPORT_INTERVAL_S
         self._last_answer = 0.0  # time of the server's last answer to any request
+        self._read_timeout_s = read_timeout_s
         self._http = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
@@ -171,18 +176,17 @@ class ServerClient:
     async def _attempt(self, method: str, path: str, body: Any, read: Callable[[Any], T]) -> T:
         """Return the server's answer to one request; Failed if a retry may help, Refused if not."""
         try:
-            response = await self._send(method, path, body)
+            response, content = await self._send(method, path, body)
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             reason = self.cleaned(f"{type(error).__name__} {error}".strip())
             is_absent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
             raise Failed(reason, is_overload=is_absent) from None
         status: int | None = response.status_code
         try:
-            value = read_json(response.content)
+            value = read_json(content)
             said, error_answer = explanation(value), error_in(value)
         except (ValueError, RecursionError):
-            is_page = response.content.lstrip()[:1] == b"<"
-            value, said, error_answer = None, "an HTML page" if is_page else response.text, None
+            value, said, error_answer = None, _as_text(content), None
         if response.is_success:
             if error_answer is None:
                 try:
@@ -195,16 +199,23 @@ class ServerClient:
             raise Refused(status, reason)
         raise Failed(reason, _retry_after_s(response), is_overload=status in OVERLOADED_STATUS)
 
-    async def _send(self, method: str, path: str, body: Any) -> httpx2.Response:
-        """Return the response to one request.
+    async def _send(self, method: str, path: str, body: Any) -> tuple[httpx2.Response, bytes]:
+        """Return the response to one request, and its content.
 
         Redirects are followed on the same origin only, because the key is sent again; Refused for others.
+        Failed for an answer that is too long or takes too much time.
         """
         url = httpx2.URL(self.url + path)
         for _ in range(MAX_REDIRECTS):
-            response = await self._http.request(method, url, json=body)
-            if not response.has_redirect_location:
-                return response
+            with self._limited("status and headers take more than", self._read_timeout_s):
+                response = await self._http.send(
+                    self._http.build_request(method, url, json=body), stream=True
+                )
+            try:
+                if not response.has_redirect_location:
+                    return response, await self._content(response)
+            finally:
+                await response.aclose()
             try:
                 target = url.join(response.headers["location"])
             except (httpx2.InvalidURL, ValueError):
@@ -215,6 +226,35 @@ class ServerClient:
                 raise Refused(response.status_code, self.cleaned(f"status {response.status_code}: {reason}"))
             url = target
         raise Refused(response.status_code, f"status {response.status_code}: its redirects lead nowhere")
+
+    async def _content(self, response: httpx2.Response) -> bytes:
+        """Return the content of a response; Failed if it is larger or takes longer than an answer may.
+
+        Line breaks that a server sends to keep the connection alive while it works are not the beginning.
+        """
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ENCODINGS:
+            raise Failed(self.cleaned(f"the answer has an unknown encoding: {encoding}"))
+        content = bytearray()
+        chunks = response.aiter_bytes()
+        with self._limited("the answer does not begin within", self._read_timeout_s):
+            async for chunk in chunks:
+                if content := bytearray(chunk.lstrip()):
+                    break
+        with self._limited("the answer is not complete after", BODY_TIMEOUT_S):
+            async for chunk in chunks:
+                content += chunk
+                if len(content) > MAX_ANSWER_BYTES:
+                    raise Failed(f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MB")
+        return bytes(content)
+
+    @contextmanager
+    def _limited(self, what: str, seconds: float) -> Iterator[None]:
+        try:
+            with anyio.fail_after(seconds):
+                yield
+        except TimeoutError:
+            raise Failed(f"{what} {seconds:g} s") from None
 
     def cleaned(self, text: str) -> str:
         """Return a server's message as one short line without the key and without control characters."""
@@ -257,6 +297,13 @@ def suggested_url(url: str) -> str:
     for endpoint in ENDPOINTS:
         url = url.removesuffix(endpoint)
     return url if url.endswith("/v1") else f"{url}/v1"
+
+
+def _as_text(content: bytes) -> str:
+    """Return the beginning of an answer that is not JSON, to be quoted."""
+    return (
+        "an HTML page" if content.lstrip()[:1] == b"<" else content[: 8 * MAX_REASON].decode(errors="replace")
+    )
 
 
 def _retry_after_s(response: httpx2.Response) -> float:

@@ -1,4 +1,4 @@
-"""End vLLM's engine processes together with the command, even if the command is killed.
+"""End vLLM's engine processes together with the command, even if it is killed, and clean what they log.
 
 vLLM runs this plugin (its entry point is in pyproject.toml) in each of its processes, also in those that
 erprm did not start, where it does nothing.
@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 
+from erprm_cli.terminal.stderr import clean_stderr
+
 PARENT = "ERPRM_ENGINE_PARENT"  # process id of the command, or of the engine process that starts workers
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -18,3 +20,4 @@ def end_with_parent() -> None:
     if sys.platform == "linux" and os.environ.get(PARENT) == str(os.getppid()):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.environ[PARENT] = str(os.getpid())  # this process is the parent of the workers
+        clean_stderr()

@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import fields
 from difflib import get_close_matches
 from itertools import count
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from erprm_cli.engines.in_flight import in_flight
 from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.models import loading
+from erprm_cli.models.file_checks import check_model
 
 # Set before vLLM is imported: its log goes to stderr, and it sends no usage statistics.
 os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
@@ -48,6 +50,9 @@ class VllmStream:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
+        path = shipped.resolve(config.model)
+        if Path(path).is_dir():  # vLLM downloads the files of a Hub model itself
+            check_model(path, allow_pickle=config.allow_pickle)
         os.environ[PARENT] = str(os.getpid())
         known = {field.name for field in fields(AsyncEngineArgs)}
         arguments = engine_args(config, known) | fixed

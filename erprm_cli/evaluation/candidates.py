@@ -14,6 +14,7 @@ import numpy as np
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.answers.voting import group_equal
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation.aggregation import aggregate
@@ -78,16 +79,22 @@ class CandidateCheck:
 
 
 def read_scores(
-    source: str, aggregates: Sequence[str], limit: int | None, candidates: Versions
+    source: str,
+    aggregates: Sequence[str],
+    limit: int | None,
+    candidates: Versions,
+    names: FieldNames | None = None,
 ) -> "ScoreTable":
     """Return the scores in the file `source`, to compare with those of `candidates`. A bad row is an error.
 
-    So is a row whose problem or solution is not that of the candidate with its id and sample.
+    So is a row whose problem or solution is not that of the candidate with its id and sample. `names` finds
+    fields under other names.
     """
     table = ScoreTable(source, aggregates)
     bad = BadRows(remedy="A comparison needs every row")
     check = one_version(check_scored_candidate)
-    for row in read_rows(source, lambda row: candidates.check(check(row)), bad, limit, ForeignRows()):
+    foreign = ForeignRows(names=names)
+    for row in read_rows(source, lambda row: candidates.check(check(row)), bad, limit, foreign):
         table.add(row)
     return table
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.io.compression import codec
-from erprm_cli.io.files import empty, open_locked
+from erprm_cli.io.files import check_intact, empty, is_regular, open_locked
+from erprm_cli.io.ownership import NamedFile, check_files
+from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row, to_line
 
 
@@ -23,8 +25,8 @@ class BadRows:
         The file is opened at once, so that a wrong name is reported before the work. What an earlier run
         wrote to it is removed with the first bad row, or at the end.
         """
-        if target is not None and codec(target) is not None:
-            raise UsageError(f"--errors {target}: bad rows are written uncompressed; give another name")
+        if target is not None:
+            check_files([NamedFile("--errors", Role.BAD_ROWS, target)])
         self.count = 0
         self._emptied = False
         self.target = target
@@ -67,6 +69,8 @@ class BadRows:
             return
         if not self._emptied:
             empty(self._file)
+        if is_regular(self._file):
+            check_intact(self._file, Path(str(self.target)), str(self.target))
         self.abandon()
         if self.count:
             rows = "1 bad row was" if self.count == 1 else f"{self.count:,} bad rows were"

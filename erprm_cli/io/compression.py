@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from erprm_cli.packages import missing_package
 
-BLOCK_BYTES = 1 << 13  # read at a time: bounds what a small input can decompress to in one go
+PIECE_BYTES = 1 << 20  # yielded at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Codec:
     compress: Callable[[bytes], bytes]
     decompressor: Callable[[], Any]
     error: type[Exception]
+    block_bytes: int  # read at a time, which bounds what comes out at a time
 
 
 def codec(path: str) -> Codec | None:
@@ -33,14 +34,18 @@ def codec(path: str) -> Codec | None:
         import zlib
 
         decompressor = partial(zlib.decompressobj, wbits=31)
-        return Codec("gzip", partial(gzip.compress, compresslevel=6, mtime=0), decompressor, zlib.error)
+        compress = partial(gzip.compress, compresslevel=6, mtime=0)
+        return Codec("gzip", compress, decompressor, zlib.error, block_bytes=1 << 13)  # at most 8 MB come out
     if suffix == ".zst":
         try:
             import zstandard
         except ModuleNotFoundError:
             raise missing_package("zstandard", str(path)) from None
         zst = zstandard.ZstdDecompressor()
-        return Codec("zstandard", zstandard.compress, zst.decompressobj, zstandard.ZstdError)
+        # 4 bytes can hold a block of 128 kB, so at most 32 MB come out.
+        return Codec(
+            "zstandard", zstandard.compress, zst.decompressobj, zstandard.ZstdError, block_bytes=1 << 10
+        )
     return None
 
 
@@ -48,8 +53,8 @@ def decompressed(file: IO[bytes], codec: Codec) -> Iterator[bytes]:
     """Yield the content of a compressed file; EOFError if it is cut short or of another format."""
     complete = read = 0
     for data, complete, read in _members(file, codec):  # noqa: B007
-        if data:
-            yield data
+        for begin in range(0, len(data), PIECE_BYTES):
+            yield data[begin : begin + PIECE_BYTES]
     if complete < read:
         raise EOFError("the file ends in the middle of its compressed data; it is an incomplete copy")
 
@@ -69,7 +74,7 @@ def _members(file: IO[bytes], codec: Codec) -> Iterator[tuple[bytes, int, int]]:
     """Yield (data, bytes of the file in complete members, bytes read) as the file is read."""
     complete = read = 0
     decompressor = None
-    while block := file.read(BLOCK_BYTES):
+    while block := file.read(codec.block_bytes):
         read += len(block)
         while block:
             if decompressor is None and not (block := block.lstrip(b"\0")):  # padding, as on tapes

@@ -5,6 +5,7 @@ path, inode, size and times. The time of the last change of status is one of the
 it. A file that changed within the last seconds is not kept: it may change again without changing its times.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -12,10 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from erprm_cli.errors import UserError
 from erprm_cli.hashing import content_hash
-from erprm_cli.io.files import file_hash, read_text, replacing, write_text
+from erprm_cli.io.drafts import replacing
+from erprm_cli.io.files import file_hash, read_text
 
 KEPT_BYTES = 1 << 20  # smaller files are hashed faster than their hash is found
+SAMPLES, BLOCK_BYTES = 64, 1 << 16
 SETTLED_S = 2.0  # the coarsest clock of a file system (FAT)
 
 
@@ -43,11 +47,32 @@ def cached_hash(path: Path) -> str:
             return known
     found = file_hash(path)
     if time.time() - max(status.st_mtime, status.st_ctime) > SETTLED_S:
-        with suppress(OSError):  # a home that cannot be written: it is hashed again next time
+        with suppress(OSError, UserError):  # a home that cannot be written: it is hashed again next time
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(kept) as draft:
-                write_text(draft, found)
+            with replacing(kept) as file:
+                file.write(found.encode())
     return found
+
+
+def sampled_hash(path: Path) -> str:
+    """Return a hash of a file's size and of SAMPLES blocks of it: cheap, for a notice. Raises OSError.
+
+    A file of at most SAMPLES blocks is read whole; of a larger one, a change between the blocks that keeps
+    the size is not seen.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode())
+        last = max(0, size - BLOCK_BYTES)
+        for begin in range(0, size, BLOCK_BYTES) if size <= SAMPLES * BLOCK_BYTES else _spread(last):
+            file.seek(begin)
+            digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def _spread(last: int) -> list[int]:
+    """Return SAMPLES offsets from 0 to `last`."""
+    return [last * index // (SAMPLES - 1) for index in range(SAMPLES)]
 
 
 def cache_folder() -> Path:

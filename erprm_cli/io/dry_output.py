@@ -1,6 +1,7 @@
 """The output of a dry run: the rows of an earlier run are read, nothing is written."""
 
 import io
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ class DryOutput(Output):
     def __init__(self, path: Path | None, name: str) -> None:
         """Take the rows of the file `path` for those that exist; None: there are none."""
         super().__init__(io.BytesIO(), path, name)
+        self.continued = path is not None
 
     def write_lines(self, lines: Iterable[bytes]) -> None:
         """Drop the rows."""
@@ -34,10 +36,10 @@ class DryOutput(Output):
 @contextmanager
 def open_dry_output(target: str, settings: Row, *, overwrite: bool = False) -> Iterator[DryOutput]:
     """Yield what a run that writes `target` would continue; UserError if it would be refused."""
-    path = Path(target)
+    path = Path(os.path.realpath(target))
     exists = target != "-" and path.is_file() and path.stat().st_size > 0
     if exists and not overwrite:
-        check_meta(path, settings)
+        check_meta(path, settings, named=Path(target))
     yield DryOutput(path if exists and not overwrite else None, target)
 
 

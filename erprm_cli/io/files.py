@@ -1,12 +1,12 @@
-"""Whole files: read and written at once, replaced all or nothing, locked against a second run."""
+"""Files: read and written at once, or opened for rows, locked against a second run, and kept an eye on."""
 
 import fcntl
 import os
-import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,10 +14,12 @@ import orjson
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.rows.row import Row
+from erprm_cli.terminal.text import visible
 
 LOCK = "run.lock"  # in the folder of a run
 BUFFER_BYTES = 1 << 20
 MAX_OBJECT_BYTES = 1 << 24  # of a file of settings: room for some ten thousand runs
+MAX_DEPTH = 100  # of such a file; libraries read what is in it by functions that call themselves
 
 # Reading and writing
 
@@ -27,28 +29,44 @@ def read_json(path: str | Path) -> Any:
     return orjson.loads(Path(path).read_bytes())
 
 
-def read_object(path: Path) -> Row:
-    """Return the object in a small JSON file that erprm wrote; ValueError says why it is not one."""
+def json_bytes(value: object) -> bytes:
+    """Return the content of a JSON file for people: indented, with a newline at the end."""
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def read_object(
+    path: Path, max_bytes: int = MAX_OBJECT_BYTES, loads: Callable[[bytes], Any] = orjson.loads
+) -> Row:
+    """Return the object in a JSON file; ValueError says why it is not one, or too large or deep.
+
+    `loads` parses it: json.loads for what transformers writes, which may be Infinity or an integer beyond 64
+    bits.
+    """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("not a regular file")
-        if status.st_size > MAX_OBJECT_BYTES:
-            raise ValueError(f"larger than {MAX_OBJECT_BYTES >> 20} MB")
-        value = read_json(path)
-        orjson.dumps(value)  # refuses what is nested too deeply to be compared and written again
+        if status.st_size > max_bytes:
+            raise ValueError(f"larger than {max_bytes >> 20} MB")
+        value = loads(path.read_bytes())
     except OSError as error:
         raise ValueError(error.strerror) from None
-    except TypeError:
+    except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
-    return value
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        parts = (part for one in level for part in (one.values() if isinstance(one, dict) else one))
+        level = [part for part in parts if isinstance(part, dict | list)]
+        if not level:
+            return value
+    raise ValueError("nested too deeply")
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file for people: indented, with a newline at the end. Raises OSError if that fails."""
-    path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    """Write a new JSON file for people. Raises OSError if that fails."""
+    path.write_bytes(json_bytes(value))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -93,63 +111,6 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-# Replacing
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; the file written there replaces `path` if no error is raised."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-@contextmanager
-def report_file(target: str) -> Iterator[BinaryIO]:
-    """Open a page, a plot or a table to write: what is written becomes the file `target` at the end.
-
-    `target` stays as it was if an error is raised. A named pipe or a device is written directly. Raises
-    UserError if the file cannot be written.
-    """
-    path = Path(os.path.realpath(target))  # replace the file that a link points to, not the link
-    try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:
-                yield file
-            return
-        with replacing(path) as draft, draft.open("wb") as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"{target}: {error.strerror}") from None
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`, which replaces `path` if no error is raised.
-
-    Raises UserError if the folder cannot be made, filled or renamed.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
-        yield draft
-        if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
-            path.rename(old)
-            draft.rename(path)
-            shutil.rmtree(old)
-        else:
-            draft.rename(path)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
 # Open files
 
 
@@ -157,7 +118,7 @@ def open_locked(path: str, named: str | None = None) -> BinaryIO:
     """Open a file to append to and lock it; its content stays. Errors call it `named`.
 
     Raises UserError if it cannot be opened or another run has it. The lock ends with the process, however
-    that ends. Devices, named pipes and file systems without locks are opened without one.
+    that ends. On a file system without locks there is a warning.
     """
     named = named or path
     while True:
@@ -165,22 +126,58 @@ def open_locked(path: str, named: str | None = None) -> BinaryIO:
             file = open(path, "ab", buffering=BUFFER_BYTES)
         except OSError as error:
             raise UserError(f"{named}: {error.strerror}") from None
-        if not is_regular(file):
+        if lock(file, path, named):
             return file
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            array = "; put $SLURM_ARRAY_TASK_ID into its name" if "SLURM_ARRAY_TASK_ID" in os.environ else ""
-            raise UserError(
-                f"{named}: another run, or another flag of this one, is writing to it{array}"
-            ) from None
-        except OSError:
-            return file  # a file system without locks
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
         file.close()  # another run renamed it between the two calls
+
+
+def lock(file: BinaryIO, path: str | Path, named: str) -> bool:
+    """Lock an open file against a second run; return False if it is no longer the file at `path`.
+
+    Raises UserError if another run has the lock. Devices and named pipes need none.
+    """
+    if not is_regular(file):
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        array = "; put $SLURM_ARRAY_TASK_ID into its name" if "SLURM_ARRAY_TASK_ID" in os.environ else ""
+        raise UserError(
+            f"{named}: another run, or another flag of this one, is writing to it{array}"
+        ) from None
+    except OSError as error:
+        _warn_once(
+            f"{named}: this file system has no locks ({error.strerror}); take care that no second run writes "
+            "to the same file"
+        )
+    return is_at(file, path)
+
+
+@cache
+def _warn_once(message: str) -> None:
+    print(f"erprm: warning: {visible(message)}", file=sys.stderr)
+
+
+def is_at(file: BinaryIO, path: str | Path) -> bool:
+    """Return whether `path` is the name of an open file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def check_intact(file: BinaryIO, path: Path, named: str, size: int | None = None) -> None:
+    """Raise UserError if another process has deleted or replaced an open file, or `size` is not its size."""
+    if not path.exists():
+        what = "deleted"
+    elif not is_at(file, path):
+        what = "replaced"
+    elif size is not None and os.fstat(file.fileno()).st_size != size:
+        what = "changed"
+    else:
+        return
+    raise UserError(f"{named} was {what} by another process while this command wrote to it")
 
 
 @contextmanager

@@ -2,15 +2,18 @@
 
 import errno
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from threading import Lock, Timer
 from typing import BinaryIO, NoReturn, TypeVar
 
-from erprm_cli.errors import UserError
+from erprm_cli.errors import Stopped, UserError
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.compression import Codec
+from erprm_cli.io.drafts import Draft
+from erprm_cli.io.files import check_intact
 from erprm_cli.io.provenance import START_AGAIN, read_meta, replace_meta, this_run
 from erprm_cli.io.reading import read_rows
 from erprm_cli.rows.row import Row, to_line
@@ -31,24 +34,30 @@ class Output:
         name: str,
         after_error: str = "",
         codec: Codec | None = None,
+        draft: Draft | None = None,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         """Write to `file`, which is the file `path` if it keeps its rows and None if it does not.
 
         Errors say `name` and `after_error`. With `codec`, rows are collected for MEMBER_BYTES or
-        SYNC_INTERVAL_S and written as one compressed member. The caller calls `finish` and `close`.
+        SYNC_INTERVAL_S and written as one compressed member. `draft` is what `file` is as yet, if it is one;
+        `begin` is called before the first row, or at the end. The caller calls `finish` and `close`.
         """
         self.file = file
         self.path = path
+        self.draft = draft
         self.name = name
         self.after_error = after_error
         self.codec = codec
         self.continued = False  # holds, or may hold, rows of an earlier run
         self.count = 0
+        self._begin = begin
+        self._size = 0 if path is None or draft is not None else path.stat().st_size
         self._collected: list[bytes] = []
         self._collected_bytes = 0
         self._lock = Lock()  # the timer writes from its own thread
         self._timer: Timer | None = None
-        self._failed: UserError | OSError | None = None  # in the timer; the next call raises it
+        self._failed: UserError | OSError | Stopped | None = None  # in the timer; the next call raises it
 
     def write(self, row: Row) -> None:
         """Write one row, at once; within a few seconds it is also safe on the disk."""
@@ -59,6 +68,8 @@ class Output:
     def write_lines(self, lines: Iterable[bytes]) -> None:
         """Write rows as lines with their newlines; they may stay in the buffer until `flush`."""
         for line in lines:
+            if self._begin is not None:
+                self.begin()
             with self._lock:
                 if self.codec is not None:
                     self._collected.append(line)
@@ -66,8 +77,16 @@ class Output:
                     continue
                 try:
                     self.file.write(line)
+                    self._size += len(line)
                 except OSError as error:
                     self._fail(error)
+
+    def begin(self) -> None:
+        """Let the file take its place, if that was put off until everything had been checked."""
+        if self._begin is not None:
+            begin, self._begin = self._begin, None
+            begin()
+            self.draft = None
 
     def flush(self) -> None:
         """Write the buffer out. Compression and the sync to disk follow within SYNC_INTERVAL_S."""
@@ -79,7 +98,7 @@ class Output:
             self._timer.start()
 
     def finish(self, *, sync: bool = False) -> None:
-        """Write everything out; with `sync` it is also safe on the disk."""
+        """Write everything out; with `sync` a file is also safe on the disk, and known to be as written."""
         with self._lock:
             if self._failed is not None:
                 raise self._failed
@@ -95,10 +114,14 @@ class Output:
     def _finish(self, sync: bool) -> None:
         try:
             if self.codec is not None and self._collected:
-                lines, self._collected, self._collected_bytes = self._collected, [], 0
-                self.file.write(self.codec.compress(b"".join(lines)))
+                member = self.codec.compress(b"".join(self._collected))
+                self._collected, self._collected_bytes = [], 0
+                self.file.write(member)
+                self._size += len(member)
             self.file.flush()
-            if sync:
+            path = self.path if self.draft is None else self.draft.path
+            if sync and path is not None:
+                check_intact(self.file, path, self.name, self._size)
                 os.fsync(self.file.fileno())
         except OSError as error:
             self._fail(error)
@@ -110,8 +133,8 @@ class Output:
                 return
             self._timer = None
             try:
-                self._finish(sync=self.path is not None)
-            except (UserError, OSError) as error:
+                self._finish(sync=True)
+            except (UserError, OSError, Stopped) as error:
                 self._failed = error
 
     def add_provenance(self, provenance: Row) -> None:
@@ -121,6 +144,7 @@ class Output:
         """
         if self.path is None:
             return
+        self.begin()
         meta = read_meta(self.path)
         runs = meta["runs"]
         if self.continued:
@@ -139,7 +163,7 @@ class Output:
 
         A row that was damaged since, for which `check` raises RowError, is an error with its place.
         """
-        if self.path is not None and self.path.stat().st_size:
+        if self.path is not None and self.continued:
             remedy = f"delete the line, and what it held is made again; {START_AGAIN}"
             yield from read_rows(str(self.path), check, BadRows(remedy=remedy))
 
@@ -151,6 +175,6 @@ class Output:
         return stored
 
     def _fail(self, error: OSError) -> NoReturn:
-        if error.errno == errno.EPIPE:  # the reader has closed the pipe, like `| head`: app.py ends quietly
-            raise error
+        if error.errno == errno.EPIPE:  # the reader has closed the pipe, like `| head`
+            raise Stopped(signal.SIGPIPE) from None
         raise UserError(f"{self.name}: {error.strerror}{self.after_error}") from None

@@ -1,6 +1,6 @@
 """FILE.meta.json beside an output FILE: the settings that made it, and its runs, without secrets.
 
-{"settings": {...}, "runs": [{"command": ..., "started": ..., "erprm": ..., "engine": ..., "commit": ...}]}
+{"settings": {...}, "runs": [{"command": ..., "inputs": ..., "started": ..., "erprm": ..., "commit": ...}]}
 """
 
 import re
@@ -11,18 +11,20 @@ from pathlib import Path
 
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import read_object, replacing, write_json
+from erprm_cli.io.drafts import replace_json
+from erprm_cli.io.ownership import REMEDY, read_sidecar, sidecar
 from erprm_cli.io.settings import as_written, difference, predates_contents, unchanged_since
 from erprm_cli.rows.row import Row
 
 SECRET = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)
 ANOTHER_N = re.compile(r" --?n[ =]?\d+")  # in a command line; it adds samples to the same file
+HIDDEN = "..."  # in place of a secret
 START_AGAIN = "--overwrite starts again, another -o keeps both"
 
 
 def meta_path(path: Path) -> Path:
     """Return the path of the sidecar of `path`."""
-    return path.with_name(path.name + ".meta.json")
+    return sidecar(path)
 
 
 def command_line() -> str:
@@ -32,7 +34,7 @@ def command_line() -> str:
         name = word.partition("=")[0]
         secret = name.startswith("-") and is_secret(name)
         if word != "--overwrite":
-            words.append("..." if hidden else f"{name}=..." if secret and "=" in word else word)
+            words.append(HIDDEN if hidden else f"{name}={HIDDEN}" if secret and "=" in word else word)
         hidden = secret and "=" not in word
     return shlex.join(["erprm", *words])
 
@@ -46,10 +48,24 @@ def is_secret(name: str) -> bool:
     return bool(SECRET.search(name))
 
 
+# The inputs that the flags of this run name. Like sys.argv, it belongs to the process.
+read_by_this_run: list[str] = []
+
+
+def _input_hash(name: str) -> str | None:
+    from erprm_cli.io.content import sampled_hash  # here, because `--help` loads this module
+
+    try:
+        return sampled_hash(Path(name))
+    except OSError:  # stdin, a shipped set, the Hub
+        return None
+
+
 def this_run() -> Row:
-    """Return the entry of this run in `runs`."""
+    """Return the entry of this run in `runs`: of each input, its hash; null for what is not a file."""
     return {
         "command": command_line(),
+        "inputs": {name: _input_hash(name) for name in read_by_this_run},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "erprm": __version__,
     }
@@ -62,29 +78,19 @@ def write_meta(path: Path, settings: Row) -> None:
 
 def read_meta(path: Path, named: Path | None = None) -> Row:
     """Return the sidecar of `path`; UserError if it is missing or damaged. Errors call the file `named`."""
-    sidecar = meta_path(path)
     try:
-        meta = read_object(sidecar)
-        if not isinstance(meta.get("settings"), dict):
-            raise ValueError("'settings' is not an object")
-        runs = meta.get("runs")
-        if not isinstance(runs, list) or not runs or not all(isinstance(run, dict) for run in runs):
-            raise ValueError("'runs' is not a list of objects")
+        return read_sidecar(meta_path(path))
     except ValueError as error:
         raise UserError(
-            f"{named or path} is not empty, and no readable {sidecar.name} says how it was made ({error})",
-            remedy=START_AGAIN,
+            f"{named or path} is not empty, and no readable {meta_path(path).name} says how it was made "
+            f"({error})",
+            remedy=REMEDY.format("-o"),
         ) from None
-    return meta
 
 
 def replace_meta(path: Path, meta: Row) -> None:
     """Replace the sidecar of `path`; UserError if that fails."""
-    try:
-        with replacing(meta_path(path)) as draft:
-            write_json(draft, meta)
-    except OSError as error:
-        raise UserError(error.strerror, where=meta_path(path)) from None
+    replace_json(meta_path(path), meta)
 
 
 def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:

@@ -6,8 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from erprm_cli.errors import UserError
+from erprm_cli.io.drafts import DRAFT, remove_folder
 from erprm_cli.io.files import LOCK, closing, open_locked
+from erprm_cli.io.ownership import NamedFile, check_owner
 from erprm_cli.io.provenance import check_meta, meta_path, update_meta, write_meta
+from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row
 
 
@@ -23,7 +26,7 @@ def run_directory(directory: Path, settings: Row, *, overwrite: bool = False) ->
         open_locked(str(lock), named=str(directory)).close()
     check_run_directory(directory, settings, overwrite=overwrite)
     with closing(open_locked(str(lock), named=str(directory))):
-        for draft in directory.glob("*/.*.tmp"):
+        for draft in directory.glob(f"*/.*{DRAFT}"):
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         yield
 
@@ -33,7 +36,8 @@ def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = Fal
     meta = meta_path(directory / "run")
     try:
         if overwrite and meta.is_file():
-            shutil.rmtree(directory)
+            check_owner(NamedFile("-o", Role.RUN, str(directory)), overwrite=True)
+            remove_folder(directory)
         directory.mkdir(parents=True, exist_ok=True)
         empty = not any(directory.iterdir())
     except OSError as error:

@@ -56,7 +56,7 @@ def typed(value: object, kind: Any, source: str, key: str) -> Any:
     try:
         return msgspec.convert([value] if is_single else value, kind, strict=True)
     except msgspec.ValidationError:
-        raise UsageError(f"{key!r} must be {type_name(kind)}, not {value!r}", where=source) from None
+        raise UsageError(f"{key!r} must be {type_name(kind)}, not {value!r:.80}", where=source) from None
 
 
 def type_name(kind: Any) -> str:

@@ -3,21 +3,25 @@
 `open_output` appends to what an earlier run of the same command left; `open_atomic_output` replaces a file
 when everything went well. The settings that made FILE are beside it in FILE.meta.json, and a run with other
 settings is refused. `open_journal` keeps, beside an output, finished parts of rows that are not complete.
+What may be written at all, `ownership` decides.
 """
 
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-from erprm_cli.errors import UsageError, UserError
+from erprm_cli.errors import EngineError, Stopped, UserError
 from erprm_cli.io.compression import codec, complete_end
+from erprm_cli.io.drafts import Draft, drafted
 from erprm_cli.io.dry_output import DryOutput, open_dry_journal
-from erprm_cli.io.files import closing, empty, is_same_file, open_locked, replacing
-from erprm_cli.io.hub import PARQUET
+from erprm_cli.io.files import closing, is_regular, open_locked
 from erprm_cli.io.output import Output
+from erprm_cli.io.ownership import NamedFile, check_files, check_format
 from erprm_cli.io.provenance import START_AGAIN, check_meta, meta_path, update_meta, write_meta
 from erprm_cli.io.stdout import rows_on_stdout
+from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row
 
 
@@ -28,32 +32,41 @@ def open_output(
     """Open `target` for rows ("-" is standard output) and send other text on stdout to stderr.
 
     A file is continued: an incomplete last line is cut off, and UserError names the setting that differs from
-    those that made the file. With `overwrite` it is emptied. The file is locked against a second run.
+    those that made the file. With `overwrite` a new file replaces it before the first row, not earlier: until
+    then, anything may still be found wrong. The file is locked against a second run.
     """
-    _check_target(target, source)
+    _check(target, source)
     if target == "-":
         with rows_on_stdout() as file, _finished(Output(file, None, "stdout")) as output:
             yield output
         return
-    path = Path(target)
-    with closing(open_locked(target)) as file:
-        if not path.is_file():  # a named pipe or a device keeps nothing
-            with _finished(Output(file, None, target, codec=codec(target))) as output:
-                yield output
+    with ExitStack() as files:
+        file = files.enter_context(closing(open_locked(target)))
+        if not is_regular(file):  # a named pipe or a device keeps nothing
+            yield files.enter_context(_finished(Output(file, None, target, codec=codec(target))))
             return
-        if path.stat().st_size and not overwrite:
-            check_meta(path, settings)
+        path = Path(os.path.realpath(target))
+        draft, begin = None, None
+        continued = path.stat().st_size > 0 and not overwrite
+        if continued:
+            check_meta(path, settings, named=Path(target))
             update_meta(path, settings)
             _cut_incomplete_row(path)
-            continued = True
+        elif path.stat().st_size:
+            draft = files.enter_context(drafted(path, target))
+            file, begin = draft.file, partial(_start_again, draft, settings)
         else:
-            continued = False
-            empty(file)  # before the new settings are written: the old rows are not made with them
             write_meta(path, settings)
         after_error = "; the rows so far are kept, and the same command continues"
-        with _finished(Output(file, path, target, after_error, codec(target))) as output:
-            output.continued = continued
-            yield output
+        output = Output(file, path, target, after_error, codec(target), draft, begin)
+        output.continued = continued
+        yield files.enter_context(_finished(output))
+
+
+def _start_again(draft: Draft, settings: Row) -> None:
+    """Replace an earlier output by its draft, which has no rows yet."""
+    draft.take_place()  # first: without it, the old rows would be there with the new settings
+    write_meta(draft.target, settings)
 
 
 @contextmanager
@@ -77,8 +90,8 @@ def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iter
     with open_output(str(path), settings, overwrite=overwrite or stale) as journal:
         yield journal
         out.finish(sync=True)  # before the journal is deleted
-        path.unlink(missing_ok=True)
-        meta_path(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    meta_path(path).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -91,38 +104,27 @@ def open_atomic_output(
     settings is refused as in `open_output`. Standard output, named pipes and devices are written directly.
     """
     path = Path(os.path.realpath(target))  # replace the file that a link points to, not the link
-    if target == "-" or (path.exists() and not path.is_file()):
+    if target == "-" or (os.path.exists(target) and not path.is_file()):
         with open_output(target, settings, source=source) as output:
             yield output
         return
-    _check_target(target, source)
+    _check(target, source)
     if path.exists() and path.stat().st_size and not overwrite:
-        check_meta(path, settings)
-    draft = path.with_name(f".{path.name}.tmp")  # the same name in every run, so its lock excludes others
-    with ExitStack() as locks:
+        check_meta(path, settings, named=Path(target))
+    with ExitStack() as files:
         if path.exists():  # no other run may append to it meanwhile, nor this one write bad rows to it
-            locks.enter_context(closing(open_locked(target)))
-        file = locks.enter_context(closing(open_locked(str(draft), named=target)))
-        try:
-            empty(file)
-            after_error = "; nothing in it has changed"
-            with _finished(Output(file, None, target, after_error, codec(target))) as output:
-                yield output
-            output.finish(sync=True)
-            write_meta(path, settings)  # first: a file without settings is refused for ever
-            os.replace(draft, path)
-        except BaseException:
-            draft.unlink(missing_ok=True)
-            raise
+            files.enter_context(closing(open_locked(target)))
+        draft = files.enter_context(drafted(path, target))
+        output = Output(draft.file, None, target, "; nothing in it has changed", codec(target), draft)
+        with _finished(output):
+            yield output
+        write_meta(path, settings)  # first: a file without settings is refused for ever
+        draft.take_place()
 
 
-def _check_target(target: str, source: str) -> None:
-    """Raise UsageError if `target` is a parquet file or the input, before any work is done."""
-    if target.endswith(PARQUET):
-        raise UsageError(f"{target}: rows are written as JSON Lines, plain, .gz or .zst")
-    if is_same_file(target, source):
-        name = "stdout" if target == "-" else target
-        raise UsageError(f"{name} is also the input; give -o another name")
+def _check(target: str, source: str) -> None:
+    """Raise UserError if `target` may not be written, or is the input."""
+    check_files([NamedFile("-o", Role.ROWS, target), NamedFile("the input", Role.READ, source)])
 
 
 @contextmanager
@@ -130,12 +132,15 @@ def _finished(output: Output) -> Iterator[Output]:
     """Write everything out at the end, also after an error."""
     try:
         yield output
-    except BaseException:
-        with suppress(OSError, UserError):  # the first error is the one to report
+    except BaseException as error:
+        with suppress(OSError, UserError, Stopped):  # the first error is the one to report
             output.finish()
+        if isinstance(error, EngineError | Stopped) and output.path is not None:
+            error.kept_in = output.name
         raise
     else:
-        output.finish()
+        output.begin()
+        output.finish(sync=True)
     finally:
         output.close()
 
@@ -168,12 +173,12 @@ def write_rows(path: Path, rows: Iterable[Row], *, overwrite: bool = False) -> i
 
     Raises UserError if the file exists, unless `overwrite`.
     """
-    _check_target(str(path), "-")
+    check_format(NamedFile("path", Role.ROWS, str(path)))
     if path.exists() and not overwrite:
         raise UserError(f"{path} exists; overwrite=True replaces it")
-    with replacing(path) as draft, draft.open("xb") as file:
-        with _finished(Output(file, None, str(path), codec=codec(str(path)))) as output:
+    with drafted(path) as draft:
+        with _finished(Output(draft.file, None, str(path), codec=codec(str(path)), draft=draft)) as output:
             for row in rows:
                 output.write(row)
-        output.finish(sync=True)
+        draft.take_place()
     return output.count

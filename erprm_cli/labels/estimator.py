@@ -122,11 +122,11 @@ def _check_label(label: float, eta: float) -> None:
 def _from_logs(log_p: float, log_q: float, eta: float) -> float:
     """Return f_eta(p) from ln p and ln q, where q = 1 - p, 0 < p < 1 and eta is finite."""
     if eta < 0:
-        return 1 - _from_logs(log_q, log_p, -eta)  # f_-eta(p) = 1 - f_eta(1 - p)
+        return max(0.0, 1 - _from_logs(log_q, log_p, -eta))  # f_-eta(p) = 1 - f_eta(1 - p)
     if eta < NEGLIGIBLE:
         return exp(log_p)
     if eta <= 1:
-        return log1p(exp(log_p) * expm1(eta)) / eta
+        return min(1.0, log1p(exp(log_p) * expm1(eta)) / eta)
     rest = log_q - eta  # v = 1 + ln(p + q e^-eta) / eta
     larger, smaller = max(log_p, rest), min(log_p, rest)
     return min(1.0, max(0.0, 1 + (larger + log1p(exp(smaller - larger))) / eta))
@@ -134,14 +134,21 @@ def _from_logs(log_p: float, log_q: float, eta: float) -> float:
 
 def _to_logs(label: float, eta: float) -> tuple[float, float]:
     """Return ln p and ln(1 - p) for p = f_eta^-1(label), where 0 < label < 1 and eta is finite."""
-    if eta < 0:
-        log_q, log_p = _to_logs(1 - label, -eta)
-        return log_p, log_q
-    if eta < NEGLIGIBLE:
+    size = abs(eta)
+    if size < NEGLIGIBLE:
         return log(label), log1p(-label)
-    whole = expm1(-eta)
-    log_p = eta * (label - 1) + log(expm1(-eta * label) / whole)
-    return min(0.0, log_p), min(0.0, log(expm1(-eta * (1 - label)) / whole))
+
+    def log_share(part: float) -> float:  # ln((1 - e^(-size part)) / (1 - e^(-size)))
+        if size * part < NEGLIGIBLE:  # the product may underflow, but its logarithm does not
+            return log(part) + log(size / -expm1(-size))
+        return log(expm1(-size * part) / expm1(-size))
+
+    log_p, log_q = log_share(label), log_share(1 - label)
+    if eta > 0:
+        log_p -= size * (1 - label)
+    else:
+        log_q -= size * label
+    return min(0.0, log_p), min(0.0, log_q)
 
 
 def estimator_error(rate: float, k: int, eta: float) -> tuple[float, float]:

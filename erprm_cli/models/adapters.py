@@ -1,27 +1,15 @@
 """LoRA adapters: add them to a model, load them and merge them into its weights."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
-from transformers.utils.hub import cached_file
 
 from erprm_cli import shipped
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import read_json
 from erprm_cli.models import loading
+from erprm_cli.models.file_checks import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_shapes
 from erprm_cli.packages import missing_package
-
-
-def adapter_settings(path: str, revision: str | None) -> dict[str, Any] | None:
-    """Return adapter_config.json of a folder or Hub name; None if it holds a whole model, not adapters."""
-    load_options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    file = cached_file(path, "adapter_config.json", **load_options)
-    if file is None or not os.path.exists(file):
-        return None
-    return dict(read_json(file))
 
 
 def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, set[str]]:
@@ -34,31 +22,19 @@ def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, se
     except ModuleNotFoundError:
         raise missing_package("peft", f"the adapters {name}") from None
     path = shipped.resolve(name)
-    own = weight_names(path, revision, "adapter_model.safetensors")
+    with loading.explained(name):
+        own = set(adapter_shapes(path, revision=revision))
     if not own:  # peft would load a pickle instead
-        raise UserError(f"{name} has no adapter_model.safetensors; pickled adapters are not supported")
-    try:
-        with loading.explained(name):
+        raise UserError(f"{name} has no {ADAPTER_WEIGHTS}; pickled adapters are not supported")
+    with loading.explained(name, ADAPTER_CONFIG):
+        try:
             adapted = PeftModel.from_pretrained(model, path, revision=revision)
-        missing = sorted(get_peft_model_state_dict(adapted).keys() - own)
-    except KeyError as error:  # a layer of modules_to_save
-        missing = [str(error.args[0])]
-    if missing:
-        raise UserError(f"{name}: adapter_model.safetensors has no {missing[0]}; save the adapters again")
-    return adapted.merge_and_unload(), own
-
-
-def weight_names(path: str, revision: str | None, file_name: str = "model.safetensors") -> set[str]:
-    """Return the names of a checkpoint's weights, stored in one safetensors file or in several."""
-    load_options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
-    index = cached_file(path, f"{file_name}.index.json", **load_options)
-    if index is not None:
-        return set(read_json(index)["weight_map"])
-    file_path = cached_file(path, file_name, **load_options)
-    if file_path is None or not os.path.exists(file_path):
-        return set()
-    with safe_open(file_path, framework="pt") as weights:
-        return set(weights.keys())
+            missing = sorted(get_peft_model_state_dict(adapted).keys() - own)
+        except KeyError as error:  # a layer of modules_to_save
+            missing = [str(error.args[0])]
+        if missing:
+            raise UserError(f"{name}: {ADAPTER_WEIGHTS} has no {missing[0]}; save the adapters again")
+        return adapted.merge_and_unload(), own
 
 
 def add_lora(model: Any, base: str, rank: int, *, revision: str | None = None) -> Any:

@@ -1,10 +1,10 @@
 """Render a tokenizer's chat template: in one way, with one-line errors, for policies and PRMs."""
 
 from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 from erprm_cli.errors import UserError
+from erprm_cli.models.chat_worker import render
 
 Turn = dict[str, str]  # role, content
 
@@ -15,7 +15,7 @@ def render_chat(
     """Return the text of a chat. `today` is the ISO date for a template that asks for the date.
 
     Raises UserError if there is no chat template (`needs` begins the message, `remedy` says what else to do),
-    or if it fails: it is broken, refuses these turns or tries to leave Jinja's sandbox.
+    or if it fails: it is broken, refuses these turns, tries to leave Jinja's sandbox or takes too long.
     """
     name = getattr(tokenizer, "name_or_path", "the server's model")
     if getattr(tokenizer, "chat_template", None) is None and "chat_template" not in options:
@@ -23,15 +23,7 @@ def render_chat(
             f"{needs}, but {name} has no chat template; {remedy}save the model's as chat_template.jinja in "
             "its folder"
         )
-    from jinja2 import TemplateError
-
-    try:
-        text: str = tokenizer.apply_chat_template(
-            list(turns), tokenize=False, strftime_now=date.fromisoformat(today).strftime, **options
-        )
-    except (TemplateError, TypeError, ValueError) as error:  # the last two: of an expression in the template
-        raise UserError(f"the chat template of {name} failed: {error}") from None
-    return text
+    return render(tokenizer, turns, today=today, **options)
 
 
 def reads_date(tokenizer: Any) -> bool:

@@ -13,10 +13,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from erprm_cli.errors import UserError
+
 
 def max_positions(config: Any) -> int | None:
     """Return the longest input in tokens of a model with this configuration; None if it does not say."""
     return getattr(config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_token(model: Any, token: int) -> None:
+    """Raise UserError if a model has no embedding of `token`, the largest id of its input."""
+    num_tokens = model.get_input_embeddings().weight.shape[0]
+    if token >= num_tokens:
+        raise UserError(
+            f"the tokenizer of {model.name_or_path} gives the token {token:,}, but the model has "
+            f"{num_tokens:,}; the folder mixes files of two models"
+        )
 
 
 @contextmanager

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from erprm_cli import shipped
 from erprm_cli.answers.extraction import extract
 from erprm_cli.answers.grader import Grader, Verdict
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.data_formats.problems import final_answer
 from erprm_cli.engines.server_answers import Finish, finish_of
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.hashing import content_hash
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
@@ -77,15 +77,17 @@ def grade_to(
     gold_field: str = GOLD_FIELD,
     bad: BadRows | None = None,
     limit: int | None = None,
+    names: FieldNames | None = None,
 ) -> None:
     """Write to `out` the solutions of `source`, of any known format, with predictions and rewards; report.
 
-    `template` and `gold_field` are those of SolutionGrader. Pairs of answers without a verdict go to `bad`
-    as notes.
+    `template`, `gold_field` and `names` are those of SolutionGrader. Pairs of answers without a verdict go to
+    `bad` as notes.
     """
     with Grader(bad.note if bad else None) as grader:
-        solutions = SolutionGrader(grader, template, gold_field)
-        for row in with_rewards(read_rows(source, solutions.submit, bad, limit, solutions.expand)):
+        solutions = SolutionGrader(grader, template, gold_field, names)
+        rows = read_rows(source, solutions.submit, bad, limit, solutions.foreign, reporter)
+        for row in with_rewards(rows):
             solutions.count(row)
             out.write(row)
             reporter.progress(out.count, "solutions")
@@ -96,13 +98,17 @@ class SolutionGrader:
     """Grades rows of solutions, whoever made them, and counts for the summary what that changes."""
 
     def __init__(
-        self, grader: Grader, template: PolicyTemplate | None = None, gold_field: str = GOLD_FIELD
+        self,
+        grader: Grader,
+        template: PolicyTemplate | None = None,
+        gold_field: str = GOLD_FIELD,
+        names: FieldNames | None = None,
     ) -> None:
         """Compare with the gold answer in the field `gold_field`; see `final_answer` for what it may hold.
 
         The rules of `template` find the answers and split missing steps. Without one, they are those of the
-        shipped template that a row was sampled with, else of ANY_TEMPLATE. Raises UsageError if the gold
-        field is one of GRADED.
+        shipped template that a row was sampled with, else of ANY_TEMPLATE. `names` finds fields under other
+        names. Raises UsageError if the gold field is one of GRADED.
         """
         if gold_field in GRADED:
             where, remedy = f"--gold-field {gold_field}", "give the field of the gold answer"
@@ -110,29 +116,13 @@ class SolutionGrader:
         self.grader = grader
         self.template = template
         self.gold_field = gold_field
-        self.foreign = ForeignRows()
+        self.foreign = ForeignRows(names=names, split_steps=False)
         self.graded = self.correct = self.new = self.ungraded = self.failed = 0
         self.unfinished = self.without_prediction = 0
         self.changed_predictions = self.changed_rewards = self.stale = 0
         self.rules: Counter[str] = Counter()  # solutions by the template whose rules found their answers
         self._shipped = {name: load_template(name) for name in shipped.names("policy")}
         self._rewards_before: deque[object] = deque()  # of the rows that wait for a verdict
-        self._samples: dict[str, int] = {}  # solutions per problem, of those that had no number
-
-    def expand(self, row: Row) -> Iterable[Row]:
-        """Return the solutions in a row of any known format, each with its identity."""
-        return map(self._identified, self.foreign(row))
-
-    def _identified(self, row: Row) -> Row:
-        """Return a row with `problem` and `solution` with the `id` and `sample` that it may lack."""
-        if isinstance(row.get("problem"), str) and "solution" in row:
-            if row.get("id") is None:
-                row = row | {"id": content_hash(row["problem"])}
-            if row.get("sample") is None and isinstance(row["id"], str):
-                sample = self._samples.get(row["id"], 0)
-                self._samples[row["id"]] = sample + 1
-                row = row | {"sample": sample}
-        return row
 
     def submit(self, row: Row) -> tuple[Row, Verdict | None]:
         """Return a row with its prediction, and the verdict that will be its reward.

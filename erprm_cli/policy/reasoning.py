@@ -121,7 +121,7 @@ def continued(prompt: str, text: str, marks: Marks | None) -> str:
 
     After a prompt that has the opening mark, `text` goes on without it, or closes the empty thought.
 
-    >>> [continued("<think>\n", text, MARKS["think"]) for text in ("<think>2 +", "5")]
+    >>> [continued("<think>\\n", text, MARKS["think"]) for text in ("<think>2 +", "5")]
     ['2 +', '</think>5']
     """
     if marks is None or not is_opened(prompt, marks):

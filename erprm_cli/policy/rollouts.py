@@ -22,9 +22,11 @@ from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import PolicyTemplate, dated_as
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
+from erprm_cli.rows.steps import step_starts, stepped_text
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.terminal.text import one_line
 
+MAX_PREFIX_CHARACTERS = 50_000_000  # of the prefixes of one solution, which are in memory together
 MAX_CACHED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
 
 PrefixKey = tuple[str, str]  # a problem's id and the hash of a prefix's text
@@ -108,12 +110,15 @@ class FinishedPrefixes:
 
 
 def check_gradable(row: Row, marks: Marks | None = None) -> Row:
-    """Check that a solution row has what rollouts need: a gold answer, a reward, marks for its reasoning."""
+    """Check a graded solution, marks for its reasoning, and that its prefixes fit into memory."""
     check_marks(row, marks)
-    schema.check_solution(row)
-    schema.need(row, "answer", str, "sample")
-    reward = schema.need(row, "reward", object, "sample")
-    schema.check_numbers([reward], "'reward'")
+    schema.check_graded(row)
+    characters = sum(step_starts(stepped_text(row), row["steps"]))
+    if characters > MAX_PREFIX_CHARACTERS:
+        raise RowError(
+            f"the prefixes of its {len(row['steps']):,} steps have {characters:,} characters together; the "
+            f"limit is {MAX_PREFIX_CHARACTERS:,}"
+        )
     return row
 
 

@@ -4,12 +4,14 @@ from pathlib import Path
 
 from erprm_cli import shipped
 from erprm_cli.errors import UsageError, UserError
-from erprm_cli.io.files import read_json
+from erprm_cli.io.files import read_json, read_object
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.labels.estimator import eta_of_row
 from erprm_cli.models.folder import CARD
 from erprm_cli.prm.formats import PrmFormat, known_format, load_prm_format
 from erprm_cli.rows.row import Row
+
+CARD_TYPES = {"format": dict, "token_ids": dict, "settings": dict, "result": dict, "eta": float | int | None}
 
 
 def prm_format_of(name: str, card: Row | None = None, chosen: str | None = None) -> PrmFormat:
@@ -53,14 +55,17 @@ def eta_learned(name: str, card: Row | None) -> float:
 def read_card(name: str) -> Row | None:
     """Return erprm.json of a PRM folder, or None if there is none because erprm did not train the model."""
     path = Path(shipped.resolve(name)) / CARD
-    try:
-        card: Row = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
+    if not path.exists():
         return None
-    except (OSError, ValueError) as error:
+    try:
+        card = read_object(path)
+    except ValueError as error:
         raise UserError(f"cannot be read: {error}", where=path) from None
-    if not isinstance(card, dict) or not {"format", "token_ids"} <= card.keys():
+    if not {"format", "token_ids"} <= card.keys():
         raise UserError("missing 'format' or 'token_ids'", where=path, remedy="`erprm train` writes them")
+    for key, kind in CARD_TYPES.items():
+        if key in card and not isinstance(card[key], kind):
+            raise UserError(f"{key!r} has the wrong type", where=path, remedy="restore the file")
     return card
 
 

@@ -21,13 +21,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 from transformers.utils import logging
 
 from erprm_cli import shipped
 from erprm_cli.errors import UserError
 from erprm_cli.models import loading
-from erprm_cli.models.adapters import adapter_settings, merge_adapters, weight_names
+from erprm_cli.models.adapters import merge_adapters
+from erprm_cli.models.file_checks import ADAPTER_CONFIG, adapter_settings, weight_shapes
 from erprm_cli.models.folder import CARD
 from erprm_cli.models.names import find_model
 from erprm_cli.prm.card import prm_format_of, read_card
@@ -80,32 +81,27 @@ def load_prm(
     transformers' own classes. Raises UserError if a weight that scores depend on is missing from the
     checkpoint, because transformers would fill it with random numbers.
     """
-    path = shipped.resolve(name)
-    with loading.explained(name):
-        adapters = adapter_settings(path, revision)
-    base, base_revision = path, revision
+    with loading.explained(name, ADAPTER_CONFIG):
+        adapters = adapter_settings(shipped.resolve(name), revision=revision)
+    base, base_revision = name, revision
     if adapters is not None:
         base, base_revision = adapters["base_model_name_or_path"], adapters.get("revision")
     load_options: dict[str, Any] = {
         "revision": base_revision,
-        "use_safetensors": loading.only_safetensors(allow_pickle),
+        "allow_pickle": allow_pickle,
         "dtype": dtype,
         "output_loading_info": True,
         "ignore_mismatched_sizes": True,  # reported below
     }
-    with loading.explained(base if adapters else name), _quiet():
-        if prm_format.kind == "token":
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                base, trust_remote_code=trust_remote_code, **load_options
-            )
-        else:
-            loaded = _head_class(name, base, prm_format, base_revision).from_pretrained(
-                base,
-                num_labels=1 if prm_format.kind == "value" else prm_format.num_labels,
-                key_mapping=RENAMED,
-                **load_options,
-            )
-    model, info = loaded
+    cls: Any = AutoModelForCausalLM
+    if prm_format.kind == "token":
+        load_options["trust_remote_code"] = trust_remote_code
+    else:
+        cls = _head_class(name, base, prm_format, base_revision)
+        num_labels = 1 if prm_format.kind == "value" else prm_format.num_labels
+        load_options |= {"num_labels": num_labels, "key_mapping": RENAMED}
+    with _quiet():
+        model, info = loading.load_model(cls, base, **load_options)
     missing = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
     if adapters is not None:
         if prm_format.kind != "token":
@@ -131,9 +127,9 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _head_class(name: str, path: str, prm_format: PrmFormat, revision: str | None) -> Any:
-    """Return the class of token classification models to load the checkpoint into."""
-    config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
+def _head_class(name: str, base: str, prm_format: PrmFormat, revision: str | None) -> Any:
+    """Return the class of token classification models to load the checkpoint `base` of `name` into."""
+    config = loading.load_config(base, revision=revision)
     try:
         native = AutoModelForTokenClassification._model_mapping[type(config)]
     except KeyError:
@@ -143,7 +139,8 @@ def _head_class(name: str, path: str, prm_format: PrmFormat, revision: str | Non
             f"transformers has no token classification model for {config.model_type}, the architecture of "
             f"{name}, but the format {prm_format.name} (kind {prm_format.kind}) needs one"
         )
-    two_layers = "score.0.weight" in weight_names(path, revision)
+    with loading.explained(base):
+        two_layers = "score.0.weight" in weight_shapes(shipped.resolve(base), revision=revision)
 
     class WithHead(native):  # type: ignore[misc, valid-type]
         """The architecture's own class, with a float32 head of one or two layers as in the checkpoint."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from erprm_cli.errors import UserError
 from erprm_cli.labels.estimator import relabel
 from erprm_cli.models import loading
-from erprm_cli.models.outputs import flat_positions, max_positions, output_at, pad
+from erprm_cli.models.outputs import check_token, flat_positions, max_positions, output_at, pad
 from erprm_cli.prm.card import eta_learned
 from erprm_cli.prm.formats import PrmFormat
 from erprm_cli.prm.loading import load_prm, load_tagger
@@ -140,6 +140,7 @@ class Scorer:
     def probabilities(self, batch: Sequence[Tagged]) -> list[list[float]]:
         """Return P(good) of every step of every solution of one batch, in one forward pass."""
         ids_BT = pad([tagged.ids for tagged in batch])
+        check_token(self.model, int(ids_BT.max()))
         position_N = flat_positions([tagged.tags for tagged in batch], ids_BT.shape[1])
         self.num_tokens += sum(len(tagged.ids) for tagged in batch)
         self.num_padded += ids_BT.numel()

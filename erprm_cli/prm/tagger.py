@@ -22,6 +22,8 @@ NEXT = {"role": "user", "content": "Go on."}
 DATE = "2024-07-26"  # for templates that ask for the date: scores are the same on any day. It is Llama 3.1's
 EXAMPLE = ("First, 2 + 3 = 5.", "Then \\[5\\]", "So \\boxed{5}", "The answer is: 5")
 
+MAX_TOKEN_ID = 2**31 - 1  # ids are kept as int32
+
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
@@ -127,6 +129,8 @@ class Tagger:
             )
         ids = ids[: tags[-1] + 1]
         assert len(tags) == len(steps)
+        if max(ids) > MAX_TOKEN_ID:
+            raise RowError(f"the tokenizer gives the token {max(ids):,}, which no model has")
         if self.max_tokens is not None and len(ids) > self.max_tokens:
             raise TooLong(len(ids), self.max_tokens)
         return Tagged(np.array(ids, np.int32), np.array(tags, np.int32))

@@ -14,7 +14,8 @@ from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.errors import Stopped, UsageError, UserError
-from erprm_cli.models.adapters import adapter_settings
+from erprm_cli.models import loading
+from erprm_cli.models.file_checks import adapter_settings
 from erprm_cli.prm.scorer import Scorer
 from erprm_cli.prm.tagger import Tagged, Tagger
 from erprm_cli.rows.row import Row
@@ -89,21 +90,17 @@ def classifier_settings(config: EngineConfig, tagger: Tagger) -> dict[str, Any]:
 
     Raises UsageError for a model that vLLM would not score correctly; the engine is not started.
     """
-    from transformers import AutoConfig
-
     name, prm_format = config.model, tagger.prm_format
     if prm_format.kind != "token":
         raise UsageError(
             f"--engine vllm supports token PRMs only; {prm_format.name} needs --engine transformers"
         )
-    if adapter_settings(shipped.resolve(name), config.revision) is not None:
+    if adapter_settings(shipped.resolve(name), revision=config.revision) is not None:
         raise UsageError(
             f"{name} holds adapters: use --engine transformers, or merge them once with "
             "`erprm export --kind token`"
         )
-    model = AutoConfig.from_pretrained(
-        shipped.resolve(name), revision=config.revision, trust_remote_code=config.trust_remote_code
-    )
+    model = loading.load_config(name, revision=config.revision, trust_remote_code=config.trust_remote_code)
     architecture = (model.architectures or [""])[0]
     changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
     if changed or not architecture.endswith("ForCausalLM"):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from erprm_cli.options import Heading, Option
+from erprm_cli.roles import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,6 +13,7 @@ class FiguresConfig:
 
     plot: Annotated[
         str | None,
+        Role.PLOT,
         Option(
             metavar="FILE",
             help="Draw the results (.png, .svg, .pdf; - draws in the terminal).",
@@ -20,6 +22,7 @@ class FiguresConfig:
     ] = None
     table: Annotated[
         str | None,
+        Role.TABLE,
         Option(
             metavar="FILE",
             help="Write the results as a table, for a paper (.md, .tex) or with all digits (.csv).",

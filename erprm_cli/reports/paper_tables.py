@@ -17,20 +17,24 @@ prm\_a & 50.0 $\pm$10.0 \\
 
 import csv
 import io
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from erprm_cli.errors import UsageError
-from erprm_cli.io.files import report_file
+from erprm_cli.io.drafts import report_file
+from erprm_cli.io.ownership import MARK, NamedFile
+from erprm_cli.io.provenance import write_meta
 from erprm_cli.reports.tables import Cells, Grid
+from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import visible
 
 CSV = ".csv"
 NOTES = {  # at the top of a file, not seen in print
-    ".md": "<!-- made by erprm -->",
-    ".tex": r"% made by erprm; the rules need \usepackage{booktabs}",
+    ".md": f"<!-- {MARK} -->",
+    ".tex": rf"% {MARK}; the rules need \usepackage{{booktabs}}",
 }
 MARKDOWN_SIGNS = re.compile(r"([\\`*_|<\[\]])")
 LATEX_SIGNS = {sign: rf"\{sign}" for sign in "&%$#_{}"} | {
@@ -62,8 +66,10 @@ def save_table(grids: Sequence[Grid], rows: Sequence[Row], path: str) -> None:
         text = csv_text(rows)
     else:
         text = "\n\n".join([NOTES[suffix], *map(WRITERS[suffix], grids)]) + "\n"
-    with report_file(path) as file:
+    with report_file(NamedFile("--table", Role.TABLE, path)) as file:
         file.write(text.encode())
+        if suffix == CSV:  # which has no place for a mark
+            write_meta(Path(os.path.realpath(path)), {})
 
 
 def markdown(grid: Grid) -> str:

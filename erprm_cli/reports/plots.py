@@ -5,20 +5,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from erprm_cli.errors import UsageError
-from erprm_cli.io.files import report_file
+from erprm_cli.io.drafts import report_file
+from erprm_cli.io.ownership import MARK, NamedFile, check_format
 from erprm_cli.packages import missing_package
 from erprm_cli.reports.charts import Chart, y_range
+from erprm_cli.roles import Role
 
-SUFFIXES = (".png", ".svg", ".pdf")
 WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def check_plot(path: str) -> None:
     """Raise UsageError if plots are not written as `path`, or matplotlib is not installed."""
-    if Path(path).suffix not in SUFFIXES:
-        raise UsageError(f"plots are written as {', '.join(SUFFIXES)}", where=f"--plot {path}")
+    check_format(NamedFile("--plot", Role.PLOT, path))
     _figure_module()
 
 
@@ -59,8 +58,10 @@ def save_plot(chart: Chart, path: str) -> None:
     axes.grid(alpha=0.3)
     if chart.curves:
         axes.legend(fontsize="small")
-    with report_file(path) as file:
-        figure.savefig(file, format=Path(path).suffix.removeprefix("."), dpi=150)
+    kind = Path(path).suffix.removeprefix(".")
+    creator = "Software" if kind == "png" else "Creator"
+    with report_file(NamedFile("--plot", Role.PLOT, path)) as file:
+        figure.savefig(file, format=kind, dpi=150, metadata={creator: MARK})
 
 
 def text_plot(chart: Chart) -> str:

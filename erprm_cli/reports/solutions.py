@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,6 +24,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from erprm_cli.data_formats.field_names import FieldNames
+from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.errors import RowError
 from erprm_cli.rows import schema
@@ -32,16 +34,25 @@ from erprm_cli.terminal.text import one_line, rendered, visible
 
 SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # for five equal parts of [0, 1]
 LOW_SCORE = 0.5
+PAGE_STEPS, PAGE_CHARACTERS = 200, 20_000  # drawn at a time
 VERDICT_STYLES = {"right": "bold green", "wrong": "bold red"}
 THOUGHT_LINES = 3  # of the reasoning, if it is shortened
 
 
-def check(row: Row) -> Row:
-    """Check a row of any stage; its lists must have one element per step. Raises RowError."""
-    if row.get("steps") is None or "sample" in row:
-        row = as_problem(row)
-    if (steps := row.get("steps")) is None:
-        return row
+def check(row: Row, names: FieldNames | None = None) -> Row:
+    """Check a row of any stage; its lists must have one element per step. Raises RowError.
+
+    `names` finds fields under other names.
+    """
+    names = names or FieldNames()
+    row = names.renamed(row)
+    if "sample" in row:
+        row = schema.check_solution(ForeignRows(names=names).completed(row))
+    elif row.get("steps") is None:
+        return as_problem(row, names)
+    elif (other := names.find(row, "problem", str)) != "problem":
+        row = row | {"problem": row[other]}
+    steps = row["steps"]
     schema.need(row, "problem", str, "sample")
     schema.check_strings(steps, "'steps'")
     if row.get("rollouts") is not None:
@@ -172,14 +183,26 @@ class Renderer:
 
     def render(self, row: Row) -> str:
         """Return a checked row as text that ends with an empty line."""
-        parts: list[RenderableType] = [self._heading(row), Text(visible(row["problem"])), ""]
+        return "".join(self.pieces(row))
+
+    def pieces(self, row: Row) -> Iterator[str]:
+        """Yield the text of a checked row a page at a time: the beginning of a huge row appears at once."""
+        yield self._rendered(self._heading(row))
+        for text in _cut(row["problem"]):
+            yield self._rendered(Text(visible(text)))
+        yield self._rendered("")
         if row.get("steps") is not None:
             reasoning, answer = around_steps(row)
-            parts += [*self._reasoning(reasoning), _steps(row), ""]
-            parts += [Text(visible(answer), "dim"), ""] if answer else []
+            yield from map(self._rendered, self._reasoning(reasoning))
+            yield from map(self._rendered, _step_tables(row))
+            yield self._rendered("")
+            if answer:
+                yield self._rendered(Group(Text(visible(answer), "dim"), ""))
         if verdict := self._verdict(row):
-            parts += [verdict, ""]
-        return rendered(Group(*parts), self.width, self.colour)
+            yield self._rendered(Group(verdict, ""))
+
+    def _rendered(self, part: RenderableType) -> str:
+        return rendered(part, self.width, self.colour)
 
     def _reasoning(self, text: str) -> list[RenderableType]:
         """Return the reasoning before the steps of an answer; without any, nothing."""
@@ -207,22 +230,46 @@ class Renderer:
         return Text(", ").join(words)
 
 
-def _steps(row: Row) -> Table:
-    """Return a line for each step: its mark, number, values and text."""
-    found, mark_of = columns(row), marks(row)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(found), header_style="dim")
-    table.add_column(no_wrap=True)
-    for column in found:
-        table.add_column(column.name, justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    digits = len(str(len(row["steps"])))
-    for index, step in enumerate(row["steps"]):
-        mark = mark_of.get(index, " ")
-        number = Text.assemble((mark, "bold red"), " ", (f"{index + 1:{digits}}", "dim"))
-        cells = [Text(column.cells[index], shade(column.values[index])) for column in found]
-        colour = shade(found[0].values[index]) if found else "red" if mark != " " else ""
-        table.add_row(number, *cells, Text(visible(step), colour))
-    return table
+def _step_tables(row: Row) -> Iterator[Table]:
+    """Yield tables with a line for each step: its mark, number, values and text; a page at a time."""
+    found, mark_of, steps = columns(row), marks(row), row["steps"]
+    widths = [max(map(len, [column.name, *column.cells])) for column in found]
+    digits, is_first = len(str(len(steps))), True
+    for page in _pages((index, part) for index, step in enumerate(steps) for part in _cut(step)):
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.show_header = bool(found) and is_first
+        table.add_column(no_wrap=True)
+        for column, width in zip(found, widths, strict=True):
+            table.add_column(column.name, justify="right", no_wrap=True, min_width=width)
+        table.add_column(overflow="fold")
+        for index, text in page:
+            mark = mark_of.get(index, " ")
+            number = Text.assemble((mark, "bold red"), " ", (f"{index + 1:{digits}}", "dim"))
+            cells = [Text(column.cells[index], shade(column.values[index])) for column in found]
+            colour = shade(found[0].values[index]) if found else "red" if mark != " " else ""
+            table.add_row(number, *cells, Text(visible(text), colour))
+        yield table
+        is_first = False
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Yield a text in parts of at most PAGE_CHARACTERS."""
+    for begin in range(0, max(len(text), 1), PAGE_CHARACTERS):
+        yield text[begin : begin + PAGE_CHARACTERS]
+
+
+def _pages(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
+    """Yield the parts of steps in pages of PAGE_STEPS, or of about PAGE_CHARACTERS."""
+    page: list[tuple[int, str]] = []
+    size = 0
+    for index, text in parts:
+        page.append((index, text))
+        size += len(text)
+        if len(page) == PAGE_STEPS or size >= PAGE_CHARACTERS:
+            yield page
+            page, size = [], 0
+    if page:
+        yield page
 
 
 def shade(value: float) -> str:

@@ -13,6 +13,7 @@ from erprm_cli.terminal.text import one_line
 Row = dict[str, Any]
 
 DUMPS_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+MAX_DEPTH = 250  # levels of lists and objects in a row; orjson writes 254, and commands may wrap a field
 LONG_NUMBER = "0" * 19  # digits; a shorter integer always fits into 64 bits
 TO_ZERO = str.maketrans("123456789", "0" * 9)
 
@@ -40,10 +41,13 @@ def parse_line(line: bytes) -> Row:
 def loads(text: str | bytes) -> Any:
     """Return orjson.loads(text), but reject what it would silently change: duplicate fields, large integers.
 
-    Both are rare: a cheap test shows that most lines have neither.
+    What is nested too deeply to be written again is rejected as well. All are rare: cheap tests show that
+    most lines have none of them.
     """
     value = orjson.loads(text)
     text = text if isinstance(text, str) else text.decode()
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_depth(value)
     if (
         text.count('":') != _num_fields(value)
         or '" :' in text
@@ -65,6 +69,15 @@ def _num_fields(value: object) -> int:
     return 0
 
 
+def _check_depth(value: object, depth: int = 1) -> None:
+    """Raise Ambiguous if lists and objects are nested more than MAX_DEPTH levels deep."""
+    if depth > MAX_DEPTH:
+        raise Ambiguous(f"lists and objects are nested more than {MAX_DEPTH} levels deep")
+    for item in value.values() if isinstance(value, dict) else value:  # type: ignore[attr-defined]
+        if isinstance(item, dict | list):
+            _check_depth(item, depth + 1)
+
+
 def _unique_fields(pairs: list[tuple[str, Any]]) -> None:
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
@@ -79,7 +92,7 @@ def _int64(digits: str) -> int:
 
 
 class Ambiguous(ValueError):
-    """JSON that different readers understand differently."""
+    """JSON that different readers understand differently, or that some cannot read."""
 
 
 def reason(cause: BaseException | None) -> str:

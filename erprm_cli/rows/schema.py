@@ -1,48 +1,37 @@
-"""The kinds of row: what each holds, and how it is checked. Rows are plain dicts; unknown fields are kept.
+"""Checks of rows: a check returns the row, or raises RowError that says all that is wrong with it.
 
-problem   id, problem, answer
-solution  + sample, solution, steps, prediction, reward, finish_reason, num_tokens, sampling;
-            reasoning, steps_of of thinking models
-rollouts  + rollouts        one list of rewards per step; the last is [reward]
-labels    + labels, eta, estimator
-scores    + scores, prm
-
-A check returns the row, or raises RowError that says what is wrong. Indices in messages count from 0, as in
-Python and jq.
+Rows are plain dicts. Indices in messages count from 0, as in Python and jq.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct, inspect
 
 from erprm_cli.errors import RowError
+from erprm_cli.rows import kinds
+from erprm_cli.rows.kinds import allows_null, derived_from, fields, meaning, type_name, written_by
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import STEPS_OF, stepped_text
+from erprm_cli.terminal.text import one_line
 
+PROBLEM_FIELDS = ("id", "problem", "answer")
+SHOWN_FIELDS = 20  # of a row, in a message
 # What programs call the reasoning in a message or a content part of OpenAI's chat format.
 REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 
 
+def check_problem(row: Row) -> Row:
+    """Check a problem: an id, a question, and an answer that is text or null."""
+    return _checked(row, kinds.Problem)
+
+
 def check_solution(row: Row) -> Row:
     """Check a solution: its identity, and steps that are substrings of the solution in order."""
-    need(row, "id", str, "sample")
-    need(row, "problem", str, "sample")
-    need(row, "sample", int, "sample")
-    need(row, "solution", str, "sample")
-    check_reasoning(row)
-    text = stepped_text(row)
-    steps = need(row, "steps", list, "sample")
-    if not steps:
-        raise RowError("'steps' is empty; a solution has at least one step")
-    position = 0
-    for index, step in enumerate(steps):
-        if not isinstance(step, str) or (not step and text.strip()):
-            raise RowError(f"{_item('steps', index)} must be a non-empty string")
-        position = text.find(step, position)
-        if position < 0:
-            part = "reasoning" if row.get("steps_of") == "reasoning" else "solution"
-            raise RowError(f"{_item('steps', index)} is not in '{part}' after the step before it")
-        position += len(step)
-    return row
+    return _checked(row, kinds.Solution, STEPS)
 
 
 def check_reasoning(row: Row) -> None:
@@ -51,6 +40,46 @@ def check_reasoning(row: Row) -> None:
         raise RowError(f"'reasoning' is {kind_name(row['reasoning'])}, not a string or null")
     if (row.get("steps_of") or STEPS_OF[0]) not in STEPS_OF:
         raise RowError(f"'steps_of' must be {' or '.join(STEPS_OF)}")
+
+
+def check_graded(row: Row) -> Row:
+    """Check a solution with a gold answer and a reward, which rollouts need."""
+    return _checked(row, kinds.GradedSolution, STEPS)
+
+
+def check_rollouts(row: Row) -> Row:
+    """Check a row with rollouts: one non-empty list of finite rewards per step."""
+    return _checked(row, kinds.Rollouts, _per_step("rollouts", "list"))
+
+
+def check_rates(row: Row) -> Row:
+    """Check a row with success rates: one in [0, 1] per step."""
+    return _checked(row, kinds.SuccessRates, _per_step("rates", "number"))
+
+
+def check_counts(row: Row) -> Row:
+    """Check a row with counts of successes: at most as many as there were trials, per step."""
+    return _checked(row, kinds.SuccessCounts, _per_step("successes", "number"), COUNTS)
+
+
+def check_labels(row: Row) -> Row:
+    """Check a labelled solution: one label in [0, 1] per step."""
+    return _checked(row, kinds.LabelledSolution, STEPS, _per_step("labels", "number"))
+
+
+def check_scores(row: Row) -> Row:
+    """Check a scored solution: one score in [0, 1] per step."""
+    return _checked(row, kinds.ScoredSolution, STEPS, _per_step("scores", "number"))
+
+
+def check_processbench(row: Row) -> Row:
+    """Check a row of ProcessBench: `problem`, `steps`, and `label`, the index of a step or -1."""
+    try:
+        return _checked(row, kinds.ProcessBenchRow, FIRST_WRONG_STEP)
+    except RowError as error:
+        raise RowError(
+            f"not a ProcessBench row: needs problem, steps and label (first wrong step, -1 if none); {error}"
+        ) from None
 
 
 def is_correct(reward: float | None) -> bool:
@@ -64,28 +93,7 @@ def is_correct(reward: float | None) -> bool:
     return reward is not None and reward > 0.5
 
 
-def check_rollouts(row: Row) -> Row:
-    """Check a row with rollouts: one non-empty list of finite rewards per step."""
-    lists = need(row, "rollouts", list, "rollout")
-    if not lists:
-        raise RowError("'rollouts' is empty; it holds one list of rewards per step")
-    if "steps" in row and len(lists) != len(steps := need(row, "steps", list, "sample")):
-        raise RowError(f"'rollouts' has {_counted(lists, 'list')} for {_counted(steps, 'step')}")
-    for index, rewards in enumerate(lists):
-        check_numbers(rewards, _item("rollouts", index))
-    return row
-
-
-def check_labels(row: Row) -> Row:
-    """Check a labelled solution: one label in [0, 1] per step."""
-    check_solution(row)
-    return _check_per_step(row, "labels", "label")
-
-
-def check_scores(row: Row) -> Row:
-    """Check a scored solution: one score in [0, 1] per step."""
-    check_solution(row)
-    return _check_per_step(row, "scores", "score")
+# Single values
 
 
 def need(row: Row, name: str, kind: type, made_by: str | None = None) -> Any:
@@ -131,17 +139,154 @@ def kind_name(value: object) -> str:
     return _KIND_NAMES.get(type(value), type(value).__name__)
 
 
+# What is wrong with a row
+
+
+class Rule(NamedTuple):
+    """A relation between the fields `names`: once these have the right types, `fault` says what is wrong."""
+
+    names: tuple[str, ...]
+    fault: Callable[[Row], str | None]
+
+
+def _steps_fault(row: Row) -> str | None:
+    try:
+        check_reasoning(row)
+    except RowError as error:
+        return str(error)
+    text, position = stepped_text(row), 0
+    for index, step in enumerate(row["steps"]):
+        if not step and text.strip():
+            return f"{_item('steps', index)} must be a non-empty string"
+        position = text.find(step, position)
+        if position < 0:
+            part = "reasoning" if row.get("steps_of") == "reasoning" else "solution"
+            return f"{_item('steps', index)} is not in '{part}' after the step before it"
+        position += len(step)
+    return None
+
+
+def _label_fault(row: Row) -> str | None:
+    label, count = row["label"], len(row["steps"])
+    if -1 <= label < count:
+        return None
+    return f"'label' is {label}; with {count} steps it must be in -1 .. {count - 1}"
+
+
+def _counts_fault(row: Row) -> str | None:
+    successes, trials = row["successes"], row["trials"]
+    if len(successes) != len(trials):
+        return f"'trials' has {_counted(trials, 'number')} for {_counted(successes, 'number')} of successes"
+    for index, (wins, of) in enumerate(zip(successes, trials, strict=True)):
+        if not 0 <= wins <= of or not of:
+            return f"{_item('successes', index)} is {wins} of {of} trials"
+    return None
+
+
+COUNTS = Rule(("successes", "trials"), _counts_fault)
+STEPS = Rule(("solution", "steps"), _steps_fault)
+FIRST_WRONG_STEP = Rule(("steps", "label"), _label_fault)
+
+
+@cache
+def _per_step(name: str, noun: str) -> Rule:
+    """Return the rule that the list `name` has one `noun` per step, where a row has steps."""
+
+    def fault(row: Row) -> str | None:
+        if "steps" not in row or len(row[name]) == len(row["steps"]):
+            return None
+        return f"'{name}' has {_counted(row[name], noun)} for {_counted(row['steps'], 'step')}"
+
+    return Rule((name, "steps"), fault)
+
+
+def _checked(row: Row, kind: type[Struct], *rules: Rule) -> Row:
+    """Return `row`, or raise RowError with all its faults: of fields, and of rules whose fields are sound."""
+    faults: dict[str, str] = {}
+    try:
+        msgspec.convert(row, kind)
+    except msgspec.ValidationError as error:
+        faults = {field.name: fault for field in fields(kind) if (fault := _field_fault(row, field))}
+        faults = faults or {"": str(error)}
+    broken = [rule.fault(row) for rule in rules if not faults.keys() & set(rule.names)]
+    missing = [field for field in fields(kind) if field.name in faults and row.get(field.name) is None]
+    for field in missing:
+        if derived_from(field) in faults:  # which is what the row really lacks
+            del faults[field.name]
+    told = [*faults.values(), *filter(None, broken)]
+    if any(written_by(field) is None for field in missing):
+        told.append(f"its fields are {fields_of(row)}; --field NAME=OTHER reads another field")
+    if told:
+        raise RowError("; ".join(told))
+    return row
+
+
+def fields_of(row: Row) -> str:
+    """Return the names of the fields of a row that are not null, for messages.
+
+    >>> fields_of({"q": 1, "sol": 2, "answer": None})
+    'q, sol'
+    """
+    names = [one_line(name, 40) for name, value in row.items() if value is not None]
+    more = [f"{len(names) - SHOWN_FIELDS} more"] * (len(names) > SHOWN_FIELDS)
+    return ", ".join([*names[:SHOWN_FIELDS], *more]) or "all null"
+
+
+def _field_fault(row: Row, field: inspect.Field) -> str | None:
+    """Return what is wrong with one field of a row, or None."""
+    name = field.name
+    if row.get(name) is not None:
+        try:
+            _check_value(row[name], field.type, f"'{name}'")
+        except RowError as error:
+            return str(error)
+        return None
+    if field.default is None or (name in row and allows_null(field)) or not (name in row or field.required):
+        return None
+    maker = written_by(field)
+    return f"no '{name}' ({meaning(field)}" + (f"; `erprm {maker}` writes it)" if maker else ")")
+
+
+def _check_value(value: object, kind: inspect.Type, name: str) -> None:
+    """Raise RowError unless a value is of the type of its field."""
+    match kind:
+        case inspect.Metadata():
+            _check_value(value, kind.type, name)
+        case inspect.UnionType():  # of a type and null
+            _check_value(value, kind.types[0], name)
+        case inspect.ListType():
+            if not isinstance(value, list):
+                raise RowError(f"{name} is {kind_name(value)}, not a list")
+            if not value and kind.min_length:
+                raise RowError(f"{name} is empty")
+            _check_items(value, kind.item_type, name)
+        case inspect.FloatType() if kind_name(value) == "a number" and not math.isfinite(value):  # type: ignore[arg-type]
+            raise RowError(f"{name} is {value}, which is not finite")
+        case inspect.FloatType() | inspect.StrType() | inspect.IntType() | inspect.DictType():
+            given, wanted = kind_name(value), type_name(kind)
+            if not given.endswith(f" {wanted}") and (given, wanted) != ("an integer", "number"):
+                raise RowError(f"{name} is {given}, not {'an' if wanted[0] in 'io' else 'a'} {wanted}")
+            if isinstance(kind, inspect.StrType) and kind.min_length and not value:
+                raise RowError(f"{name} is empty")
+
+
+def _check_items(values: list[Any], kind: inspect.Type, name: str) -> None:
+    if isinstance(kind, inspect.FloatType) and values:
+        bounded = kind.ge == 0 and kind.le == 1
+        check_numbers(values, name, *((0.0, 1.0) if bounded else ()))
+    for index, value in enumerate(values):
+        item = _item(name.strip("'"), index)
+        if isinstance(kind, inspect.ListType):
+            check_numbers(value, item)
+        elif isinstance(kind, inspect.StrType) and not isinstance(value, str):
+            raise RowError(f"{item} must be a non-empty string")
+        elif isinstance(kind, inspect.IntType):
+            _check_value(value, kind, item)
+
+
 def _item(name: str, index: int) -> str:
     return f"'{name}[{index}]' (counted from 0)"
 
 
 def _counted(values: list[Any], noun: str) -> str:
     return f"{len(values)} {noun}" + ("" if len(values) == 1 else "s")
-
-
-def _check_per_step(row: Row, name: str, made_by: str) -> Row:
-    values = need(row, name, list, made_by)
-    if len(values) != len(row["steps"]):
-        raise RowError(f"'{name}' has {_counted(values, 'number')} for {_counted(row['steps'], 'step')}")
-    check_numbers(values, f"'{name}'", 0.0, 1.0)
-    return row

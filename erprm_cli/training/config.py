@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from erprm_cli import options
+from erprm_cli import completions, options
 from erprm_cli.errors import UsageError
 from erprm_cli.options import Heading, Option
 from erprm_cli.prm.formats import ER_PRM
+from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row
 
 TrainingOption = partial(Option, rich_help_panel=Heading.TRAINING)
@@ -20,6 +21,7 @@ TrainingOption = partial(Option, rich_help_panel=Heading.TRAINING)
 # Options whose default differs between the configurations below
 Base = Annotated[
     str,
+    Role.READ_BY_NAME,
     Option(
         metavar="MODEL",
         help="Model to start from: a folder, a Hub name, or tiny.",
@@ -28,6 +30,7 @@ Base = Annotated[
 ]
 Output = Annotated[
     Path,
+    Role.MODEL,
     Option(
         "--output",
         "-o",
@@ -128,11 +131,12 @@ class TrainingConfig:
     allow_pickle: options.AllowPickle = False
     accelerate_config: Annotated[
         str | None,
+        Role.READ_BY_NAME,
         Option(
             metavar="NAME",
             help="Start processes with accelerate: multi-gpu, fsdp2, zero2, zero3, multi-cpu, or a .yaml "
             "file.",
-            autocompletion=options.template_names("accelerate"),
+            autocompletion=completions.template_names("accelerate"),
             rich_help_panel=Heading.PROCESSES,
         ),
     ] = None
@@ -146,7 +150,7 @@ class TrainingConfig:
         ),
     ] = None
     overwrite: Annotated[
-        bool, Option("--overwrite", help="Replace what is in DIR.", rich_help_panel=Heading.ROWS)
+        bool, Option("--overwrite", help="Replace an earlier model in DIR.", rich_help_panel=Heading.ROWS)
     ] = False
     log_every: Annotated[int, TrainingOption(min=1, metavar="N", help="Steps between log rows.")] = 10
 
@@ -186,6 +190,7 @@ class PrmTrainingConfig(TrainingConfig):
     ] = "token"
     format: Annotated[
         str,
+        Role.READ_BY_NAME,
         Option(
             "--prm-format",
             metavar="NAME",
@@ -209,7 +214,9 @@ class PrmTrainingConfig(TrainingConfig):
     truncate: Annotated[
         bool, Option("--truncate", help="Of a solution that is too long, keep the whole steps that fit.")
     ] = False
-    eval: Annotated[str | None, Option(metavar="FILE", help="Labelled solutions to validate on.")] = None
+    eval: Annotated[
+        str | None, Role.READ, Option(metavar="FILE", help="Labelled solutions to validate on.")
+    ] = None
     eval_fraction: Annotated[
         float,
         Option(min=0, max=0.9, metavar="SHARE", help="Share of the problems to hold out for validation."),
@@ -255,5 +262,5 @@ class RaftConfig:
     ] = False
     seed: options.Seed = 0
     eval: Annotated[
-        str | None, Option(metavar="FILE", help="Problems for a greedy evaluation in each round.")
+        str | None, Role.READ, Option(metavar="FILE", help="Problems for a greedy evaluation in each round.")
     ] = None

@@ -10,7 +10,8 @@ import orjson
 
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import file_hash, new_folder, read_json, replacing, write_json
+from erprm_cli.io.drafts import new_folder, replace_json
+from erprm_cli.io.files import file_hash, read_json
 from erprm_cli.io.seal import damage, seal
 from erprm_cli.rows.row import Row, to_line
 from erprm_cli.training.examples import Example, Examples, ExampleWriter
@@ -73,8 +74,7 @@ class ExampleStore:
         for split in list(self._writers):
             self.examples(split)
         self._make_folder()
-        with replacing(self.folder / STATS) as draft:
-            write_json(draft, self.stats)
+        replace_json(self.folder / STATS, self.stats)
         return self.folder
 
     def load(self, folder: Path) -> None:
@@ -105,7 +105,7 @@ class ExampleStore:
         except OSError as error:
             raise UserError(error.strerror, where=self.folder) from None
         self._is_open = True
-        weakref.finalize(self, forget, self.folder)
+        weakref.finalize(self, forget, self.folder.parent, self.folder.name)
 
 
 def cache_key(sources: Sequence[str], made_with: Row) -> str | None:

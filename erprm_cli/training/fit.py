@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from transformers import Trainer, set_seed
 
+from erprm_cli.io.ownership import EVENTS
 from erprm_cli.models.adapters import add_lora, merged_state
 from erprm_cli.models.folder import write_folder
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import is_main
-from erprm_cli.training.run_folder import EVENTS, forget, last_checkpoint
+from erprm_cli.training.run_folder import forget, last_checkpoint
 from erprm_cli.training.task import Log, TrainingTask
 from erprm_cli.training.trainer import StepTrainer
 
@@ -44,7 +45,7 @@ def fit(task: TrainingTask, settings: Row, run: Path, log: Log, reporter: Report
     if arguments.world_size > 1:
         torch.distributed.barrier()  # every process looks for checkpoints before a new one is begun
     begin = time.monotonic()
-    trainer = StepTrainer(model, arguments, task, run, log)
+    trainer = StepTrainer(model, arguments, task, run, log, reporter)
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - begin
     tokens = task.stats["tokens"] * trainer.steps_here / max(1, len(trainer.get_train_dataloader()))

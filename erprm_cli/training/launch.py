@@ -16,7 +16,7 @@ import orjson
 import torch
 
 from erprm_cli.errors import EngineError, UserError
-from erprm_cli.io.files import write_json
+from erprm_cli.io.drafts import replace_json
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import accelerate_config
@@ -34,6 +34,7 @@ def launch(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
     """
     command = _command(task, reporter)
     reporter.info(f"running {' '.join(command[2:])}")
+    reporter.stop()  # the first process shows its own progress
     last: Row | None = None
     failed: UserError | None = None
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -70,7 +71,7 @@ def _command(task: TrainingTask, reporter: Reporter) -> list[str]:
     job = task.job(replace(config, accelerate_config=None, num_processes=None))
     path = job_file(config.output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, job | {"examples": str(task.store.save().absolute()), "quiet": reporter.quiet})
+    replace_json(path, job | {"examples": str(task.store.save().absolute()), "quiet": reporter.quiet})
     accelerate = accelerate_config(config.accelerate_config or BY_DEVICE[device])
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate)]
     return [*command, "--num_processes", str(number), "-m", WORKER, str(path)]

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from erprm_cli import shipped
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.models import loading
 from erprm_cli.models.cards import policy_model_card
@@ -76,15 +75,15 @@ class PolicyTask(TrainingTask):
 
     def load_model(self, dtype: torch.dtype) -> Any:
         config = self.config
-        with loading.explained(config.base):
-            model = AutoModelForCausalLM.from_pretrained(
-                shipped.resolve(config.base),
-                dtype=dtype,
-                use_safetensors=loading.only_safetensors(config.allow_pickle),
-                revision=config.revision,
-                trust_remote_code=config.trust_remote_code,
-                attn_implementation=config.attn_implementation,
-            )
+        model = loading.load_model(
+            AutoModelForCausalLM,
+            config.base,
+            dtype=dtype,
+            allow_pickle=config.allow_pickle,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            attn_implementation=config.attn_implementation,
+        )
         end = turn_end(self.template, self.tokenizer)
         if isinstance(end, int):
             add_end_token(model, end)

@@ -34,9 +34,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
-from erprm_cli import hashing, shipped
+from erprm_cli import hashing
+from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation import calibration_metrics
 from erprm_cli.io.bad_rows import BadRows
@@ -49,10 +50,13 @@ from erprm_cli.prm.formats import PrmFormat, load_prm_format
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.success_rates import OWN_RATES, has_success_rates, success_counts, success_rates
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PrmTrainingConfig, TrainingConfig
 from erprm_cli.training.examples import Example, Examples
 from erprm_cli.training.task import TrainingTask
+
+SOFT: Row = {"eta": 0.0, "estimator": "soft"}  # the label at eta 0 is the success rate
 
 
 class PrmTask(TrainingTask):
@@ -100,7 +104,7 @@ class PrmTask(TrainingTask):
     def read_eval(self, bad: BadRows | None = None) -> None:
         """Keep the solutions of --eval, if it is given, to validate on."""
         if self.config.eval is not None:
-            for _ in read_rows(self.config.eval, self.add_eval, bad):
+            for _ in read_rows(self.config.eval, self.add_eval, bad, expand=ForeignRows(names=self.names)):
                 pass
 
     def sources(self, source: str) -> list[str]:
@@ -140,7 +144,8 @@ class PrmTask(TrainingTask):
             self.stats["low"] = min(self.stats["low"], float(values.min()))
             self.stats["high"] = max(self.stats["high"], float(values.max()))
         learned = "labels" if self.config.target == "labels" else "rollouts"
-        hashed = ("id", "sample", "problem", "steps", learned)
+        names = (learned,) if row.get(learned) is not None else OWN_RATES
+        hashed = ("id", "sample", "problem", "steps", *(name for name in names if name in row))
         self.store.keep(Example(ids, tags, values, weights, is_right), row, hashed, split)
 
     def _holds_special(self, ids: NDArray[np.int32], tags: NDArray[np.int32]) -> bool:
@@ -153,16 +158,23 @@ class PrmTask(TrainingTask):
     def _targets(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.float32], Row]:
         """Return the targets [L] and weights [L] of the steps, and the eta and estimator of the labels."""
         if self.config.target == "labels":
+            if row.get("labels") is None and has_success_rates(row):
+                values = np.array(success_rates(schema.check_solution(row)), np.float32)
+                return values, np.ones_like(values), SOFT
             values = np.array(schema.check_labels(row)["labels"], np.float32)
             return values, np.ones_like(values), {name: row.get(name) for name in ("eta", "estimator")}
-        lists = schema.check_rollouts(schema.check_solution(row))["rollouts"]
+        schema.check_solution(row)
+        if row.get("rollouts") is None and "successes" in row:
+            wins, trials = (np.array(counts, np.float32) for counts in success_counts(row))
+            return wins / trials, trials, SOFT
+        lists = schema.check_rollouts(row)["rollouts"]
         if any(reward not in (0, 1) for rewards in lists for reward in rewards):
             raise RowError(
                 "'rollouts' has rewards other than 0 and 1, which cannot be counted; train on labels instead"
             )
         trials = np.array([len(rewards) for rewards in lists], np.float32)
         wins = np.array([sum(rewards) for rewards in lists], np.float32)
-        return wins / trials, trials, {"eta": 0.0, "estimator": "soft"}  # the label at eta 0 is the rate
+        return wins / trials, trials, SOFT
 
     def check_examples(self, reporter: Reporter) -> None:
         """As TrainingTask; also warn if all labels are equal or the validation set is not new."""
@@ -182,20 +194,19 @@ class PrmTask(TrainingTask):
 
     def load_model(self, dtype: torch.dtype) -> Any:
         config = self.config
-        path = shipped.resolve(config.base)
         code: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         load_options = code | {
             "dtype": dtype,
-            "use_safetensors": loading.only_safetensors(config.allow_pickle),
+            "allow_pickle": config.allow_pickle,
             "attn_implementation": config.attn_implementation,
         }
-        with loading.explained(config.base):
-            if config.kind == "token":
-                return AutoModelForCausalLM.from_pretrained(path, **load_options)
-            settings = AutoConfig.from_pretrained(path, **code)
-            settings.id2label, settings.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
-            settings.classifier_dropout = 0.0
-            model = AutoModelForTokenClassification.from_pretrained(path, config=settings, **load_options)
+        if config.kind == "token":
+            return loading.load_model(AutoModelForCausalLM, config.base, **load_options)
+        settings = loading.load_config(config.base, **code)
+        settings.id2label, settings.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}
+        settings.classifier_dropout = 0.0
+        load_options["config"] = settings
+        model = loading.load_model(AutoModelForTokenClassification, config.base, **load_options)
         model.score.float()
         return model
 

@@ -12,17 +12,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import LOCK, open_locked, read_object, write_json
+from erprm_cli.io.drafts import replace_json
+from erprm_cli.io.files import LOCK, open_locked, read_object
+from erprm_cli.io.ownership import CARD, EVENTS, REMEDY
 from erprm_cli.io.seal import damage, is_sealed
 from erprm_cli.io.settings import as_written, difference, predates_contents, unchanged_since
-from erprm_cli.models.folder import CARD
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.distributed import is_main
 
 RESULTS = ("rows", "step", "loss", "seconds", "tokens_per_s")  # numbers in the last log row
-CHECKPOINT = re.compile(r"checkpoint-\d+")
-EVENTS = "runs"  # TensorBoard's files, as Trainer names them: first in the run folder, then in the model's
+CHECKPOINTS, CHECKPOINT = "checkpoint-*", re.compile(r"checkpoint-\d+")
+PARTS = ("settings.json", "job.json", "data", "draft", EVENTS, CHECKPOINTS)  # of a run folder
 
 
 def run_folder(output: Path) -> Path:
@@ -61,9 +62,9 @@ def begin_run(run: Path, settings: Row, overwrite: bool) -> None:
             _check_stopped(path, settings)
     try:
         run.mkdir(parents=True, exist_ok=True)
-        write_json(path, as_written(settings))
     except OSError as error:
         raise UserError(error.strerror, where=run) from None
+    replace_json(path, as_written(settings))
 
 
 def _check_stopped(path: Path, settings: Row) -> None:
@@ -95,7 +96,7 @@ def _check_unchanged(made_with: Row, settings: Row, written: Path, said: str, re
 def checkpoints(run: Path) -> list[Path]:
     """Return the complete checkpoints of a run, the last one last."""
     return sorted(
-        (path for path in run.glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name)),
+        (path for path in run.glob(CHECKPOINTS) if CHECKPOINT.fullmatch(path.name)),
         key=lambda path: int(path.name.rpartition("-")[2]),
     )
 
@@ -106,7 +107,7 @@ def last_checkpoint(run: Path, reporter: Reporter) -> str | None:
     Raises UserError if files of the complete one have been damaged since.
     """
     complete = checkpoints(run)
-    for draft in (run / "draft").glob("checkpoint-*"):
+    for draft in (run / "draft").glob(CHECKPOINTS):
         number = draft.name.rpartition("-")[2]
         start = f"step {complete[-1].name.rpartition('-')[2]}" if complete else "the beginning"
         reporter.warn(f"the checkpoint of step {number} is incomplete and ignored; continuing from {start}")
@@ -124,12 +125,16 @@ def last_checkpoint(run: Path, reporter: Reporter) -> str | None:
     return str(complete[-1])
 
 
-def forget(folder: Path) -> None:
-    """Delete a run folder, or the examples in it and then the run folder if nothing else is there."""
-    shutil.rmtree(folder, ignore_errors=True)
+def forget(run: Path, *parts: str) -> None:
+    """Delete what a training made in its run folder, or `parts` of it, and the folder if it is empty then."""
+    for part in parts or PARTS:
+        for path in run.glob(part):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
     with suppress(OSError):
-        if folder.name == "data":
-            folder.parent.rmdir()
+        run.rmdir()
 
 
 def finished(output: Path, settings: Row, overwrite: bool) -> Row | None:
@@ -145,7 +150,7 @@ def finished(output: Path, settings: Row, overwrite: bool) -> Row | None:
         raise UserError(f"{output} is a file, but a model is a folder; give -o another name")
     if not any(output.iterdir()):
         return None
-    not_ours = UserError(f"{output} is not empty and not a model made by erprm", remedy=remedy)
+    not_ours = UserError(f"{output} is not empty and not a model made by erprm", remedy=REMEDY.format("-o"))
     try:
         card = read_object(output / CARD)
         made_with = {name: value for name, value in card["settings"].items() if name in settings}

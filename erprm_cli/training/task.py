@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, TrainingArguments
+from transformers import TrainingArguments
 
-from erprm_cli import shipped
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.errors import UserError
 from erprm_cli.io.bad_rows import BadRows
@@ -52,9 +52,9 @@ class TrainingTask(ABC):
         finished(config.output, self.settings, config.overwrite)
         load_options: Row = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
         self.tokenizer = loading.load_tokenizer(config.base, **load_options)
-        with loading.explained(config.base):
-            model_config = AutoConfig.from_pretrained(shipped.resolve(config.base), **load_options)
+        model_config = loading.load_config(config.base, **load_options)
         self.max_tokens = min(config.max_length, max_positions(model_config) or config.max_length)
+        self.names = FieldNames()
         self.store = ExampleStore(run_folder(config.output) / "data")
         self.stats.update(too_long=0, truncated=0, special=0)
 
@@ -118,16 +118,21 @@ class TrainingTask(ABC):
         bad: BadRows | None = None,
         limit: int | None = None,
         reporter: Reporter | None = None,
+        names: FieldNames | None = None,
     ) -> None:
         """Add the rows of a file or of stdin ("-"). A file that was tokenised before is not read again.
+
+        `names` finds fields under other names.
 
         Of several processes that accelerate started, the first one reads and the others load the result.
         """
         reporter = reporter or Reporter("train", quiet=True)
+        self.names = names or self.names
         if world_size() > 1:
             self._read_in_first_process(source, bad, limit, reporter)
             return
-        key = cache_key(self.sources(source), self.tokenisation() | {"limit": limit})
+        shaping = self.tokenisation() | self.names.settings() | {"limit": limit}
+        key = cache_key(self.sources(source), shaping)
         if key is not None and self.store.load_cached(key):
             reporter.info(f"{source} was tokenised before; its examples are in {self.store.folder}")
             return
@@ -141,8 +146,8 @@ class TrainingTask(ABC):
 
     def add_rows(self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter) -> None:
         """Tokenise and keep all rows; rows of other projects' formats are converted."""
-        foreign = ForeignRows()
-        for _ in read_rows(source, self.add, bad, limit, foreign):
+        foreign = ForeignRows(names=self.names)
+        for _ in read_rows(source, self.add, bad, limit, foreign, reporter):
             reporter.progress(self.store.count, "solutions read")
         foreign.report(reporter)
 

@@ -10,12 +10,14 @@ from erprm_cli.io.files import read_json
 from erprm_cli.io.writing import open_output
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
+from erprm_cli.terminal.stderr import clean_stderr
 from erprm_cli.training.distributed import is_main
 
 
 def main() -> None:
     """Do the share of one process."""
     _end_with_stdin()
+    clean_stderr()
     job: Row = read_json(sys.argv[1])
     from erprm_cli.training.policy_task import PolicyTask
     from erprm_cli.training.prm_task import PrmTask

@@ -112,6 +112,10 @@ def test_every_math500_answer_differs_from_the_next_one_and_from_itself_plus_one
         (r"\text{east}", "East", True),
         (r"\text{east}", "seat", False),
         ("52_8", "52_9", False),
+        ("3", "3,__import__('os').system('touch X')", False),
+        ("3", "3 squared", False),
+        ("3", "3 plus one", False),
+        ("3", "3 over two", False),
         ("5", "apples", False),
     ],
 )

@@ -168,7 +168,7 @@ def test_a_worker_that_waits_for_a_processor_gets_the_wall_clock_limit(
 ) -> None:
     """The scripted worker sets no limit on itself, so it behaves like one that gets no processor."""
     monkeypatch.setattr(workers, "CPU_LIMIT_S", 0.2)
-    late = "end = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass\nchannel.send(b'1')"
+    late = "end = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass\nchannel.send(b'1\\n')"
     with closing(scripted_worker(f"exec({late!r})")) as worker:
         assert worker.ask("1", "2")
     monkeypatch.setattr(workers, "WALL_LIMIT_S", 0.5)

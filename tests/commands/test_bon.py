@@ -134,7 +134,7 @@ def test_rows_alone_are_on_stdout(shell: Shell) -> None:
 
 def test_empty_input_gives_empty_output(erprm: Erprm, tmp_path: Path) -> None:
     result = erprm("bon", "--report", tmp_path / "report.jsonl", stdin="\n\n")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "erprm: stdin has no rows\n")
     assert (tmp_path / "report.jsonl").read_text() == ""
 
 
@@ -225,7 +225,7 @@ def test_a_figure_rests_on_the_problems_with_enough_candidates(
     assert figure(found, "pass@n", 3)["problems"] == 2
     result = erprm("bon", scored, "--n", "1,3,5")
     assert "no problem has 5 candidates" in result.stderr
-    assert result.stderr.splitlines()[-1].split() == ["problems", "3", "2"]
+    assert ["problems", "3", "2"] in [line.split() for line in result.stderr.splitlines()]
 
 
 def test_votes_are_left_out_where_nothing_has_a_prediction(erprm: Erprm, scored: str, tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_rows_with_nothing_to_choose_by_are_refused(erprm: Erprm) -> None:
         ({"scores": None}, "no 'scores'; `erprm score` writes them, or --prm MODEL adds them here"),
         ({"scores": [0.5]}, "'scores' has 1 number"),
         ({"scores": [0.5, 2]}, "'scores' contains 2, outside [0, 1]"),
-        ({"id": None}, "no 'id'"),
+        ({"id": ["a"]}, "'id' is a list, not a string"),
         ({"prediction": 7}, "'prediction' must be a string or null"),
         ({"reward": "1"}, "'reward' must be a number or null"),
         ({"sample": 0}, "duplicate id"),

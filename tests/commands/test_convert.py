@@ -11,7 +11,7 @@ import pytest
 
 from erprm_cli.data_formats import registry
 from erprm_cli.errors import UserError
-from erprm_cli.io.json_arrays import array_lines
+from erprm_cli.io.json_layouts import value_lines
 
 Run = Callable[..., Any]
 
@@ -101,10 +101,10 @@ def test_elements_of_an_array_become_lines_however_it_is_cut(indent: int | None,
     given = [{"a": 'x"\\ [{,\n]', "b": [1, {"c": [[]]}]}, {}, {"n": [{"m": 2}, 3]}, {"e": "\\"}]
     text = json.dumps(given, indent=indent).encode()
     blocks = [text[begin : begin + size] for begin in range(0, len(text), size)]
-    made = b"".join(array_lines(blocks)).split(b"\n")
+    made = b"".join(value_lines(blocks)).split(b"\n")
     assert [orjson.loads(line) for line in made if line.strip()] == given
     lines = b"\n".join(json.dumps(row).encode() for row in given)
-    assert b"".join(array_lines([lines])) == lines
+    assert b"".join(value_lines([lines])) == lines
 
 
 def test_a_bad_element_is_named_by_the_line_on_which_it_begins(erprm: Run, tmp_path: Path) -> None:
@@ -175,3 +175,42 @@ def test_math_shepherd_trains_a_model_that_scores_it(erprm: Run, tmp_path: Path)
     assert json.loads((prm / "erprm.json").read_text())["estimator"] == "hard"
     scored = rows(erprm("score", "--prm", prm, SHEPHERD))
     assert [len(row["scores"]) for row in scored] == [5, 3, 2, 5, 5, 2, 3]
+
+
+# Rows of nobody's format
+
+
+@pytest.mark.parametrize("name", ["completions", "responses", "outputs"])
+def test_solutions_under_another_name_are_not_dropped(erprm: Run, name: str) -> None:
+    made = rows(erprm("convert", stdin=json.dumps({"problem": "1+1?", name: ["2", "3"], "answer": "2"})))
+    assert [(row["solution"], row["sample"], row["answer"]) for row in made] == [("2", 0, "2"), ("3", 1, "2")]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [{"code": "print(2)"}, {"completions": [{"text": "2"}]}, {"solutions": ["2"]}, {"samples": ["2"]}],
+)
+def test_what_may_be_a_solution_is_refused_or_named(erprm: Run, field: dict[str, Any]) -> None:
+    (name,) = field
+    row = {"problem": "1+1?", "answer": "2"} | field
+    told = str(erprm("convert", stdin=json.dumps(row)).exception)
+    assert f"stdin:1: a problem whose '{name}' may hold solutions: --field solution={name} reads one" in told
+    (made,) = rows(erprm("convert", "--from", "problem", stdin=json.dumps(row)))
+    assert made[name] == field[name] and "sample" not in made
+    if isinstance(field[name], str):
+        (made,) = rows(erprm("convert", "--field", f"solution={name}", stdin=json.dumps(row)))
+        assert (made["solution"], made["steps"], made["sample"]) == ("print(2)", ["print(2)"], 0)
+
+
+def test_metamathqa_keeps_its_worked_solution(erprm: Run) -> None:
+    (row,) = rows(erprm("convert", stdin='{"query": "1+1?", "response": "The answer is: 2"}'))
+    assert (row["reference_solution"], row["answer"], "sample" in row) == ("The answer is: 2", "2", False)
+
+
+def test_a_csv_of_solutions_is_converted(erprm: Run, tmp_path: Path) -> None:
+    path = tmp_path / "solutions.txt"
+    path.write_text('id,question,gold,steps\n7,1+1?,2,"[""1+1=2"", ""So 2""]"\n')
+    done = erprm("convert", path)
+    (row,) = rows(done)
+    assert (row["id"], row["problem"], row["answer"], row["sample"]) == ("7", "1+1?", "2", 0)
+    assert "'question' is read as 'problem', 'gold' is read as 'answer'" in done.stderr

@@ -139,7 +139,7 @@ def test_lines_may_end_as_they_like(erprm: Run, tmp_path: Path, text: bytes) -> 
         ("[[]]", "'rollouts[0]' (counted from 0) must be a non-empty list"),
         ("[[1.0],[]]", "'rollouts[1]' (counted from 0) must be a non-empty list"),
         ("[1.0]", "'rollouts[0]' (counted from 0) must be a non-empty list"),
-        ("null", "no 'rollouts'; `erprm rollout` writes it"),
+        ("null", "no 'rollouts' (one list of rewards per step"),
         ('"[[1.0]]"', "'rollouts' is a string, not a list"),
         ("{}", "'rollouts' is an object, not a list"),
         ("[[[1.0]]]", "'rollouts[0]' (counted from 0) contains a list"),
@@ -217,7 +217,8 @@ def test_a_bad_row_stops_or_is_set_aside(erprm: Run, tmp_path: Path) -> None:
     source, output, errors = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "errors.jsonl"
     source.write_bytes(ROW + b"\n\n" + b'{"id":"p2"}\n' + ROW + b"\n")
     done = erprm("label", "--eta", "0", source, "-q")
-    told = "no 'rollouts'; `erprm rollout` writes it"
+    told = "no 'rollouts' (one list of rewards per step; the last holds the reward of the solution; `erprm "
+    told += "rollout` writes it)"
     assert fails(done) == f"{source}:3: {told}. --errors FILE writes such rows to FILE and goes on"
     assert done.stdout_bytes == LABELLED + b"\n"  # what was done before it is there
     done = erprm("label", "--eta", "0", source, "-o", output, "-q")
@@ -247,7 +248,7 @@ def test_a_file_is_made_again_by_the_same_command_and_kept_from_others(erprm: Ru
     assert "is also the input" in fails(erprm("label", source, "-o", source, "--overwrite"))
     assert "is also the input" in fails(erprm("label", source, "--errors", source))
     both = tmp_path / "both.jsonl"
-    assert "another flag of this one" in fails(erprm("label", source, "--errors", both, "-o", both))
+    assert "is also -o" in fails(erprm("label", source, "--errors", both, "-o", both))
     assert source.read_bytes() == ROW + b"\n"
 
 
@@ -304,7 +305,8 @@ def test_an_error_is_one_line_and_a_status(shell: Run, tmp_path: Path) -> None:
     done = shell("label", stdin='{"id":1}\n')
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "erprm: stdin:1: no 'rollouts'; `erprm rollout` writes it. "
+        "erprm: stdin:1: no 'rollouts' (one list of rewards per step; the last holds the reward of the "
+        "solution; `erprm rollout` writes it). "
         "--errors FILE writes such rows to FILE and goes on\n"
     )
     done = shell("label", "--eta", "2", "--estimator", "soft")
@@ -350,3 +352,55 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     status, peak_kb = map(int, done.stdout.split())
     assert status == 0
     assert peak_kb / 1024 < 60
+
+
+# Rows of your own
+
+
+def rows_of(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_field_that_is_given_twice_is_refused_wherever_it_is(erprm: Run) -> None:
+    for line in (
+        '{"rollouts":[[1.0]],"rollouts":[[0.0]]}',
+        '{"rollouts":[[1.0]],"rollouts":[[1.0]]}',
+        '{"rollouts": [[1.0]], "id": "a", "rollouts": [[0.0]]}',
+        '{"rollouts":[[1.0]],"labels":[0.0],"labels":[1.0]}',
+    ):
+        assert "stdin:1: duplicate field" in str(erprm("label", stdin=line).exception)
+    text = '{"rollouts":[[1.0]],"id":"rollouts","of":["rollouts"]}'
+    assert rows_of(erprm("label", stdin=text).stdout)[0]["labels"] == [1.0]
+
+
+def test_success_rates_and_counts_are_labelled(erprm: Run) -> None:
+    rates = [0.5, 1.0, 0.0]
+    rollouts = [[1.0, 0.0, 1.0, 0.0], [1.0] * 4, [0.0] * 4]
+    expected = rows_of(erprm("label", "--eta", 2, stdin=json.dumps({"rollouts": rollouts})).stdout)[0]
+    accepted: list[dict[str, Any]] = [
+        {"rates": rates},
+        {"successes": [2, 4, 0], "trials": 4},
+        {"successes": [1, 4, 0], "trials": [2, 4, 8], "steps": ["a", "b", "c"]},
+    ]
+    for own in accepted:
+        (row,) = rows_of(erprm("label", "--eta", 2, stdin=json.dumps(own)).stdout)
+        assert row == own | {name: expected[name] for name in ("labels", "eta", "estimator")}
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"rates": [1.5]}, "'rates' contains 1.5, outside [0, 1]"),
+        ({"rates": [0.5], "steps": ["a", "b"]}, "'rates' has 1 number for 2 steps"),
+        ({"successes": [5], "trials": 4}, "'successes[0]' (counted from 0) is 5 of 4 trials"),
+        ({"successes": [0], "trials": [0]}, "is 0 of 0 trials"),
+        ({"successes": [1, 2], "trials": [2]}, "'trials' has 1 number for 2 numbers of successes"),
+        ({"successes": [1]}, "no 'trials' (the number of completions after each step"),
+        ({"successes": ["1"], "trials": 4}, "'successes[0]' (counted from 0) is a string, not an integer"),
+    ]
+    for own, told in refused:
+        assert told in str(erprm("label", stdin=json.dumps(own)).exception)
+
+
+def test_fields_under_other_names_are_labelled(erprm: Run) -> None:
+    line = '{"mc":[[1.0],[0.0]],"x":1}'
+    (row,) = rows_of(erprm("label", "--field", "rollouts=mc", stdin=line).stdout)
+    assert (row["labels"], row["mc"], row["x"]) == ([1.0, 0.0], [[1.0], [0.0]], 1)
+    (row,) = rows_of(erprm("label", "--eta", 0, "--field", "rates=values", stdin='{"values":[0.25]}').stdout)
+    assert row["labels"] == [0.25]

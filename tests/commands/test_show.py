@@ -93,16 +93,16 @@ def test_html_writes_a_page_and_no_text(erprm: Erprm, source: Path, tmp_path: Pa
     assert result.exit_code == 0 and result.stdout == ""
     assert result.stderr == f"erprm show: 1 solutions written to {page}; open it in a browser\n"
     assert page.read_text().startswith("<!doctype html>") and '"problem":"How many?"' in page.read_text()
-    assert erprm("show", "-q", "--html", page, stdin="").stderr == ""
+    assert erprm("show", "-q", "--html", page, stdin="").stderr == "erprm: stdin has no rows\n"
     assert '"rows":[]' in page.read_text()
 
 
 def test_a_page_stays_as_it_was_after_a_bad_row(erprm: Erprm, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    page.write_text("before")
+    page.write_text(before := '<meta name="generator" content="erprm 0.1">')
     text = json.dumps(SCORED) + "\n" + json.dumps(ROW | {"scores": []}) + "\n"
     assert erprm("show", "--html", page, stdin=text).exit_code == 1
-    assert page.read_text() == "before" and [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert page.read_text() == before and [path.name for path in tmp_path.iterdir()] == ["page.html"]
     assert erprm("show", "--html", page, "--errors", tmp_path / "bad.jsonl", stdin=text).exit_code == 1
     assert page.read_text().count('"problem":') == 1
 

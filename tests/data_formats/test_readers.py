@@ -1,8 +1,16 @@
 """What each reader makes of its rows, and what it refuses."""
 
+from collections.abc import Iterator
+from contextlib import suppress
+from copy import copy
+from typing import Any
+
 import pytest
 
+from erprm_cli.data_formats.converter import Converter
 from erprm_cli.data_formats.foreign_rows import ForeignRows
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.errors import RowError
 from erprm_cli.rows.row import Row
 from tests.data_formats.format_rows import ROWS, SAMPLES, TEXT, read, refusal
 
@@ -99,6 +107,82 @@ def test_a_tag_without_a_space_before_it_is_reported() -> None:
 def test_step_scores_of_a_test_set_are_scores() -> None:
     row = ROWS["rlhflow-test"][0] | {"step_scores": [[0.5, 0.25], [1.0, 0.0]]}
     assert [own["scores"] for own in read(row)] == [[0.5, 0.25], [1.0, 0.0]]
+
+
+VALUES: list[Any] = [None, True, 0, -1, 10**6, 0.5, "", "x", "ки", [], [None], ["x"], [[]], {}, {"a": 1}]
+
+
+def mutations(value: Any) -> Iterator[Any]:
+    """Yield copies of a JSON value in which one value at any depth is another one, or is missing."""
+    yield from VALUES
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            rest = copy(value)
+            del rest[key]
+            yield rest
+            for other in mutations(value[key]):
+                changed = copy(value)
+                changed[key] = other
+                yield changed
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_with_one_wrong_value_is_read_or_refused(name: str) -> None:
+    """By the reader of the format, and by all that detect formats by the fields."""
+    row = ROWS[name][0]
+    if name in ("math-aps", "prm800k"):  # real rows with a hundred states
+        row = shortened(row)
+    tried = [changed for changed in mutations(row) if isinstance(changed, dict)]
+    assert len(tried) > 20
+    for changed in tried:
+        for read_row in (ForeignRows(name), ForeignRows(), Converter().expand):
+            with suppress(RowError):
+                assert all(isinstance(own, dict) for own in read_row(changed))
+        with suppress(RowError):
+            assert isinstance(as_problem(changed), dict)
+
+
+def shortened(value: Any) -> Any:
+    """Return a JSON value whose lists have at most 2 elements."""
+    if isinstance(value, dict):
+        return {name: shortened(item) for name, item in value.items()}
+    return [shortened(item) for item in value[:2]] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"chosen_completion": 9}, "'chosen_completion' is 9, with 2 completions"),
+        ({"chosen_completion": -1}, "'chosen_completion' is -1, with 2 completions"),
+        ({"chosen_completion": True}, "'chosen_completion' is True"),
+        ({"chosen_completion": None, "human_completion": "text"}, "'human_completion' is a string, not an"),
+        ({"completions": "text"}, "'completions' must be a list of objects"),
+        ({"completions": ["text"]}, "'completions' must be a list of objects"),
+    ],
+)
+def test_prm800k_with_a_wrong_step_is_refused(change: Row, told: str) -> None:
+    completions = [{"text": "a", "rating": 1}, {"text": "b", "rating": -1}]
+    step = {"completions": completions, "chosen_completion": 0, "human_completion": None}
+    row = {"question": {"problem": "p"}, "label": {"steps": [step | change]}}
+    assert told in refusal(row)
+
+
+def test_prmbench_keeps_rows_whose_wrong_step_is_beyond_the_last() -> None:
+    foreign = ForeignRows()
+    row = ROWS["prmbench"][0]
+    (made,) = foreign(row | {"error_steps": [2, 9]})
+    assert made["labels"] == [1.0, 0.0, 1.0]
+    (made,) = foreign(row | {"error_steps": [4]})
+    assert made["labels"] == [1.0, 1.0, 1.0]
+    (made,) = foreign(row | {"modified_process": ["a", " ", "c"], "error_steps": [3]})
+    assert (made["steps"], made["labels"]) == (["a", "c"], [1.0, 0.0])
+    assert foreign.notes() == [
+        "2 rows of prmbench name a wrong step beyond the last, which is ignored",
+        "1 empty steps of prmbench were left out",
+    ]
+    assert "'modified_process' has only empty steps" in refusal(row | {"modified_process": [" ", ""]})
+    for wrong in ([0], [True], ["2"], 2):
+        assert "'error_steps'" in refusal(row | {"error_steps": wrong})
 
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])

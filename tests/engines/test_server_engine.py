@@ -361,6 +361,7 @@ def asked_with_tokenizer(monkeypatch: pytest.MonkeyPatch, say: Any) -> tuple[lis
 
     tokenizer = AutoTokenizer.from_pretrained(shipped.resolve("tiny"))
     monkeypatch.setattr(loading, "load_tokenizer", lambda *_, **__: tokenizer)
+    monkeypatch.setattr("erprm_cli.engines.server_dialect.find_model", lambda *_: None)
     template = load_template("tiny")
     prompt = make_prompt(template, tokenizer, "Tom has 2 + 3 coins.")
     with serving(say) as server, closing(open_engine(config(server))) as engine:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from erprm_cli.errors import RowError, UsageError
 from erprm_cli.evaluation.processbench import (
     Split,
-    check_row,
     check_scored_row,
     evaluate,
     harmonic_mean,
@@ -150,7 +149,12 @@ GOOD: Row = {"problem": "p", "steps": ["a", "b"], "label": 1, "scores": [0.5, 0.
     ("change", "told"),
     [
         ({"steps": None}, "no 'steps'"),
-        ({"steps": []}, "'steps' must be a non-empty list of strings"),
+        ({"steps": []}, "'steps' is empty"),
+        (
+            {"label": None},
+            r"not a ProcessBench row: needs problem, steps and label \(first wrong step, -1 if",
+        ),
+        ({"label": 0.5, "problem": 3}, "'problem' is an integer, not a string; 'label' is a number, not an"),
         ({"label": 2}, "'label' is 2; with 2 steps it must be in -1 .. 1"),
         ({"label": True}, "'label' is true"),
         ({"scores": [0.5]}, "'scores' has 1 numbers for 2 steps"),
@@ -161,7 +165,7 @@ GOOD: Row = {"problem": "p", "steps": ["a", "b"], "label": 1, "scores": [0.5, 0.
 def test_an_invalid_row_is_refused_with_the_reason(change: Row, told: str) -> None:
     with pytest.raises(RowError, match=told):
         check_scored_row(GOOD | change)
-    assert check_row(GOOD) == GOOD
+    assert check_scored_row(GOOD) == GOOD
 
 
 def test_a_split_is_named_by_the_row_or_else_by_the_file() -> None:

@@ -1,24 +1,13 @@
 """Whole files."""
 
+import errno
 import hashlib
-import os
 from pathlib import Path
 
 import pytest
 
 from erprm_cli.errors import UsageError
-from erprm_cli.io.files import file_hash, read_json, read_toml, replacing, write_json
-
-
-def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    with replacing(path) as draft:
-        draft.write_text("one")
-    with pytest.raises(ZeroDivisionError), replacing(path) as draft:
-        draft.write_text("two")
-        raise ZeroDivisionError
-    assert path.read_text() == "one"
-    assert os.listdir(tmp_path) == ["file"]
+from erprm_cli.io.files import file_hash, open_locked, read_json, read_toml, write_json
 
 
 @pytest.mark.parametrize(
@@ -56,3 +45,16 @@ def test_a_hash_is_of_the_bytes_and_of_what_is_added(tmp_path: Path) -> None:
     path.write_bytes(b"abc")
     assert file_hash(path) == hashlib.sha256(b"abc").hexdigest()
     assert file_hash(path, "more") == hashlib.sha256(b"abc\0more").hexdigest()
+
+
+def test_a_file_system_without_locks_gives_one_warning_per_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    for _ in range(2):
+        open_locked(str(tmp_path / "out.jsonl")).close()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("erprm: warning: ") and "has no locks (No locks available)" in line

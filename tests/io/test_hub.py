@@ -6,7 +6,7 @@ import pytest
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.hub import HubName, parse_hub_name
-from erprm_cli.io.reading import read_rows
+from erprm_cli.io.reading import open_lines, read_rows
 from erprm_cli.io.writing import open_output
 
 datasets = pytest.importorskip("datasets")
@@ -39,12 +39,19 @@ def test_names(name: str, asked: HubName | None) -> None:
 def test_a_dataset_is_asked_for_by_its_parts_and_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def load_dataset(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    def load_dataset(*args: Any, **kwargs: Any) -> Any:
         asked.append((args, kwargs))
-        return [{"question": "1+1?"}]
+        questions = [{"question": "1+1?"}, {"question": "1+2?"}]
+        rows = datasets.Dataset.from_list(questions).to_iterable_dataset()
+        rows.info.splits = datasets.SplitDict({"test": datasets.SplitInfo("test", num_examples=2)})
+        return rows
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)  # the hub itself is out of a test's reach
-    assert list(read_rows("hf://openai/gsm8k@v2:main/test", dict)) == [{"question": "1+1?"}]
+    with open_lines("hf://openai/gsm8k@v2:main/test") as lines:
+        assert [(line, lines.share_read()) for line in lines] == [
+            (b'{"question":"1+1?"}', 0.5),
+            (b'{"question":"1+2?"}', 1.0),
+        ]
     wanted = {"split": "test", "revision": "v2", "streaming": True}
     assert asked == [(("openai/gsm8k", "main"), wanted)]
 
@@ -77,3 +84,23 @@ def test_what_is_no_parquet_file_or_holds_bytes_is_named(tmp_path: Path) -> None
     datasets.Dataset.from_list([{"image": b"x"}]).to_parquet(str(path))
     with pytest.raises(UserError, match="row 1: cannot be written as JSON"):
         list(read_rows(str(path), dict))
+
+
+def test_what_json_could_not_hold_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "rows.parquet"
+    once, twice = pyarrow.array([1]), pyarrow.array([2])
+    inner = pyarrow.StructArray.from_arrays([once, twice], names=["x", "x"])
+    for table, told in (
+        (pyarrow.table([once, twice], names=["a", "a"]), "the column 'a' occurs twice"),
+        (pyarrow.table({"a": inner}), "duplicate field names"),
+        (pyarrow.table({"a": [1.5, float("nan")], "b": [1, None]}), "rows.parquet:2: not JSON"),
+        (pyarrow.table({"a": [[{"x": float("inf")}]], "b": [None]}), "rows.parquet:1: not JSON"),
+    ):
+        parquet.write_table(table, path)
+        with pytest.raises(UserError, match=told):
+            list(read_rows(str(path), dict))
+    parquet.write_table(pyarrow.table({"a": [1.5, None]}), path)
+    assert list(read_rows(str(path), dict)) == [{"a": 1.5}, {"a": None}]

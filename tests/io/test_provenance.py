@@ -36,7 +36,7 @@ def test_a_file_without_settings_is_refused(tmp_path: Path, opener: Any, meta: s
     path.write_text('{"mine":1}\n')
     if meta is not None:
         (tmp_path / "out.jsonl.meta.json").write_text(meta)
-    with pytest.raises(UserError, match="no readable out.jsonl.meta.json.*--overwrite"):
+    with pytest.raises(UserError, match="no readable out.jsonl.meta.json.*move it away"):
         write(path, [], opener)
     assert path.read_text() == '{"mine":1}\n'
 

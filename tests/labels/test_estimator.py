@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from math import exp, inf, isclose, log, nan, nextafter
+from math import exp, inf, isclose, isfinite, log, nan, nextafter
 
 import pytest
 from hypothesis import assume, given
@@ -208,3 +208,21 @@ def test_a_row_tells_the_eta_that_made_it(eta: float) -> None:
 def test_no_eta_and_no_name_is_an_error() -> None:
     with pytest.raises(ValueError):
         eta_of_row(None, "er")
+
+
+tiny = st.floats(-320, 0).map(lambda exponent: 10.0**exponent)
+near_0_or_1 = st.one_of(tiny, tiny.map(lambda share: 1 - share)).filter(lambda share: 0 < share < 1)
+
+
+@given(near_0_or_1, any_eta, any_eta)
+def test_tiny_rates_and_labels_stay_in_the_range_of_the_rewards(share: float, eta: float, to: float) -> None:
+    assert 0 <= label_of_rate(share, eta) <= 1
+    if isfinite(eta):
+        assert 0 <= rate_of_label(share, eta) <= 1
+        assert 0 <= relabel(share, eta, to) <= 1
+
+
+@pytest.mark.parametrize(("rate", "eta"), [(1e-17, -2.0), (1e-300, -0.01), (1e-20, -1e-3)])
+def test_a_tiny_rate_at_a_negative_eta_has_no_negative_label(rate: float, eta: float) -> None:
+    assert label_of_rate(rate, eta) >= 0
+    assert relabel(rate, eta, 2.0) >= 0

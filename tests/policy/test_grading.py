@@ -17,7 +17,7 @@ SOLUTION: Row = {"id": "a", "problem": "2 + 3?", "answer": "5", "sample": 0, "so
 def graded(row: Row, template: str | None = None, gold_field: str = "answer") -> Row:
     with Grader() as grader:
         solutions = SolutionGrader(grader, load_template(template) if template else None, gold_field)
-        (row,) = with_rewards(map(solutions.submit, solutions.expand(row)))
+        (row,) = with_rewards(map(solutions.submit, solutions.foreign(row)))
         return row
 
 
@@ -175,7 +175,7 @@ def test_solutions_without_identity_are_numbered_per_problem() -> None:
     rows: Iterable[Row] = [{"problem": text, "solution": "5"} for text in ("p", "q", "p")]
     with Grader() as grader:
         solutions = SolutionGrader(grader)
-        found = [one for row in rows for one in solutions.expand(row)]
+        found = [one for row in rows for one in solutions.foreign(row)]
     assert [row["sample"] for row in found] == [0, 0, 1]
     assert found[0]["id"] == found[2]["id"] != found[1]["id"]
 

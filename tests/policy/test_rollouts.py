@@ -171,6 +171,24 @@ def test_more_solutions_later_use_the_prefixes_of_rows_that_are_there(tmp_path: 
     assert len(run(path, SOLUTIONS[:2])) == 1
 
 
+def test_a_solution_whose_prefixes_do_not_fit_into_memory_is_a_bad_row() -> None:
+    step = "1 + 1 = 2."
+    row = {"id": "a", "problem": "p", "answer": "2", "sample": 0, "reward": 1.0}
+    for count, told in ((1_000, None), (50_000, "the prefixes of its 50,000 steps have 13,749,725,000")):
+        long = row | {"solution": "\n".join([step] * count), "steps": [step] * count}
+        if told is None:
+            assert check_gradable(long) is long
+        else:
+            with pytest.raises(RowError, match=told):
+                check_gradable(long)
+
+
+def test_all_that_a_solution_lacks_for_rollouts_is_said_at_once() -> None:
+    row = {"id": "a", "problem": "p", "sample": 0, "solution": "a", "steps": ["a"], "answer": ""}
+    with pytest.raises(RowError, match=r"'answer' is empty; no 'reward' \(.*; `erprm grade` writes it\)"):
+        check_gradable(row)
+
+
 @pytest.mark.parametrize(
     ("sampling", "said"),
     [
@@ -188,3 +206,10 @@ def test_solutions_of_another_policy_are_reported_once(
     assert list(same_origin(rows, SETTINGS, Reporter("rollout"))) == rows
     err = capsys.readouterr().err
     assert err.count("warning: id 'a' was sampled with") == bool(said) and said in err
+
+
+@pytest.mark.parametrize("completions", [[["a"]], "ab", {"a": "b"}])
+def test_texts_of_an_earlier_output_that_do_not_fit_the_steps_are_a_bad_row(completions: Any) -> None:
+    row = solution(0, "one", "two") | {"rollouts": [[1.0], [1.0]], "completions": completions}
+    with pytest.raises(RowError, match="'completions' must be one list of strings per step"):
+        FinishedPrefixes(1).add_row(row)

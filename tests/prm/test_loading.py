@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForTokenClassification
 
 from erprm_cli.errors import UserError
-from erprm_cli.models.adapters import weight_names
+from erprm_cli.models.file_checks import weight_shapes
 from erprm_cli.prm.scorer import Scorer
 from erprm_cli.training.config import PrmTrainingConfig
 from erprm_cli.training.train import train_prm
@@ -59,7 +59,7 @@ def test_a_head_of_two_layers_in_several_files_is_read_in_float32(tmp_path: Path
     model.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
     model.save_pretrained(tmp_path, max_shard_size="20KB")
     (tmp_path / "model.safetensors").unlink(missing_ok=True)
-    assert "score.0.weight" in weight_names(str(tmp_path), None)
+    assert "score.0.weight" in weight_shapes(str(tmp_path))
     scorer = Scorer(str(tmp_path), prm_format="trl", dtype=dtype)
     assert scorer.model.dtype == getattr(torch, dtype)
     assert {weight.dtype for weight in scorer.model.score.parameters()} == {torch.float32}

@@ -1,6 +1,7 @@
 """Rows of each stage are shown safely, within the width, and without colours unless wanted."""
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -130,12 +131,30 @@ def test_wide_letters_take_two_columns() -> None:
         ({"labels": [0.5, None, 1]}, "'labels' contains null"),
         ({"rollouts": [[1.0]]}, "'rollouts' has 1 list for 3 steps"),
         ({"steps": ["other"]}, "is not in 'solution' after the step before it"),
-        ({"problem": None}, "no problem text"),
+        ({"problem": None}, r"no 'problem' \(the question\)"),
     ],
 )
 def test_an_invalid_row_is_refused_with_the_reason(change: Row, told: str) -> None:
     with pytest.raises(RowError, match=told):
         check(SOLUTION | change)
+
+
+@pytest.mark.parametrize("steps", [["a b"] * 1_000_000, ["word " * 20_000_000, "end"]], ids=["many", "long"])
+def test_a_huge_row_is_shown_a_page_at_a_time(steps: list[str]) -> None:
+    row = check({"problem": "p", "steps": steps, "scores": [0.5] * len(steps)})
+    begin = time.process_time()
+    pieces = Renderer().pieces(row)
+    shown = "".join(next(pieces) for _ in range(4))
+    assert "   0.50  " in shown and steps[0][:4] in shown
+    assert time.process_time() - begin < 20
+
+
+def test_pages_are_one_table() -> None:
+    steps = [f"step {number} " + "x" * (number % 50) for number in range(450)]
+    row = PROBLEM | {"steps": steps, "scores": [0.5] * 450, "rollouts": [[1.0]] * 449 + [[0.25, 0.5]]}
+    shown = [line for line in lines(row, width=100) if "step " in line]
+    assert [int(line.split("step ")[1].split()[0]) for line in shown] == list(range(450))
+    assert len({line.index("step") for line in shown}) == 1
 
 
 THOUGHT = SOLUTION | {"reasoning": "\nSo a.\n\nThen [/b]\x1b[0m.\n\nOr c?\nNo.\n"}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from erprm_cli.errors import UserError
-from erprm_cli.rows.row import loads
+from erprm_cli.rows.row import MAX_DEPTH, loads, to_line
 from tests.io.helpers import numbers
 
 
@@ -51,3 +51,15 @@ def test_no_good_row_is_refused_as_ambiguous(value: Any, separators: tuple[str, 
     with suppress(UnicodeEncodeError):  # lone surrogates
         line.encode()
         assert loads(line) == orjson.loads(line)
+
+
+@pytest.mark.parametrize("depth", [10, 200, 248, 249, 250, 254, 255, 300, 999, 1_023, 1_024, 5_000])
+@pytest.mark.parametrize("brackets", ["[,]", '{"a":,}'])
+def test_deep_nesting_is_written_again_or_refused(depth: int, brackets: str) -> None:
+    opening, closing = brackets.split(",")
+    line = '{"n":[1,' + opening * depth + "1" + closing * depth + "]}"
+    if depth + 2 <= MAX_DEPTH:
+        assert to_line(loads(line)) == line.encode() + b"\n"
+    else:
+        with pytest.raises(ValueError, match="nested more than 250 levels deep|limit"):
+            loads(line)

@@ -1,10 +1,12 @@
 import math
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from erprm_cli import hashing
+from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.errors import RowError
 from erprm_cli.rows import schema
@@ -84,7 +86,8 @@ def test_a_problem_row_is_not_changed_in_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "answer"), [("4", "4"), (4, "4"), (0, "0"), (2.5, "2.5"), (None, None), ("", "")]
+    ("given", "answer"),
+    [("4", "4"), (4, "4"), (0, "0"), (2.5, "2.5"), (None, None), ("", None), (" \n", None)],
 )
 def test_our_own_problems_keep_id_and_answer(given: object, answer: str | None) -> None:
     made = as_problem({"id": 7, "problem": "2 + 2?", "answer": given, "source": "me"})
@@ -109,12 +112,33 @@ def test_equal_problems_have_equal_ids_and_others_have_others() -> None:
 
 @pytest.mark.parametrize("row", [{}, {"problem": None}, {"problem": 3}, {"problem": ""}, {"text": "2 + 2?"}])
 def test_a_row_without_a_text_is_no_problem(row: dict[str, Any]) -> None:
-    assert "no problem text; it may be called problem, question" in refusal(as_problem, row)
+    told = refusal(as_problem, row)
+    assert "'problem'" in told and ("no 'problem' (the question)" in told or "'problem' is" in told)
 
 
 @pytest.mark.parametrize("answer", [True, ["4"], {"value": 4}])
 def test_an_answer_is_text_or_a_number(answer: object) -> None:
     assert "'answer' is" in refusal(as_problem, {"problem": "2 + 2?", "answer": answer})
+    told = refusal(as_problem, {"question": ["2 + 2?"], "answer": answer, "id": []})
+    assert "'id' is a list, not a string; no 'problem' (the question); 'answer' is" in told
+    assert "its fields are question, answer, id; --field NAME=OTHER reads another field" in told
+
+
+@pytest.mark.parametrize("name", ["gold", "target", "ground_truth", "final_answer", "expected_answer"])
+@pytest.mark.parametrize("value", ["4", 4, "So it is \\boxed{4}."])
+def test_a_gold_answer_has_many_names(name: str, value: object) -> None:
+    told: list[str] = []
+    row = {"question": "2 + 2?", name: value}
+    names = FieldNames(tell=told.append)
+    for _ in range(2):
+        made = as_problem(row, names)
+        assert made == row | {"id": made["id"], "problem": "2 + 2?", "answer": "4"}
+    assert told == [f"'{name}' is read as 'answer', 'question' is read as 'problem'"]
+
+
+def test_a_blank_gold_answer_is_taken_from_the_worked_solution() -> None:
+    assert as_problem({"problem": "2 + 2?", "answer": "", "solution": "\\boxed{4}"})["answer"] == "4"
+    assert as_problem({"problem": "2 + 2?", "answer": " ", "gold": 4})["answer"] == "4"
 
 
 def test_a_solution_row_passes_as_it_is() -> None:
@@ -125,7 +149,7 @@ def test_a_solution_row_passes_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"id": None}, "no 'id'; `erprm sample` writes it"),
+        ({"id": None}, "no 'id' (the name of the problem)"),
         ({"sample": None}, "no 'sample'"),
         ({"sample": "0"}, "'sample' is a string, not an integer"),
         ({"sample": True}, "'sample' is true, not an integer"),
@@ -160,7 +184,10 @@ def test_rollouts_hold_any_finite_rewards(rollouts: list[list[float]]) -> None:
 @pytest.mark.parametrize(
     ("rollouts", "reason"),
     [
-        (None, "no 'rollouts'; `erprm rollout` writes it"),
+        (
+            None,
+            "no 'rollouts' (one list of rewards per step; the last holds the reward of the solution; `erprm",
+        ),
         ([], "'rollouts' is empty"),
         ("[[1]]", "'rollouts' is a string, not a list"),
         ([1.0, 0.0], "'rollouts[0]' (counted from 0) must be a non-empty list of numbers"),
@@ -192,7 +219,7 @@ def test_steps_beside_rollouts_are_a_list() -> None:
 def test_labels_and_scores_are_one_probability_per_step(check: Any, name: str) -> None:
     assert check(SOLUTION | {name: [0.0, 1]})
     for values, reason in [
-        (None, f"no '{name}'; `erprm {name[:-1]}` writes it"),
+        (None, f"no '{name}' (one number in [0, 1] per step; `erprm {name[:-1]}` writes it)"),
         ([0.5], f"'{name}' has 1 number for 2 steps"),
         ([0.5, 1.5], f"'{name}' contains 1.5, outside [0, 1]"),
         ([-1e-9, 0.5], f"'{name}' contains -1e-09, outside [0, 1]"),
@@ -207,6 +234,49 @@ def test_an_integer_will_do_for_a_float() -> None:
     assert schema.need({"reward": 1}, "reward", float, "sample") == 1
     with pytest.raises(RowError, match="'reward' is false, not a number"):
         schema.need({"reward": False}, "reward", float, "sample")
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (
+            {"q": "2 + 2?", "sol": "4"},
+            "no 'problem' (the question); no 'solution' (the text that the policy wrote); no 'labels' (one "
+            "number in [0, 1] per step; `erprm label` writes it); its fields are q, sol; --field NAME=OTHER",
+        ),
+        (
+            SOLUTION | {"id": ["p1"], "sample": "0", "labels": [0.5, 2]},
+            "'id' is a list, not a string; 'sample' is a string, not an integer; 'labels' contains 2,",
+        ),
+        (
+            SOLUTION | {"steps": ["?", "b"], "labels": [0.5]},
+            "'steps[0]' (counted from 0) is not in 'solution' after the step before it; 'labels' has 1",
+        ),
+        (SOLUTION | {"steps": None, "labels": [0.5]}, "no 'steps' (the solution in steps); its fields are"),
+    ],
+)
+def test_all_that_is_wrong_with_a_row_is_said_at_once(row: dict[str, Any], reason: str) -> None:
+    assert refusal(schema.check_labels, row).startswith(reason)
+
+
+VALUES: list[Any] = [None, True, -1, 2, 0.5, math.nan, "", "x", [], [None], [True], ["x"], [[]], [0.5], {}]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["problem", "solution", "graded", "rollouts", "rates", "counts", "labels", "scores", "processbench"],
+)
+def test_one_wrong_value_is_a_fault_or_none(kind: str) -> None:
+    check = getattr(schema, f"check_{kind}")
+    good = SOLUTION | {"rollouts": [[1.0], [0.0]], "labels": [0.5, 0.5], "scores": [1, 0], "label": -1}
+    good |= {"reward": 1.0, "rates": [0.5, 1], "successes": [1, 2], "trials": [2, 2]}
+    assert check(good) is good
+    for name in good:
+        for value in VALUES:
+            with suppress(RowError):
+                check(good | {name: value})
+        with suppress(RowError):
+            check({field: good[field] for field in good if field != name})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ def test_a_duplicate_is_named() -> None:
         return row
 
     check = unique(as_it_is, "id", "sample")
-    for sample in (0, 1):
+    for sample in (0, 1, -1, -2, 2**61 - 1):  # some have equal hashes
         assert check({"id": "a", "sample": sample})["sample"] == sample
     with pytest.raises(RowError, match="^duplicate id 'a', sample 1; every row needs its own id and sample$"):
         check({"id": "a", "sample": 1})

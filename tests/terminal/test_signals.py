@@ -64,6 +64,23 @@ def test_the_second_signal_ends_a_process_within_2_s(program: str, number: int) 
         assert process.stderr.read() == "erprm: stopped at once\n"
 
 
+@pytest.mark.slow
+def test_an_import_that_does_not_end_is_stopped_too(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    code = "from erprm_cli.app import catch_signals; catch_signals(); import endless"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == "ready\n"
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert time.monotonic() - begin > 1.5  # most imports end in this time, and then the contexts unwind
+        assert process.stderr.read() == "erprm: stopped\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.slow
 def test_a_stopped_sample_keeps_its_rows_and_names_the_command(tmp_path: Path, number: int) -> None:
@@ -85,6 +102,69 @@ def test_a_stopped_sample_keeps_its_rows_and_names_the_command(tmp_path: Path, n
     (run,) = json.loads((tmp_path / "out file.jsonl.meta.json").read_text())["runs"]
     assert run["command"] == again
     assert {"engine", "torch", "transformers", "erprm", "started", "commit"} <= run.keys()
+
+
+# What is raised in a callback of the interpreter is dropped.
+DROPPED = """
+import os, signal, time, weakref
+from erprm_cli.app import catch_signals
+from erprm_cli.errors import Stopped
+catch_signals()
+class Thing: pass
+thing = Thing()
+reference = weakref.ref(thing, lambda _: [signal.raise_signal(signal.SIGINT), time.sleep(0.1)])
+try:
+    del thing
+    time.sleep(60)
+except Stopped as stop:
+    print(stop.exit_status)
+time.sleep(2)  # the second try must not count as a second signal
+"""
+
+
+def test_a_signal_whose_exception_the_interpreter_drops_is_not_lost() -> None:
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "130\n", "")
+
+
+# A signal at the first import of the program itself.
+EARLY = """
+import os, signal, sys
+from erprm_cli import __main__ as start
+class Finder:
+    def find_spec(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder)
+start.main()
+"""
+
+
+def test_a_signal_while_the_program_is_loaded_is_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "erprm: stopped\n")
+
+
+# A module that is imported must be whole, or C++ aborts and others make another error of the signal.
+IMPORTING = """
+import signal, sys, time
+from erprm_cli.app import catch_signals
+from erprm_cli.errors import Stopped
+catch_signals()
+sys.path.insert(0, sys.argv[1])
+try:
+    import slow_module
+    time.sleep(60)
+except Stopped as stop:
+    print(stop.exit_status, slow_module.whole)
+"""
+
+
+def test_a_signal_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
+    module = "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.5)\nwhole = True\n"
+    (tmp_path / "slow_module.py").write_text(module)
+    command = [sys.executable, "-c", IMPORTING, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "130 True\n", "")
 
 
 # A signal must not wait for a verdict in progress: the engine's only answer takes minutes to compare.

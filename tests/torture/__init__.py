@@ -1,4 +1,4 @@
-"""Torture: kills, cuts, flipped bits, hostile answers and a long stream, with one table of what was lost.
+"""Torture: kills, cuts, flipped bits, hostile answers, strangers and a long stream; what went wrong.
 
 make torture                          # all of it, minutes
 python -m tests.torture --short       # what `make test` does of it

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from erprm_cli.answers.extraction import extract
 from erprm_cli.answers.grader import Grader
-from erprm_cli.answers.workers import CPU_LIMIT_S, START_LIMIT_S
+from erprm_cli.answers.workers import CPU_LIMIT_S
+from erprm_cli.worker_process import START_LIMIT_S
 
 GOLD = r"\frac{x^2+1}{7}"  # no number, so that nothing is decided the cheap way
 LONGEST_S = CPU_LIMIT_S + START_LIMIT_S  # of one answer, with a new worker on a busy machine

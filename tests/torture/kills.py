@@ -120,9 +120,6 @@ def tiny_cases(folder: Path) -> list[Case]:
 
 def kills(folder: Path, wanted: int, seed: int, tell: Callable[[str], object]) -> Counter[str]:
     """Kill all commands `wanted` times altogether: one time in twenty each of those on the shipped policy."""
-    import erprm_cli.prm.scorer
-    import erprm_cli.training.policy_task  # noqa: F401  # loaded before forking, so that a killed process costs little
-
     draw, found = random.Random(seed), Counter[str]()
     on_tiny, light = tiny_cases(folder), scripted_cases(folder)
     per_tiny = max(1, wanted // 20)

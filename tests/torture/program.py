@@ -87,8 +87,13 @@ class Run:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = False) -> Run:
-    """Fork a process that runs `erprm ARGUMENTS` in `folder`; what it prints is added to stderr.txt there."""
+def start(
+    arguments: Sequence[object], folder: Path, *, real_engine: bool = False, closed: Sequence[int] = ()
+) -> Run:
+    """Fork a process that runs `erprm ARGUMENTS` in `folder`; what it prints is added to stderr.txt there.
+
+    `closed` are the standard descriptors that are closed, as by `<&-`, `>&-` and `2>&-` in a shell.
+    """
     pid = os.fork()
     if pid:
         return Run(pid, folder)
@@ -101,8 +106,14 @@ def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = Fals
             (2, "stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND),
         ):
             os.dup2(os.open(name, flags, 0o644), descriptor)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
-        faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+        log = open("stderr.txt", "a")
+        for descriptor, name in enumerate(("stdin", "stdout", "stderr")):  # as the interpreter makes them
+            if descriptor in closed:
+                os.close(descriptor)
+            stream = None if descriptor in closed else open(descriptor, "w" if descriptor else "r")
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+        faulthandler.dump_traceback_later(LONGEST_S, exit=True, file=log)
         sys.argv = ["erprm", *map(str, arguments)]
         if not real_engine:
             opening.open_engine = scripted
@@ -111,7 +122,8 @@ def start(arguments: Sequence[object], folder: Path, *, real_engine: bool = Fals
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:
-        traceback.print_exc()
+        traceback.print_exc(file=log)
+        log.flush()
     finally:
         with suppress(BaseException):
             sys.stdout.flush()

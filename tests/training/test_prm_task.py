@@ -204,7 +204,7 @@ def test_a_folder_of_something_else_is_not_touched(base: str, tmp_path: Path) ->
         ({"labels": [0.5]}, "'labels' has 1 number for 2 steps"),
         ({"labels": [0.5, 1.5]}, r"1.5, outside \[0, 1\]"),
         ({"labels": [0.5, float("nan")]}, "nan, which is not finite"),
-        ({"labels": None}, "no 'labels'; `erprm label` writes it"),
+        ({"labels": None}, r"no 'labels' \(one number in \[0, 1\] per step; `erprm label` writes it\)"),
         ({"eta": 1.0}, "labelled with .*1.0.* but the rows before with .*2.0"),
     ],
 )

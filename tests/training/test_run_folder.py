@@ -15,7 +15,14 @@ import torch
 from erprm_cli.errors import UserError
 from erprm_cli.io.seal import seal
 from erprm_cli.training.example_store import ExampleStore
-from erprm_cli.training.run_folder import RESULTS, begin_run, checkpoints, finished, run_folder
+from erprm_cli.training.run_folder import (
+    RESULTS,
+    begin_run,
+    checkpoints,
+    finished,
+    forget,
+    run_folder,
+)
 from tests.training.runs import Killed, Log, assert_equal_bits, command, run
 
 
@@ -207,3 +214,14 @@ def test_a_model_made_with_other_settings_is_not_replaced(tmp_path: Path) -> Non
         UserError, match="was made with lr 0.5, not 0.25; --overwrite replaces it, another -o "
     ):
         finished(tmp_path, {"lr": 0.25}, overwrite=False)
+
+
+def test_only_what_a_training_made_is_deleted_from_its_run_folder(tmp_path: Path) -> None:
+    folder = tmp_path / ".prm.run"
+    (folder / "data").mkdir(parents=True)
+    (folder / "settings.json").write_text("{}")
+    (folder / "thesis.txt").write_text("mine")
+    (folder / "checkpoint-1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    forget(folder)
+    assert os.listdir(folder) == ["thesis.txt"] and (tmp_path / "elsewhere").is_dir()

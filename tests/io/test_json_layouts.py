@@ -49,3 +49,36 @@ def test_an_array_cut_short_is_an_error(tmp_path: Path) -> None:
     source = write(tmp_path / "rows.json", json.dumps(ROWS, indent=1)[:-3])
     with pytest.raises(UserError, match="rows.json:9: not JSON"):
         list(read_rows(source, dict))
+
+
+def test_an_array_cut_between_two_elements_is_an_error(tmp_path: Path) -> None:
+    for text in ('[{"id": "a"}', '[{"id": "a"},', '[\n{"id": "a"},\n{"id": "b"}\n', "["):
+        rows = read_rows(write(tmp_path / "rows.json", text), dict)
+        with pytest.raises(UserError, match="rows.json, after line .*ends in the middle of its array"):
+            for _ in rows:
+                pass
+    assert list(read_rows(write(tmp_path / "rows.json", "[]"), dict)) == []
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.txt", "rows"])
+@pytest.mark.parametrize("indent", [None, 0, 2])
+def test_arrays_and_indented_rows_are_known_by_their_content(
+    tmp_path: Path, name: str, indent: int | None
+) -> None:
+    assert list(read_rows(write(tmp_path / name, json.dumps(ROWS, indent=indent)), dict)) == ROWS
+    text = "\n".join(json.dumps(row, indent=indent) for row in ROWS)
+    assert list(read_rows(write(tmp_path / name, text), dict)) == ROWS
+
+
+def test_text_around_an_array_is_a_bad_row_of_its_own(tmp_path: Path) -> None:
+    bad = BadRows(str(tmp_path / "bad.jsonl"))
+    source = write(tmp_path / "rows.json", '[{"id": 1}]] {"id": 2} x')
+    assert [row["id"] for row in read_rows(source, dict, bad)] == [1, 2]
+    assert bad.count == 2
+
+
+def test_an_input_without_rows_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("", "\n \n", "[]", "a,b\n"):
+        source = write(tmp_path / "rows.jsonl", text)
+        assert list(read_rows(source, dict)) == []
+        assert capsys.readouterr().err == f"erprm: {source} has no rows\n"

@@ -1,0 +1,125 @@
+"""Many tries in a forked process: what raises, hangs, writes elsewhere or prints control codes is counted."""
+
+import faulthandler
+import os
+import re
+import resource
+import select
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from erprm_cli.errors import RowError, UserError
+from erprm_cli.terminal.stderr import clean_stderr
+
+Tell = Callable[[str], object]
+
+HANG_S = 30.0  # of one try; the limits on what is tried are far below
+MEMORY_BYTES = 16 << 30  # address space of the process
+SHOWN = 5  # tracebacks that are shown of each kind
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+FAULTS = ("tracebacks", "hangs", "written outside", "control codes")
+
+
+def tries(name: str, count: int, attempt: Callable[[int], object], folder: Path, tell: Tell) -> Counter[str]:
+    """Call `attempt(number)` for each number: a UserError or RowError is an answer, another a traceback.
+
+    What is written outside `folder` is counted by Python's audit events, in it is the log `stderr.txt`.
+    """
+    found: Counter[str] = Counter()
+    log = folder / "stderr.txt"
+    number = 0
+    while number < count:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(reader)
+            _child(range(number, count), attempt, folder, log, writer)
+        os.close(writer)
+        number = _watch(reader, pid, found, count)
+        os.close(reader)
+    text = log.read_text(errors="replace") if log.exists() else ""
+    found["control codes"] += sum(not (c.isprintable() or c in "\n\t") for c in text)
+    for trace in re.split(r"(?=Traceback \(most recent|Current thread )", text)[1:][:SHOWN]:
+        tell(f"{name}: {trace[:3000]}")
+    done = {kind: found[kind] for kind in ("refused", *FAULTS)}
+    tell(f"{name}: {count:,} tries, {done}")
+    found[f"{name} tries"] = count
+    return found
+
+
+def _watch(reader: int, pid: int, found: Counter[str], count: int) -> int:
+    """Count what the process reports; return the number of the next try after it has ended."""
+    number = -1
+    while True:
+        if not select.select([reader], [], [], HANG_S)[0]:
+            found["hangs"] += 1
+            os.kill(pid, signal.SIGUSR1)  # it writes where it hangs
+            time.sleep(1)
+            os.killpg(pid, signal.SIGKILL)  # and the processes that it started
+            break
+        line = b""
+        while not line.endswith(b"\n") and (character := os.read(reader, 1)):
+            line += character
+        if not line:
+            break
+        kind = line.decode().strip()
+        if kind.isdigit():
+            number = int(kind)
+        else:
+            found[kind] += 1
+    status = os.waitpid(pid, 0)[1]
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+        return count
+    if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
+        found["tracebacks"] += 1  # it crashed
+    return number + 1
+
+
+def _child(numbers: range, attempt: Callable[[int], object], folder: Path, log: Path, writer: int) -> None:
+    def report(kind: object) -> None:
+        os.write(writer, f"{kind}\n".encode())
+
+    def audit(event: str, args: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(args[0], str) and args[2] & WRITING:
+            path = os.path.realpath(args[0])
+            if not path.startswith((str(folder.resolve()), "/dev/", "/proc/")):
+                report("written outside")
+                print(f"written outside: {path!r}", file=sys.stderr)
+
+    status = 70
+    try:
+        os.setpgid(0, 0)
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
+        sys.stderr = open(2, "w", buffering=1, errors="replace", closefd=False)
+        clean_stderr()
+        faulthandler.register(signal.SIGUSR1, file=2)
+        sys.dont_write_bytecode = True
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        sys.addaudithook(audit)
+        for number in numbers:
+            report(number)
+            try:
+                attempt(number)
+            except (UserError, RowError) as error:
+                report("refused")
+                line = str(error)
+                if len(line) > 2_000 or "\n" in line:
+                    raise AssertionError(f"not one short line: {line[:300]!r}") from None
+            except BaseException:
+                report("tracebacks")
+                print(f"try {number}", file=sys.stderr)
+                traceback.print_exc()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with suppress(BaseException):
+            sys.stderr.flush()
+        os._exit(status)
