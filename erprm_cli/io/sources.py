@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from erprm_cli import shipped
@@ -17,9 +17,12 @@ def check_input(source: str) -> None:
     """Raise UserError if `source`, which is read later, cannot be opened. A pipe is not opened twice."""
     if source.startswith(HUB):
         parse_hub_name(source)
-    elif source != "-" and not Path(source).is_fifo():
-        with open_input(source):
-            pass
+        return
+    with suppress(OSError):  # a name that no file can have is an error of opening it
+        if source == "-" or Path(source).is_fifo():
+            return
+    with open_input(source):
+        pass
 
 
 @contextmanager

@@ -1,11 +1,12 @@
-"""Names that no output can have."""
+"""Names that no output can have, nor an input."""
 
 from pathlib import Path
 
 import pytest
 
-from erprm_cli.errors import UsageError
+from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.ownership import NamedFile, check_files
+from erprm_cli.io.sources import check_input
 from erprm_cli.roles import Role
 
 
@@ -30,3 +31,8 @@ def test_names_that_no_output_can_have(
     Path("loop").symlink_to("loop")
     with pytest.raises(UsageError, match=fault):
         check_files([NamedFile("-o", role, name)])
+
+
+def test_an_input_whose_name_is_too_long_is_one_line() -> None:
+    with pytest.raises(UserError, match="File name too long"):
+        check_input("a" * 300)
