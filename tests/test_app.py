@@ -95,7 +95,7 @@ def test_every_command_has_help_with_an_example(erprm: Run, command: str) -> Non
     summary, example = first_and_last_line(done.stdout)
     assert len(summary) < 60 and summary.endswith(".")
     assert example.startswith("Example: ") and f"erprm {command} " in f"{example} "
-    assert ("- is stdin" in done.stdout) == (command in FILTERS)
+    assert ("- is stdin" in " ".join(done.stdout.split())) == (command in FILTERS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -155,9 +155,9 @@ def test_training_on_nothing_is_an_error(shell: Run, tmp_path: Path) -> None:
 def test_a_broken_line_is_named(shell: Run, command: str, tmp_path: Path) -> None:
     done = shell(*arguments(command, tmp_path), stdin='\n{"id": "a", "pro\n')
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("erprm: stdin:2: not JSON")
-    assert "--errors" in done.stderr
-    assert done.stderr.count("\n") == 1
+    *notes, line = done.stderr.splitlines()
+    assert line.startswith("erprm: stdin:2: not JSON") and "--errors" in line
+    assert all(": template " in note for note in notes)
 
 
 @pytest.mark.parametrize("command", FILTERS)

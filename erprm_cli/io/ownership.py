@@ -104,6 +104,7 @@ def check_files(files: Sequence[NamedFile], *, overwrite: bool = False) -> None:
     """
     written = [file for file in files if not file.is_read]
     for file in written:
+        _check_name(file)
         check_format(file)
     for one, other in combinations(written, 2):
         if one.name == other.name == "-" and Role.PLOT not in (one.role, other.role):
@@ -134,7 +135,6 @@ def check_format(file: NamedFile) -> None:
 def check_owner(file: NamedFile, *, overwrite: bool = False) -> None:
     """Raise UserError if erprm did not write what `file` names, and it would be lost; see `check_files`."""
     flag, role, name = file
-    _check_name(file)
     path = Path(os.path.realpath(name))
     remedy = REMEDY.format(flag)
     if file.is_folder:

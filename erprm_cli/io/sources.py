@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO, NamedTuple
@@ -31,9 +31,12 @@ def check_input(source: str) -> None:
     """Raise UserError if `source`, which is read later, cannot be opened. A pipe is not opened twice."""
     if source.startswith(HUB):
         parse_hub_name(source)
-    elif source != "-" and not Path(source).is_fifo():
-        with open_input(source):
-            pass
+        return
+    with suppress(OSError):  # a name that no file can have is an error of opening it
+        if source == "-" or Path(source).is_fifo():
+            return
+    with open_input(source):
+        pass
 
 
 @contextmanager

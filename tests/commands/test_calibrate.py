@@ -99,3 +99,11 @@ def test_a_model_scores_on_the_way(erprm: Erprm) -> None:
 @pytest.mark.parametrize("flags", [["--eta", "nan"], ["--against", "rates", "--eta", "nan"]])
 def test_an_eta_that_is_not_a_number_is_refused(erprm: Erprm, flags: list[str]) -> None:
     assert str(erprm("calibrate", *flags).exception) == "--eta nan is not a number"
+
+
+@pytest.mark.parametrize("reward", [1.5, -1, 1e308])
+def test_rewards_that_are_no_success_rates_are_a_bad_row(erprm: Erprm, reward: float) -> None:
+    rows = scored(4)
+    rows[1]["rollouts"][0] = [reward, 1.0]
+    told = str(erprm("calibrate", stdin=jsonl(rows)).exception)
+    assert told.startswith("stdin:2: 'rollouts[0]' contains ") and "outside [0, 1]" in told

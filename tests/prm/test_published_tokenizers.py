@@ -136,7 +136,7 @@ def test_a_chat_template_that_refuses_is_one_line(build: Literal["chat", "turns"
         "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     )
     prm_format = PrmFormat("own", "{problem} ", " ки", " +", " -", build=build, system="Be brief.")
-    with pytest.raises(UserError, match="chat template of .* failed: System role not supported"):
+    with pytest.raises(UserError, match="chat template of .* failed: .*System role not supported"):
         Tagger(prm_format, tokenizer).encode("Tom has 3?", ["So 3."])
 
 
