@@ -375,7 +375,8 @@ def main() -> None:
             continue
         page = PAGES / f"{name}.md"
         text = page.read_text(encoding="utf-8")
-        page.write_text(TABLE.sub(lambda _, new=found: new, text), encoding="utf-8")
+        (shown,) = TABLE.findall(text)
+        page.write_text(text.replace(shown, found), encoding="utf-8")
 
 
 if __name__ == "__main__":
