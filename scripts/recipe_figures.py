@@ -165,15 +165,15 @@ def dry_runs(name: str, folder: Path, *, problems: int = PROBLEMS, tiny: bool = 
     """
     recipe = RECIPES[name]
     for model in CONFIGS:
-        _write_model(folder / model, model, tiny)
+        write_model(folder / model, model, tiny)
     made: dict[str, float] = {}  # files of solutions, and how many rows one row of them stands for
     for file, number in recipe.files.items():
         if file in recipe.foreign:
             rows = [json.loads(line) for line in (FOREIGN / recipe.foreign[file]).open(encoding="utf-8")]
             made[file] = number / len(rows)
         else:
-            rows = [_problem(recipe, index) for index in range(problems if tiny else number)]
-        _write_rows(folder / file, rows)
+            rows = [problem(recipe, index) for index in range(problems if tiny else number)]
+        write_rows(folder / file, rows)
     for words in commands((PAGES / f"{name}.md").read_text(encoding="utf-8")):
         command, source = words[:2]
         output = _value(words, "-o")
@@ -189,7 +189,7 @@ def dry_runs(name: str, folder: Path, *, problems: int = PROBLEMS, tiny: bool = 
             elif command == "sample" and output is not None:
                 n = figure[0]["completions"] // figure[0]["requests"]
                 rows = [_solution(recipe, i, sample) for i in range(problems) for sample in range(n)]
-                _write_rows(folder / output, rows)
+                write_rows(folder / output, rows)
                 made[output] = figure[1]
         if command in ("rollout", "score") and output is not None:
             (folder / output).write_bytes((folder / source).read_bytes())  # whose rows have all fields
@@ -241,7 +241,7 @@ def _config(words: list[str]) -> Row:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def _write_model(folder: Path, name: str, tiny: bool) -> None:
+def write_model(folder: Path, name: str, tiny: bool) -> None:
     """Write a model that has the architecture and the tokenizer of a published one."""
     settings = CONFIGS[name] | (TINY | {"head_dim": 8} if tiny else {})
     config = AutoConfig.for_model(**settings)
@@ -255,18 +255,18 @@ def _write_model(folder: Path, name: str, tiny: bool) -> None:
 def _write_trained(folder: Path, words: list[str], tiny: bool) -> None:
     """Write the PRM that `erprm train` would write."""
     table = _config(words)["train"]
-    _write_model(folder, table["base"], tiny)
+    write_model(folder, table["base"], tiny)
     prm_format = load_prm_format(table["prm-format"])
     token_ids = Tagger(prm_format, load_tokenizer(str(folder))).token_ids
     card = {"format": asdict(prm_format), "token_ids": asdict(token_ids)}
     (folder / "erprm.json").write_text(json.dumps(card), encoding="utf-8")
 
 
-def _write_rows(path: Path, rows: list[Row]) -> None:
+def write_rows(path: Path, rows: list[Row]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _problem(recipe: Recipe, index: int) -> Row:
+def problem(recipe: Recipe, index: int) -> Row:
     return {"id": f"p{index}", "problem": _text(f"{index}", recipe.problem), "answer": "42"}
 
 
@@ -275,7 +275,7 @@ def _solution(recipe: Recipe, index: int, sample: int) -> Row:
     seed = f"{index} {sample}"
     steps = [_text(f"{seed} {number}", recipe.step) for number in range(recipe.steps)]
     rewards = [[1.0, 0.0]] * (recipe.steps - 1) + [[1.0]]
-    row = _problem(recipe, index) | {
+    row = problem(recipe, index) | {
         "sample": sample,
         "solution": "\n\n".join(steps),
         "steps": steps,

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -42,6 +43,16 @@ def parse_hub_name(source: str) -> HubName:
     if match is None:
         raise UsageError(f"{source}: a dataset name is {SYNTAX}")
     return HubName(match["path"], match["config"], match["split"], match["revision"])
+
+
+def dataset_on_hub(source: str) -> str | None:
+    """Return OWNER/NAME if the rows of `source` come from a dataset of the Hub, not from a file or folder.
+
+    >>> dataset_on_hub("hf://openai/gsm8k:main/test")
+    'openai/gsm8k'
+    """
+    path = parse_hub_name(source).path if source.startswith(HUB) else ""
+    return path if path.count("/") == 1 and not Path(path).exists() else None
 
 
 class TableLines:
