@@ -37,6 +37,8 @@ def write(path: Path) -> Path:
         datasets.Dataset.from_list([json.loads(line) for line in LINES.splitlines()]).to_parquet(str(path))
     elif path.suffix == ".json":
         path.write_bytes(b"[" + b",".join(LINES.splitlines(keepends=True)) + b"]")
+    elif path.suffix == ".csv":
+        path.write_bytes(b"id,text\n" + b"".join(b"%d,%b\n" % (n, b"x" * 200) for n in range(NUM_ROWS)))
     else:
         path.write_bytes(LINES)
     return path
@@ -44,7 +46,14 @@ def write(path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("name", "close"),
-    [("rows.jsonl", 0.01), ("rows.json", 0.01), ("rows.gz", 0.6), ("rows.zst", 1.0), ("rows.parquet", 0.01)],
+    [
+        ("rows.jsonl", 0.01),
+        ("rows.json", 0.01),
+        ("rows.csv", 0.01),
+        ("rows.gz", 0.6),
+        ("rows.zst", 1.0),
+        ("rows.parquet", 0.01),
+    ],
 )
 def test_the_share_grows_with_the_rows(tmp_path: Path, name: str, close: float) -> None:
     """Plain files are exact, compressed ones as far as a block decompresses to many rows of equal text."""
