@@ -334,13 +334,9 @@ def _line(figure: Figure) -> str:
 
 
 def _shown(number: float | None, scale: float = 1.0) -> str:
-    return (
-        "–"
-        if number is None
-        else f"{number * scale:,.1f}"
-        if number * scale < 100
-        else f"{number * scale:,.0f}"
-    )
+    if number is None:
+        return "–"
+    return f"{number * scale:,.{1 if number * scale < 100 else 0}f}"
 
 
 def _assumed(recipe: Recipe, figures: list[Figure]) -> str:
