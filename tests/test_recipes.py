@@ -31,7 +31,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_the_commands_of_a_page_pass_a_dry_run(name: str, tmp_path: Path) -> None:
     dry = [figure for figure in dry_runs(name, tmp_path, problems=6, tiny=True)]
     assert [figure.words for figure in dry] == [
