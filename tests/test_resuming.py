@@ -43,7 +43,7 @@ FREE = {
     | {"field"}
     | (EngineConfig.FREE - {"model"})
     | (PrmTrainingConfig.FREE - EngineConfig.FREE),
-    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"field", "plot", "table"},
+    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"field", "plot", "table", "tokens_per_s"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
 for command in ("sample", "rollout"):

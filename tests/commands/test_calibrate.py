@@ -47,7 +47,7 @@ def test_a_row_for_steps_and_one_for_solutions_come_out(erprm: Erprm) -> None:
     assert steps["auc_low"] < steps["auc"] < steps["auc_high"]
     assert sum(part["count"] for part in steps["bins"]) == 80
     assert f"AUC {steps['auc']:.3f}" in result.stderr
-    bars = [line for line in result.stderr.splitlines() if " to " in line and line.endswith(("=", "|"))]
+    bars = [line for line in result.stderr.splitlines() if " to " in line and line.endswith("]")]
     assert len(bars) == len(steps["bins"]) + len(solutions["bins"])
     assert erprm("calibrate", "-q", stdin=jsonl(scored())).stderr == ""
 
