@@ -15,7 +15,7 @@ from tests.tiny_models import make_tokenizer
 PROBLEM = "What is $\\frac{1}{2} + 3$?"
 STEPS = ["First, 3 = \\(\\frac{6}{2}\\)", "So 1 + 6 = 7.\nIt is a half of 7.", "The answer is: 7/2"]
 
-slow = pytest.mark.slow
+slow = pytest.mark.thorough
 
 
 def card(name: str, *parts: int | str) -> list[int]:
