@@ -275,7 +275,7 @@ AllowPickle = Annotated[
     bool,
     Option(
         "--allow-pickle",
-        help="Load pickled weights, which can run code, if there are no safetensors.",
+        help="Load pickled weights if the model has none as safetensors. They can run code.",
         rich_help_panel=Heading.MODEL,
     ),
 ]
