@@ -7,7 +7,7 @@ from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.reading import open_lines
 from erprm_cli.io.streams import open_streams
-from erprm_cli.labels.estimator import NAMED_ETAS, estimator_name, eta_in_row
+from erprm_cli.labels.estimator import NAMED_ETAS, estimator_fields
 
 
 @options.grouped
@@ -27,7 +27,7 @@ def label(
     from erprm_cli.labels.labeller import Labeller
 
     eta = _chosen_eta(eta, estimator.value)
-    settings = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
+    settings = estimator_fields(eta)
     with open_streams("label", streams, settings, atomic=True) as (bad, out, reporter):
         names = None
         if streams.field:

@@ -1,6 +1,7 @@
 """erprm rerun: a file of rows -> the run that made it, again."""
 
 import os
+import shlex
 import sys
 from typing import Annotated
 
@@ -45,5 +46,5 @@ def rerun(
     reporter = Reporter("rerun", quiet)
     for difference in run.differences():
         reporter.warn(difference)
-    reporter.info(run.shown(words))
+    reporter.info(shlex.join(["erprm", *words]))
     os.execv(sys.executable, [sys.executable, "-m", "erprm_cli", *words])  # with a command line of its own

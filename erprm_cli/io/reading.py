@@ -7,12 +7,13 @@ from itertools import chain, count
 from operator import length_hint
 from typing import TypeVar, cast
 
-from erprm_cli.errors import RowError, UsageError, UserError
+from erprm_cli.errors import RowError, UserError
 from erprm_cli.io.bad_rows import BadRows
-from erprm_cli.io.files import is_same_file
 from erprm_cli.io.json_layouts import value_lines
 from erprm_cli.io.lines import BadLine, split_lines
+from erprm_cli.io.ownership import NamedFile, check_files
 from erprm_cli.io.sources import open_input
+from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row, loads, reason
 from erprm_cli.terminal.reporter import Reporter
 
@@ -225,7 +226,9 @@ def open_lines(
     source: str, bad: BadRows | None = None, before_wait: Callable[[], None] | None = None
 ) -> Iterator[Lines]:
     """Open `source` for its lines; UsageError if it is also the file of bad rows."""
-    if bad is not None and bad.target is not None and is_same_file(bad.target, source):
-        raise UsageError(f"--errors {bad.target} is also the input; give it another name")
+    if bad is not None and bad.target is not None:
+        check_files(
+            [NamedFile("--errors", Role.BAD_ROWS, bad.target), NamedFile("the input", Role.READ, source)]
+        )
     with open_input(source) as (file, share_of_file):
         yield Lines(source, file, before_wait, bad, share_of_file)

@@ -182,6 +182,15 @@ def eta_in_row(eta: float) -> float | None:
     return None if isinf(eta) else float(eta)
 
 
+def estimator_fields(eta: float) -> dict[str, float | str | None]:
+    """Return the fields `eta` and `estimator` of a row that is labelled at `eta`.
+
+    >>> estimator_fields(2), estimator_fields(inf)
+    ({'eta': 2.0, 'estimator': 'er'}, {'eta': None, 'estimator': 'hard'})
+    """
+    return {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
+
+
 def eta_of_row(eta: float | None, estimator: str) -> float:
     """Return eta from the fields `eta` and `estimator` of a row: the inverse of `eta_in_row`.
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from erprm_cli.errors import RowError
-from erprm_cli.labels.estimator import entropy_regularized, estimator_name, eta_in_row, label_of_rate
+from erprm_cli.labels.estimator import entropy_regularized, estimator_fields, label_of_rate
 from erprm_cli.rows.row import Row, loads, parse_line, reason, to_line
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Labeller:
         self.names = names
         self.rows = self.steps = 0
         self.foreign: ForeignRows | None = None  # set by the first row of another format
-        self._estimator: Row = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
+        self._estimator = estimator_fields(eta)
         self._after_labels = b"]," + to_line(self._estimator)[1:]
         self._step_labels = _StepLabels(eta)
         self._decode = msgspec.json.Decoder(_RolloutsRow).decode

@@ -87,9 +87,8 @@ class Tally:
         self.graded += row["reward"] is not None
         self.ungraded += row["reward"] is None
         if row["reward"] is None and not self.fields:
-            self.fields = ", ".join(
-                list(row)[: list(row).index("sample")]
-            )  # ours follow those of the problem
+            names = list(row)
+            self.fields = ", ".join(names[: names.index("sample")])  # ours follow those of the problem
 
     def summary(self) -> str:
         """Return how many solutions are correct and unfinished; the share is of those that were graded."""

@@ -25,7 +25,6 @@ class RecordedRun:
         """Read the sidecar of the file or directory `name`; UserError if it does not tell a command."""
         path = Path(name)
         made = path / "run" if path.is_dir() else path
-        self.name = name
         if not path.exists():
             raise UserError("no such file", where=name)
         if not meta_path(made).exists():
@@ -40,10 +39,8 @@ class RecordedRun:
             raise UserError("does not tell the command of its run", where=meta_path(made))
         if any(word == HIDDEN or word.endswith(f"={HIDDEN}") for word in self._words):
             raise UserError(
-                "the command held a secret, which was not recorded; type it again",
-                where=meta_path(made),
+                "the command held a secret, which was not recorded; type it again", where=meta_path(made)
             )
-
         inputs = self.run.get("inputs")
         self.inputs: Row = inputs if isinstance(inputs, dict) else {}
         if "-" in self.inputs and sys.stdin.isatty():
@@ -67,10 +64,6 @@ class RecordedRun:
                 words[place] = f"-o{output}"
                 return words
         return [*words, "-o", output]
-
-    def shown(self, words: list[str]) -> str:
-        """Return the command as it is typed."""
-        return shlex.join(["erprm", *words])
 
     def differences(self) -> Iterator[str]:
         """Yield what is not as it was when the run began, one line each."""
