@@ -24,7 +24,7 @@ from erprm_cli.terminal.reporter import Reporter
 GOLD_FIELD = "answer"
 MAX_UNGRADED = 64  # rows that wait for a verdict while others are sampled or read
 ANY_TEMPLATE = PolicyTemplate(
-    "no template", "{problem}"
+    "default", "{problem}"
 )  # for solutions of unknown origin: the rules by default
 GRADED = ("solution", "steps", "prediction", "reward")  # fields that are graded, or made by grading
 
@@ -180,7 +180,7 @@ class SolutionGrader:
             )
         if self.rules:
             used = ", ".join(f"{name} ({count:,})" for name, count in self.rules.most_common())
-            reporter.info(f"answers were found by the rules of {used}; -t NAME chooses others")
+            reporter.info(f"answers were found by these rules: {used}; -t NAME chooses others")
         if self.failed:
             reporter.warn(
                 f"{self.failed:,} solutions were not graded because their completion failed or was filtered "
