@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from erprm_cli import options
@@ -68,6 +67,8 @@ def train(
 
         task = PrmTask(config)
         if dry_run:
+            from tempfile import TemporaryDirectory
+
             with TemporaryDirectory(prefix="erprm-") as folder:
                 task.store.folder = Path(folder) / "data"  # the run folder may be in use
                 task.read(rows.source, bad, rows.limit, reporter, names)

@@ -5,7 +5,6 @@ path, inode, size and times. The time of the last change of status is one of the
 it. A file that changed within the last seconds is not kept: it may change again without changing its times.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from erprm_cli.errors import UserError
-from erprm_cli.hashing import content_hash
 from erprm_cli.io.drafts import replacing
 from erprm_cli.io.files import file_hash, read_text
 
@@ -39,6 +37,8 @@ def cached_hash(path: Path) -> str:
     status = path.stat()
     if status.st_size < KEPT_BYTES:
         return file_hash(path)
+    from erprm_cli.hashing import content_hash  # here, because `--help` loads this module
+
     times = status.st_mtime_ns, status.st_ctime_ns
     key = content_hash(repr((str(path.absolute()), status.st_dev, status.st_ino, status.st_size, times)))
     kept = cache_folder() / "hashes" / key
@@ -60,6 +60,8 @@ def sampled_hash(path: Path) -> str:
     A file of at most SAMPLES blocks is read whole; of a larger one, a change between the blocks that keeps
     the size is not seen.
     """
+    import hashlib  # here, because `--help` loads this module
+
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(str(size).encode())

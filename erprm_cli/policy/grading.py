@@ -23,9 +23,7 @@ from erprm_cli.terminal.reporter import Reporter
 
 GOLD_FIELD = "answer"
 MAX_UNGRADED = 64  # rows that wait for a verdict while others are sampled or read
-ANY_TEMPLATE = PolicyTemplate(
-    "default", "{problem}"
-)  # for solutions of unknown origin: the rules by default
+ANY_TEMPLATE = PolicyTemplate("default", "{problem}")  # for solutions of unknown origin: the rules by default
 GRADED = ("solution", "steps", "prediction", "reward")  # fields that are graded, or made by grading
 
 
