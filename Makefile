@@ -4,9 +4,9 @@ BIN := .venv/bin
 READY := .venv/.ready
 # Two processes share the files of tests; more than one OpenMP thread in each would only wait for a core.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
-PAGES := README.md $(wildcard docs/*.md) # with parts that cog generates
+PAGES := README.md $(wildcard docs/*.md docs/recipes/*.md) # with parts that cog generates
 
-.PHONY: help setup demo test test-fast torture check style bench docs wheel tiny clean
+.PHONY: help setup demo test test-all test-fast torture check style bench docs wheel tiny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,11 +27,14 @@ endif
 demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash templates/pipelines/quickstart.sh runs/quickstart
 
-test: $(READY) ## all tests, the torture tests at a small size (nine minutes on 2 idle cores)
+test: $(READY) ## the tests, the torture tests at a small size (about a quarter of an hour on 2 cores)
+	$(PYTEST) -m 'not thorough'
+
+test-all: $(READY) ## all tests, and which messages none of them produces
 	$(PYTEST) --messages
 
 test-fast: $(READY) ## the tests without vLLM, launched processes and torture: every package, in under 90 s
-	$(PYTEST) -m 'not vllm and not distributed and not torture and not slow'
+	$(PYTEST) -m 'not vllm and not distributed and not torture and not slow and not thorough'
 
 torture: $(READY) ## kills, cuts, flipped bits, hostile answers, a million rows: what is lost (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture

@@ -6,14 +6,14 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.sources import check_input
-from erprm_cli.io.streams import open_side_output, open_streams
+from erprm_cli.io.streams import ResultStreams, open_side_output, open_streams
 from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
 
 @options.grouped
 def bon(
-    streams: options.Streams,
+    streams: ResultStreams,
     figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,
@@ -90,6 +90,7 @@ def bon(
         compared = [candidates.read_scores(other, aggregates, streams.limit, seen, names) for other in others]
         for table in compared:
             pool.table.check_same(table)
+        reporter.start("problems", total=len(pool.problems))
         for row in pool.choices(grader):
             out.write(row)
             reporter.progress(out.count, "problems", len(pool.problems), "choosing")

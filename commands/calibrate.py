@@ -6,7 +6,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
-from erprm_cli.io.streams import open_streams
+from erprm_cli.io.streams import ResultStreams, open_streams
 from erprm_cli.reports.config import FiguresConfig
 from erprm_cli.rows.row import Row
 
@@ -18,7 +18,7 @@ class Against(StrEnum):
 
 @options.grouped
 def calibrate(
-    streams: options.Streams,
+    streams: ResultStreams,
     figures: FiguresConfig,
     prm: options.PrmOnTheWay = None,
     prm_format: options.PrmFormatName = None,

@@ -92,7 +92,7 @@ def convert(
             known.update(row["problem"] for row in read_rows(problems, as_problem))
         fields = FieldNames(streams.field, reporter.info)
         converter = Converter(from_format, to_format, threshold, keep, known, fields)
-        for row in read_rows(streams.source, converter, bad, streams.limit, converter.expand):
+        for row in read_rows(streams.source, converter, bad, streams.limit, converter.expand, reporter):
             out.write(row)
             reporter.progress(out.count, "rows")
         read = converter.foreign.summary()

@@ -7,7 +7,7 @@ from erprm_cli import options
 from erprm_cli.errors import UsageError
 from erprm_cli.io.reading import open_lines
 from erprm_cli.io.streams import open_streams
-from erprm_cli.labels.estimator import NAMED_ETAS, estimator_name, eta_in_row
+from erprm_cli.labels.estimator import NAMED_ETAS, estimator_fields
 
 
 @options.grouped
@@ -24,19 +24,24 @@ def label(
 
     Example: erprm label --eta 2 rollouts.jsonl | erprm train -o prm
     """
-    from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.labels.labeller import Labeller
 
     eta = _chosen_eta(eta, estimator.value)
-    settings = {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
+    settings = estimator_fields(eta)
     with open_streams("label", streams, settings, atomic=True) as (bad, out, reporter):
-        labeller = Labeller(eta, FieldNames(streams.field, reporter.info))
+        names = None
+        if streams.field:
+            from erprm_cli.data_formats.field_names import FieldNames
+
+            names = FieldNames(streams.field, reporter.info)
+        labeller = Labeller(eta, names)
 
         def before_wait() -> None:
             out.flush()
             reporter.progress(labeller.rows, "rows")
 
         with open_lines(streams.source, bad, before_wait) as lines:
+            reporter.watch(lambda: lines.share_read(labeller.rows, streams.limit))
             not_blank = islice(filter(bytes.strip, lines), streams.limit)
             out.write_lines(labeller.label(not_blank, lambda line, why: bad.add(lines.place, why, line)))
         if labeller.foreign is not None:

@@ -68,30 +68,31 @@ def rollout(
         finished.add_journal(journal)
         check = one_version(partial(check_gradable, marks=prompts.marks))
         foreign = ForeignRows(names=names)
-        rows = read_rows(streams.source, lambda row: done.check(check(row)), bad, streams.limit, foreign)
-        missing = peek(row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
+        rows = read_rows(
+            streams.source, lambda row: done.check(check(row)), bad, streams.limit, foreign, reporter
+        )
+        rows = (row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
+        missing = peek(reporter.counted(rows))
         if missing is None:
             if done:
                 reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
             return
-        with (
-            closing(open_engine(engine, reporter)) as running,
-            Grader(bad.note) as grader,
-            Reporter("rollout", streams.quiet) as progress,  # its clock starts now: loading does not count
-        ):
+        with closing(open_engine(engine, reporter)) as running, Grader(bad.note) as grader:
+            reporter.start("solutions")
             out.add_provenance(provenance(running, engine))
             roller = Roller(running, prompts, sampling, k, grader, keep_text, finished, journal, bad)
-            for row in roller.roll(same_origin(missing, sampling, progress)):
+            for row in roller.roll(same_origin(missing, sampling, reporter)):
                 out.write(row)
-                progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
+                tokens = reporter.rate_of(running.usage.generated_tokens, "tokens")
+                reporter.progress(out.count, "solutions", note=tokens)
             tally = roller.tally
             if isinstance(running, DryEngine):
                 counts = {"solutions": out.count, "shared_prefixes": tally.shared_prefixes}
-                report_plan(counts | running.plan(), progress, engine.tokens_per_s)
+                report_plan(counts | running.plan(), reporter, engine.tokens_per_s)
                 return
-            progress.info(
+            reporter.info(
                 f"{out.count:,} solutions, {tally.completions:,} completions, "
                 f"{tally.unfinished:,} unfinished (counted as wrong), "
-                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(progress.seconds)}"
+                f"{tally.shared_prefixes:,} prefixes shared, {running.usage.summary(reporter.seconds)}"
                 f"{grader.summary()}"
             )

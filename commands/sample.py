@@ -56,6 +56,7 @@ def sample(
     names = FieldNames(streams.field, reporter.info)
     settings = output_settings("sample", sampling, engine, prompts) | shard.settings() | names.settings()
     with open_streams("sample", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
-        rows = read_rows(streams.source, unique(partial(as_problem, names=names), "id"), bad, streams.limit)
+        check = unique(partial(as_problem, names=names), "id")
+        rows = read_rows(streams.source, check, bad, streams.limit, reporter=reporter)
         problems = (problem for problem in rows if problem["id"] in shard)
         sample_to(out, problems, engine, prompts, sampling, n, reporter, bad)

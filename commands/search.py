@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.engines.config import EngineConfig
@@ -16,12 +15,7 @@ def search(
     config: SearchConfig,
     engine: EngineConfig,
     prm_format: options.PrmFormatName = None,
-    prm_engine: Annotated[
-        options.LocalEngineName,
-        options.Option(
-            help="Backend that runs the PRM. auto: transformers.", rich_help_panel=options.Heading.MODEL
-        ),
-    ] = "auto",
+    prm_engine: options.ScoringEngine = "auto",
     template: options.Template = None,
     chat_template_kwargs: options.ChatTemplateKwargs = None,
     temperature: options.Temperature = 1.0,
@@ -76,6 +70,7 @@ def search(
     settings |= output_settings("search", sampling, engine, prompts) | {"method": config.method}
     settings |= config.row() | shard.settings() | names.settings()
     with open_streams("search", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
-        rows = read_rows(streams.source, unique(partial(as_problem, names=names), "id"), bad, streams.limit)
+        check = unique(partial(as_problem, names=names), "id")
+        rows = read_rows(streams.source, check, bad, streams.limit, reporter=reporter)
         problems = (problem for problem in rows if problem["id"] in shard)
         search_to(out, problems, engine, scorer, prompts, sampling, config, value, reporter, bad)

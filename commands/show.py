@@ -11,6 +11,7 @@ from erprm_cli.io.bad_rows import bad_rows
 from erprm_cli.io.drafts import report_file
 from erprm_cli.io.ownership import NamedFile
 from erprm_cli.io.reading import read_rows
+from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.terminal.text import wants_colour
 
@@ -60,9 +61,15 @@ def show(
             from erprm_cli.reports.solutions_page import ComparedScores, SolutionsPage
 
             page = SolutionsPage(rows.source, None if compare is None else ComparedScores(compare))
-            checked = read_rows(rows.source, lambda row: page.check(names.renamed(row)), bad, rows.limit)
+
+            def check(row: Row) -> Row:
+                return page.check(names.renamed(row))
+
+            checked = read_rows(rows.source, check, bad, rows.limit, reporter=reporter)
             with report_file(NamedFile("--html", options.Role.PAGE, html)) as file:
-                file.writelines(page.parts(checked))
+                for part in page.parts(checked):
+                    file.write(part)
+                    reporter.progress(page.count, "solutions")
             reporter.info(f"{page.count:,} solutions written to {html}; open it in a browser")
             if page.other is not None and page.other.unmatched:
                 reporter.warn(f"{page.other.unmatched:,} of them are not in {compare}")

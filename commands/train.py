@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 from erprm_cli import options
@@ -22,6 +21,7 @@ def train(
     figures: FiguresConfig,
     quiet: options.Quiet = False,
     dry_run: options.DryRun = False,
+    tokens_per_s: options.TokensPerS = None,
 ) -> None:
     """Train a process reward model on labelled solutions.
 
@@ -38,6 +38,7 @@ def train(
     from erprm_cli.reports.figures import check_figures, write_figures
     from erprm_cli.training.distributed import Silence, check_launch, is_main
 
+    options.check_dry_run(dry_run, tokens_per_s)
     check_figures(figures)
     check_launch(config)
     for source in filter(None, (rows.source, config.eval)):
@@ -66,11 +67,13 @@ def train(
 
         task = PrmTask(config)
         if dry_run:
+            from tempfile import TemporaryDirectory
+
             with TemporaryDirectory(prefix="erprm-") as folder:
                 task.store.folder = Path(folder) / "data"  # the run folder may be in use
                 task.read(rows.source, bad, rows.limit, reporter, names)
                 task.check_examples(reporter)
-                report_plan(training_plan(task), reporter, out=out)
+                report_plan(training_plan(task), reporter, tokens_per_s, out)
             return
         with locked_run(config.output) if first else nullcontext():
             task.read(rows.source, bad, rows.limit, reporter, names)

@@ -19,7 +19,7 @@ from erprm_cli.evaluation import processbench as bench
 from erprm_cli.evaluation.aggregation import aggregate as aggregate
 from erprm_cli.io import reading, writing
 from erprm_cli.labels.estimator import entropy_regularized as entropy_regularized
-from erprm_cli.labels.estimator import estimator_name, eta_in_row
+from erprm_cli.labels.estimator import estimator_fields
 from erprm_cli.labels.estimator import label_of_rate as label_of_rate
 from erprm_cli.labels.estimator import rate_of_label as rate_of_label
 from erprm_cli.labels.estimator import relabel as relabel
@@ -57,7 +57,7 @@ def label(rows: Iterable[Row], eta: float = 1.0) -> Iterator[Row]:
     for row in rows:
         rollouts = schema.check_rollouts(row)["rollouts"]
         labels = [entropy_regularized(rewards, eta) for rewards in rollouts]
-        yield row | {"labels": labels, "eta": eta_in_row(eta), "estimator": estimator_name(eta)}
+        yield row | {"labels": labels} | estimator_fields(eta)
 
 
 def load_prm(
@@ -120,7 +120,8 @@ def processbench(
     splits = bench.Splits()
     for row in rows:
         splits.add(bench.check_scored_row(row), "rows")
-    return [result.row(splits.prm) for result in bench.evaluate(splits.all(), threshold, tune_on, oracle)]
+    results = bench.evaluate(splits.all(), threshold, tune_on, oracle, splits.prm)
+    return [result.row() for result in results]
 
 
 def _candidates(rows: Iterable[Row], aggregates: Sequence[str]) -> candidates.Candidates:

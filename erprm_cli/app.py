@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from erprm_cli.errors import EngineError, Stopped, UsageError, UserError
+from erprm_cli.io import provenance
 from erprm_cli.io.ownership import NamedFile, check_files
 from erprm_cli.io.stdout import repair_streams
 from erprm_cli.options import Heading
@@ -33,10 +34,12 @@ COMMANDS = (
     "inspect",
     "grade",
     "bon",
+    "search",
     "processbench",
     "calibrate",
     "show",
     "rlhf",
+    "rerun",
     "doctor",
 )
 FLAG_COLUMNS = 26  # a longer flag has its help on the next line
@@ -49,11 +52,8 @@ class Command(TyperCommand):
         """Parse the words of this command, with what --config and the environment set."""
         if not ctx.resilient_parsing:  # as while a shell completes
             words = with_presets(self, ctx, args, COMMANDS)
-            if sys.argv[1:] == [
-                ctx.info_name,
-                *args,
-            ]:  # what is recorded and typed again is the whole command
-                sys.argv[2:] = words
+            if sys.argv[1:] == [ctx.info_name, *args]:
+                sys.argv[2:] = words  # what is recorded, and typed again, is the whole command
             args = words
         return super().parse_args(ctx, args)
 
@@ -61,6 +61,7 @@ class Command(TyperCommand):
         """Run the command, unless it would write a file that it may not."""
         files = named_files(self, ctx.params)
         check_files(files, overwrite=ctx.params.get("overwrite", False))
+        provenance.read_by_this_run[:] = [file.name for file in files if file.role is Role.READ]
         try:
             return super().invoke(ctx)
         except (EngineError, Stopped) as error:
@@ -164,9 +165,7 @@ def how_to_continue(files: Sequence[NamedFile], kept_in: str | None) -> str:
     if any(file.is_read and file.name == "-" for file in files):  # this command is only a part of the pipe
         kept = "" if kept_in is None else f"; {kept_in} keeps the rows so far"
         return f"to continue, run the whole pipe again{kept}"
-    from erprm_cli.io.provenance import command_line
-
-    return f"to continue: {command_line()}"
+    return f"to continue: {provenance.command_line()}"
 
 
 def _with_notes(error: BaseException, message: str) -> str:

@@ -19,7 +19,8 @@ class Without:
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
     """Return `command` for Typer, with a flag for each field of its parameters that are dataclasses.
 
-    A field without a default becomes a required flag. `Annotated[Config, Without("seed")]` leaves fields out.
+    A field without a default becomes a required flag; a default factory is called for each command line.
+    `Annotated[Config, Without("seed")]` leaves fields out.
     Typer has no groups of options: it reads the signature of a command, so a signature is what is made here.
     """
     hints = get_type_hints(command, include_extras=True)
@@ -35,7 +36,8 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         own = [field for field in fields(config) if field.init and field.name not in left_out]
         groups[name] = config, [field.name for field in own]
         for field in own:
-            default = Parameter.empty if field.default is MISSING else field.default
+            default = field.default if field.default is not MISSING else field.default_factory
+            default = Parameter.empty if default is MISSING else default
             assert field.name not in flags, f"two flags are called {field.name}"
             flags[field.name] = Parameter(
                 field.name, Parameter.KEYWORD_ONLY, default=default, annotation=types[field.name]

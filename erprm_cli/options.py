@@ -172,10 +172,17 @@ TokensPerS = Annotated[
         "--tokens-per-s",
         min=0.001,
         metavar="RATE",
-        help="With --dry-run: tokens generated per second, to state hours.",
+        help="With --dry-run: tokens generated (score, train: read) per second, to state hours.",
         rich_help_panel=Heading.OTHER,
     ),
 ]
+
+
+def check_dry_run(dry_run: bool, tokens_per_s: float | None) -> None:
+    """Raise UsageError if --tokens-per-s is given for a run that is not dry."""
+    if tokens_per_s is not None and not dry_run:
+        raise UsageError("--tokens-per-s is for --dry-run, which states hours")
+
 
 # Models
 Model = Annotated[
@@ -268,7 +275,7 @@ AllowPickle = Annotated[
     bool,
     Option(
         "--allow-pickle",
-        help="Load pickled weights, which can run code, if there are no safetensors.",
+        help="Load pickled weights if the model has none as safetensors. They can run code.",
         rich_help_panel=Heading.MODEL,
     ),
 ]

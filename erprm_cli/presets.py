@@ -1,4 +1,4 @@
-"""Flags set in advance: in a table [COMMAND] of --config FILE.toml, by variables ERPRM_<COMMAND>_<FLAG>.
+"""Flags set in advance: in a table [COMMAND] of a file for --config, by variables ERPRM_<COMMAND>_<FLAG>.
 
 A flag on the command line wins over a variable, a variable over the file, the file over the default. Presets
 become words of the command line, so everything that reads or records it (FILE.meta.json, the command that
@@ -12,6 +12,8 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any
 
+from erprm_cli import shipped
+from erprm_cli.completions import template_names
 from erprm_cli.errors import UsageError
 from erprm_cli.io.files import read_toml
 from erprm_cli.options import BadParameter, Heading, Option
@@ -40,8 +42,9 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
 
     flag = Option(
         f"--{CONFIG}",
-        metavar="FILE",
-        help=f"Take flags from the table [{command.__name__}] of a .toml file.",
+        metavar="NAME",
+        help=f"Take flags from the table [{command.__name__}] of a .toml file, or of a shipped recipe.",
+        autocompletion=template_names("pipelines"),
         rich_help_panel=Heading.OTHER,
     )
     annotation = Annotated[str | None, flag]
@@ -64,7 +67,7 @@ def with_presets(command: Any, context: Any, words: Sequence[str], commands: Ite
     parameters = {flag_name(parameter): parameter for parameter in command.params if parameter.name != CONFIG}
     presets: dict[str, list[str]] = {}
     if typed.get(CONFIG):
-        path = Path(typed[CONFIG])
+        path = shipped.template_path("pipelines", typed[CONFIG], "recipe")
         for name, value in _table(path, command.name, commands).items():
             where = f"{path}: [{command.name}] {name}"
             name = name.replace("_", "-")
@@ -147,7 +150,7 @@ def _as_words(parameter: Any, name: str, value: Any, where: str, context: Any) -
 
 
 def _without_config(words: Sequence[str]) -> list[str]:
-    """Return `words` without --config FILE, which has done its work."""
+    """Return `words` without --config NAME, which has done its work."""
     kept: list[str] = []
     rest = iter(words)
     for word in rest:

@@ -5,7 +5,12 @@ from pathlib import Path
 from erprm_cli.errors import UsageError
 
 TINY = "tiny"  # the shipped policy
-SUFFIXES = {"policy": (".toml",), "prm": (".toml",), "accelerate": (".yaml", ".yml", ".json")}
+SUFFIXES = {
+    "policy": (".toml",),
+    "prm": (".toml",),
+    "accelerate": (".yaml", ".yml", ".json"),
+    "pipelines": (".toml",),
+}
 
 
 def resolve(name: str) -> str:
@@ -19,7 +24,7 @@ def problems(split: str) -> Path:
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of the shipped templates of one kind: "policy", "prm" or "accelerate"."""
+    """Return the names of the shipped templates of one kind, a key of SUFFIXES."""
     return sorted(path.stem for path in _folder(kind).glob(f"*{SUFFIXES[kind][0]}"))
 
 

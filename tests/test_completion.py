@@ -19,6 +19,7 @@ CASES = {
     "convert --from prm": {"prm800k", "prmbench"},
     "convert --to er-": {"er-prm"},
     "train --accelerate-config fs": {"fsdp2"},
+    "train --config pa": {"paper"},
     "sample ti": {"tiny:train", "tiny:test"},
     "sample --model t": {"tiny"},
     "sample mine.j": {"mine.jsonl"},  # a file

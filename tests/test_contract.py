@@ -231,8 +231,8 @@ def test_an_output_that_cannot_be_is_one_line(
 ) -> None:
     given = ("-q", "-o", target.replace("{tmp}", str(tmp_path)), *words(command, model))
     done = erprm(command, *given, stdin=json.dumps(GOOD[command]))
-    assert type(done.exception).__name__ == "UserError", done.exception
-    assert str(done.exception).startswith(target.replace("{tmp}", str(tmp_path)))
+    assert type(done.exception).__name__ in ("UserError", "UsageError"), done.exception
+    assert str(done.exception).removeprefix("-o ").startswith(target.replace("{tmp}", str(tmp_path)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -243,7 +243,7 @@ def test_a_folder_that_cannot_be_is_one_line(command: str, target: str, model: s
     target = target.replace("{tmp}", str(tmp_path))
     given = ("-q", *words(command, model), "-o", target)
     done = erprm(command, *given, stdin=json.dumps(FOLDERS[command]))
-    assert type(done.exception).__name__ == "UserError", done.exception
+    assert type(done.exception).__name__ in ("UserError", "UsageError"), done.exception
     assert os.path.dirname(target) in str(done.exception)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
@@ -261,7 +261,7 @@ def test_a_second_training_of_one_folder_is_refused(model: str, tmp_path: Path) 
     given = ("train", "-q", "--overwrite", *words("train", model), "-o", tmp_path / "prm")
     with locked_run(tmp_path / "prm"):
         done = erprm(*given, stdin=json.dumps(FOLDERS["train"]))
-    assert str(done.exception).startswith(f"{tmp_path}/prm: another run, ")
+    assert str(done.exception).removeprefix("-o ").startswith(f"{tmp_path}/prm: another run, ")
     assert list(tmp_path.iterdir()) == []
     assert erprm(*given, stdin=json.dumps(FOLDERS["train"])).exit_code == 0
     assert [path.name for path in tmp_path.iterdir()] == ["prm"]

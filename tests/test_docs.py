@@ -14,7 +14,7 @@ from page_sessions import Shell, missing_line, run_page
 from erprm_cli.app import COMMANDS, make_app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # README is an excerpt of the first.
 SESSIONS = ["docs/quickstart.md", "README.md", "docs/troubleshooting.md", "docs/evaluation.md"]
 
@@ -25,7 +25,7 @@ LINK = re.compile(r"\]\((?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
 HEADING = re.compile(r"^#+ (.+)$", re.M)
 SOURCE_PATH = re.compile(r"`((?:erprm_cli|commands|templates|scripts|benchmarks|tests)/[\w/.-]*\w)`")
 
-each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
 def prose(path: Path) -> str:

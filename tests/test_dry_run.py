@@ -144,8 +144,18 @@ def test_hours_follow_from_the_rate(erprm: Run) -> None:
     words = ["sample", "tiny:test", "-L", "2", "-n", "3", "--max-tokens", "30"]
     counts = plan(erprm, *words, "--tokens-per-s", "0.5")
     assert counts["max_hours"] == pytest.approx(180 / 0.5 / 3600, abs=0.001)
-    done = erprm(*words, "--tokens-per-s", "5")
-    assert "--tokens-per-s is for --dry-run" in str(done.exception)
+    for command in (words, ["train", "labels.jsonl", "-o", "prm"]):
+        done = erprm(*command, "--tokens-per-s", "5")
+        assert "--tokens-per-s is for --dry-run" in str(done.exception)
+
+
+def test_hours_of_reading_follow_from_the_rate(erprm: Run, chain: Path, tmp_path: Path) -> None:
+    for words in (
+        ["score", chain / "samples.jsonl", "--prm", "tiny", "--prm-format", "er-prm"],
+        ["train", chain / "labels.jsonl", "-o", tmp_path / "prm"],
+    ):
+        counts = plan(erprm, *words, "--tokens-per-s", "0.5")
+        assert counts["hours"] == pytest.approx(counts["tokens"] / 0.5 / 3600, abs=0.001)
 
 
 def test_a_person_reads_lines(erprm: Run) -> None:
@@ -177,6 +187,8 @@ def test_the_size_of_an_8b_model_needs_its_configuration_only(tmp_path: Path) ->
     assert whole["training_gib"] == pytest.approx(119.66, abs=0.01)
     adapters = training_size(size, PrmTrainingConfig(tmp_path / "prm", lora_rank=16, bf16=False))
     assert adapters["training_gib"] == pytest.approx(29.92, abs=0.01)
+    adapters = training_size(size, PrmTrainingConfig(tmp_path / "prm", lora_rank=16, bf16=True))
+    assert adapters["training_gib"] == pytest.approx(14.96, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ WORDS = {
     "score": ("--prm", "tiny"),
     "inspect": ("prm", "tiny"),
     "rlhf": ("--prm", "tiny", "-o", "{tmp}/raft"),
+    "rerun": ("tiny",),
 }
 
 

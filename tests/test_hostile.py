@@ -298,7 +298,7 @@ def test_the_key_of_a_server_is_never_written_or_printed(command: str, tmp_path:
     key = SECRETS["ERPRM_API_KEY"]
     row = SCORED | {"solution": "x\ny", "steps": ["x", "y"]}
     (tmp_path / "in.jsonl").write_text(json.dumps(row) + '\n{"id": 3}\n')
-    words = [command, "in.jsonl", "-m", "m", "--errors", "bad.jsonl", "-o", "out.jsonl"]
+    words = [command, "in.jsonl", "-m", "m", "-t", "tiny", "--errors", "bad.jsonl", "-o", "out.jsonl"]
     with serving(lambda _, fields: completed(fields)) as server:
         done = with_secrets(tmp_path, *words, "--base-url", server.url)
         assert done.returncode == 1 and "1 bad row" in done.stderr, done.stderr

@@ -62,6 +62,13 @@ def test_switches_and_the_input(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_shipped_recipe_has_a_name(tmp_path: Path) -> None:
+    assert label(tmp_path, "--config", "paper") == ER_1
+    done = erprm("label", "--config", "papre", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unknown recipe 'papre'; known names: " in done.stderr and "or a .toml file" in done.stderr
+
+
 def test_what_is_recorded_needs_neither_the_file_nor_the_variables(tmp_path: Path) -> None:
     rows.write(tmp_path / "in.jsonl", [LABELLED])
     (tmp_path / "run.toml").write_text(

@@ -39,8 +39,11 @@ FREE = {
     "sample": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"n"},
     "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),
     "score": STREAMS | (EngineConfig.FREE - {"revision"}) | {"batch_tokens"},
-    "rlhf": STREAMS | (EngineConfig.FREE - {"model"}) | (PrmTrainingConfig.FREE - EngineConfig.FREE),
-    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"plot", "table"},
+    "rlhf": STREAMS
+    | {"field"}
+    | (EngineConfig.FREE - {"model"})
+    | (PrmTrainingConfig.FREE - EngineConfig.FREE),
+    "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"field", "plot", "table", "tokens_per_s"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
 for command in ("sample", "rollout"):
@@ -73,6 +76,7 @@ TEXTS = {
     "accelerate_config": "multi-cpu",
     "chat_template_kwargs": "enable_thinking=false",
     "steps_of": "reasoning",
+    "field": "answer=gold",
     "plot": "-",
     "table": "made.md",
 }
@@ -334,9 +338,9 @@ def test_a_damaged_row_of_an_output_is_named_with_its_place(
     for how, damage in ROW_DAMAGE.items():
         if (command, how) not in SPARED:
             damaged = line[: len(line) // 2] if how == "half" else orjson.dumps(damage(json.loads(line)))
-            (tmp_path / "out").write_bytes(damaged + b"\n" + line)
+            (tmp_path / "out").write_bytes(line + damaged + b"\n")
             refused(
-                erprm(*words), f"{tmp_path / 'out'}:1: ", "delete the line, and what it held is made again"
+                erprm(*words), f"{tmp_path / 'out'}:2: ", "delete the line, and what it held is made again"
             )
     (tmp_path / "out").write_bytes(line * 2)
     refused(erprm(*words), f"{tmp_path / 'out'}:2: duplicate id")

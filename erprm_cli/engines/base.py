@@ -110,15 +110,15 @@ class Usage:
     too_long: int = 0
     prefix_cache_hit_rate: float | None = None
 
-    def rate(self, seconds: float) -> str:
-        """Return the number of generated tokens and their rate, for a progress line."""
-        return f"{self.generated_tokens:,} tokens, {self.generated_tokens / max(seconds, 1e-9):,.0f}/s"
-
     def summary(self, seconds: float) -> str:
         """Return all counts, for the summary of a run."""
         hits = self.prefix_cache_hit_rate
         cached = "" if hits is None else f" (prefix cache {hits:.1%})"
-        return f"{self.prompt_tokens:,} prompt tokens{cached}, generated {self.rate(seconds)}"
+        rate = self.generated_tokens / max(seconds, 1e-9)
+        return (
+            f"{self.prompt_tokens:,} prompt tokens{cached}, "
+            f"generated {self.generated_tokens:,} tokens, {rate:,.0f}/s"
+        )
 
 
 class Engine(Protocol):

@@ -92,8 +92,7 @@ class EngineConfig:
                 raise UsageError(
                     f"--engine-arg {key}: pass secrets in the environment only (such as HF_TOKEN)"
                 )
-        if self.tokens_per_s is not None and not self.dry_run:
-            raise UsageError("--tokens-per-s is for --dry-run, which states hours")
+        options.check_dry_run(self.dry_run, self.tokens_per_s)
         if self.base_url is not None and ("@" in self.base_url or "?" in self.base_url):
             raise UsageError(
                 "--base-url contains a password or a query; put a key into ERPRM_API_KEY instead"

@@ -14,6 +14,7 @@ from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.server_answers import ABOUT_LENGTH, ABOUT_MODEL, Answer
 from erprm_cli.engines.server_client import Refused, RequestFailed, ServerClient, suggested_url
 from erprm_cli.errors import UserError
+from erprm_cli.models.names import find_model
 from erprm_cli.shipped import resolve
 from erprm_cli.terminal.reporter import Reporter
 
@@ -85,6 +86,7 @@ class Dialect:
     def load_tokenizer(self, config: EngineConfig) -> None:
         """Load the tokenizer of --model, or note that prompts are sent as text."""
         try:
+            find_model(config.model, config.revision)  # first: what is nowhere needs no import of torch
             from erprm_cli.models.loading import load_tokenizer
 
             self.tokenizer = load_tokenizer(

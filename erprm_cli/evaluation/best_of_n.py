@@ -26,7 +26,7 @@ from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 
 WEIGHTED, BEST, PASS, PASS_1 = "weighted vote", "best of n", "pass@n", "pass@1"
-METHODS = (PASS_1, MAJORITY, WEIGHTED, BEST, PASS)
+METHODS = (WEIGHTED, BEST, MAJORITY, PASS_1, PASS)  # as tables list them: first what is best to use
 BUDGETS = (1, 4, 8, 16, 32, 64)
 
 
@@ -122,6 +122,7 @@ def evaluate(
     there are no results.
     """
     graded = []
+    reporter.start("problems", total=len(pool.problems))
     for problem in pool.graded(compared, grader):
         graded.append(problem)
         reporter.progress(len(graded), "problems", len(pool.problems), "grouping answers")
@@ -165,8 +166,7 @@ def tie_note(problems: Sequence[GradedProblem]) -> str:
         return ""
     return (
         f"ties: in {num_tied:,} of {len(problems):,} problems, correct and wrong candidates share the first "
-        "place; the table counts them with their mean, the rows are the first of them "
-        f"({num_right / len(problems):.1%} correct)"
+        f"place; rows have the first of them ({num_right / len(problems):.1%} correct)"
     )
 
 

@@ -84,7 +84,9 @@ class Targets:
             made = self.given is not None or row.get("labels") is not None
             self.against = LABELS if made else RATES
         if self.against == RATES or self.given is not None:
-            return schema.check_rollouts(row)
+            for step, rewards in enumerate(schema.check_rollouts(row)["rollouts"]):
+                schema.check_numbers(rewards, f"'rollouts[{step}]'", 0, 1)  # else no score is comparable
+            return row
         schema.check_labels(row)
         try:
             eta = eta_of_row(row.get("eta"), str(row.get("estimator")))

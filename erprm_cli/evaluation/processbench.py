@@ -9,7 +9,7 @@ Shapes: T thresholds, D draws.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from erprm_cli.errors import RowError, UsageError
-from erprm_cli.evaluation.arrays import Floats, Ints
+from erprm_cli.evaluation.arrays import Bools, Floats, Ints
 from erprm_cli.evaluation.intervals import Estimate
+from erprm_cli.hashing import digest
 from erprm_cli.io.reading import read_rows
 from erprm_cli.prm.scoring import NO_SCORES
 from erprm_cli.rows import schema
@@ -100,6 +101,14 @@ class Split:
         """Return [T] each, how many rows with an error and how many correct rows a threshold gets right."""
         return _hits(self.wrong, thresholds), _hits(self.right, thresholds)
 
+    def outcomes(self, threshold: float) -> tuple[Bools, Bools]:
+        """Return for each row with an error, and for each correct row, whether a threshold gets it right."""
+        wrong, right = (
+            np.array([low < threshold <= high for low, high in hits], dtype=bool)
+            for hits in (self.wrong, self.right)
+        )
+        return wrong, right
+
     def f1(self, thresholds: ArrayLike) -> Floats:
         """Return [T], F1 at each threshold; NaN without rows with an error or without correct rows."""
         found, passed = self.hits(thresholds)
@@ -138,18 +147,25 @@ def harmonic_mean(first: ArrayLike, second: ArrayLike) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class ProcessBenchResult:
-    """F1 and the two accuracies of a split, or their averages over splits, with 95 % intervals."""
+    """F1 and the two accuracies of a split, or their averages over splits, with 95 % intervals.
+
+    With `minus`, they are the differences between the PRMs `prm` and `minus`.
+    """
 
     split: str
     rule: str  # how the threshold was chosen
-    threshold: float | None  # None: every split has its own
+    threshold: float | None  # None: every split, or each of two PRMs, has its own
     f1: Estimate
     error_accuracy: Estimate
     correct_accuracy: Estimate
+    _: KW_ONLY
+    prm: str | None = None
+    minus: str | None = None
 
-    def row(self, prm: str | None) -> Row:
+    def row(self) -> Row:
         """Return the result as a row."""
-        row: Row = {"split": self.split, "prm": prm, "rule": self.rule, "threshold": self.threshold}
+        row: Row = {"split": self.split, "prm": self.prm, "minus": self.minus}
+        row |= {"rule": self.rule, "threshold": self.threshold}
         for name in ("f1", "error_accuracy", "correct_accuracy"):
             estimate: Estimate = getattr(self, name)
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
@@ -162,8 +178,9 @@ def evaluate(
     threshold: float = THRESHOLD,
     tune_on: str | None = None,
     oracle: bool = False,
+    prm: str | None = None,
 ) -> list[ProcessBenchResult]:
-    """Return the result of each split, and their average if there are several.
+    """Return the result of the PRM called `prm` on each split, and their average if there are several.
 
     `threshold` is used, or the best one on the split `tune_on`, or with `oracle` the best one of each split,
     which is an upper bound. Raises UsageError if there is no split `tune_on`.
@@ -179,13 +196,14 @@ def evaluate(
     for split in splits:
         at = split.best_threshold() if oracle else threshold
         value, drawn = _with_draws(split, at, rng)
-        results.append(ProcessBenchResult(split.name, rule, at, *_estimates(value, drawn, split.counts)))
+        estimates = estimates_from_draws(value, drawn, split.counts)
+        results.append(ProcessBenchResult(split.name, rule, at, *estimates, prm=prm))
         values.append(value)
         draws.append(drawn)
     if len(splits) > 1:
         counts = np.sum([split.counts for split in splits], axis=0).tolist()
-        estimates = _estimates(np.mean(values, axis=0), np.mean(draws, axis=0), counts)
-        results.append(ProcessBenchResult(AVERAGE, rule, None if oracle else threshold, *estimates))
+        estimates = estimates_from_draws(np.mean(values, axis=0), np.mean(draws, axis=0), counts)
+        results.append(ProcessBenchResult(AVERAGE, rule, None if oracle else threshold, *estimates, prm=prm))
     return results
 
 
@@ -203,7 +221,8 @@ def _with_draws(split: Split, threshold: float, rng: np.random.Generator) -> tup
     return np.array([harmonic_mean(*value), *value]), np.stack([harmonic_mean(*drawn), *drawn], axis=1)
 
 
-def _estimates(value: Floats, draws: Floats, counts: Sequence[int]) -> list[Estimate]:
+def estimates_from_draws(value: Floats, draws: Floats, counts: Sequence[int]) -> list[Estimate]:
+    """Return F1 and the two accuracies [3] with the middle 95 % of the draws [D, 3]."""
     low, high = np.quantile(draws, [0.025, 0.975], axis=0)
     return [
         Estimate(float(v), float(min(lo, v)), float(max(hi, v)), n)  # values of 0 and 1 are in their interval
@@ -211,22 +230,34 @@ def _estimates(value: Floats, draws: Floats, counts: Sequence[int]) -> list[Esti
     ]
 
 
+def row_key(row: Row) -> bytes:
+    """Return what tells whether two rows are the same but for their scores."""
+    return digest(row.get("id"), row["problem"], row["steps"], row["label"])
+
+
 class Splits:
     """Collects scored rows by split, in the order in which splits appear."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str = "-") -> None:
+        """Start without rows; `source` is where they come from, for a PRM that they do not name."""
+        self.source = source
         self.prm: str | None = None  # that produced the scores, if rows name it
-        self.count = 0
+        self.keys: list[tuple[str, bytes]] = []  # the split and the content of each row
         self._by_name: dict[str, Split] = {}
 
     def add(self, row: Row, source: str) -> str:
         """Add a scored row from the file `source`; return the name of its split."""
         name = split_name(row, source)
         self._by_name.setdefault(name, Split(name)).add(row)
-        self.count += 1
+        self.keys.append((name, row_key(row)))
         if self.prm is None and isinstance(row.get("prm"), str):
             self.prm = row["prm"]
         return name
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return len(self.keys)
 
     def all(self) -> list[Split]:
         """Return the splits."""

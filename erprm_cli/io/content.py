@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from erprm_cli.errors import UserError
-from erprm_cli.hashing import content_hash
 from erprm_cli.io.drafts import replacing
 from erprm_cli.io.files import file_hash, read_text
 
 KEPT_BYTES = 1 << 20  # smaller files are hashed faster than their hash is found
+SAMPLES, BLOCK_BYTES = 64, 1 << 16
 SETTLED_S = 2.0  # the coarsest clock of a file system (FAT)
 
 
@@ -37,6 +37,8 @@ def cached_hash(path: Path) -> str:
     status = path.stat()
     if status.st_size < KEPT_BYTES:
         return file_hash(path)
+    from erprm_cli.hashing import content_hash  # here, because `--help` loads this module
+
     times = status.st_mtime_ns, status.st_ctime_ns
     key = content_hash(repr((str(path.absolute()), status.st_dev, status.st_ino, status.st_size, times)))
     kept = cache_folder() / "hashes" / key
@@ -50,6 +52,29 @@ def cached_hash(path: Path) -> str:
             with replacing(kept) as file:
                 file.write(found.encode())
     return found
+
+
+def sampled_hash(path: Path) -> str:
+    """Return a hash of a file's size and of SAMPLES blocks of it: cheap, for a notice. Raises OSError.
+
+    A file of at most SAMPLES blocks is read whole; of a larger one, a change between the blocks that keeps
+    the size is not seen.
+    """
+    import hashlib  # here, because `--help` loads this module
+
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode())
+        last = max(0, size - BLOCK_BYTES)
+        for begin in range(0, size, BLOCK_BYTES) if size <= SAMPLES * BLOCK_BYTES else _spread(last):
+            file.seek(begin)
+            digest.update(file.read(BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def _spread(last: int) -> list[int]:
+    """Return SAMPLES offsets from 0 to `last`."""
+    return [last * index // (SAMPLES - 1) for index in range(SAMPLES)]
 
 
 def cache_folder() -> Path:

@@ -39,7 +39,7 @@ def _num_names(header: bytes, sign: str) -> int:
     return len(cells) if all(NAME.fullmatch(cell.strip()) for cell in cells) else 0
 
 
-def table_lines(blocks: Iterable[Sequence[bytes]], sign: str, source: str) -> Iterator[list[bytes]]:
+def table_lines(blocks: Iterable[Iterable[bytes]], sign: str, source: str) -> Iterator[list[bytes]]:
     """Yield the rows of a table as lines of JSON, each on the line on which it begins.
 
     `blocks` are the lines of the file `source`, the header first. A row with more or fewer cells than the

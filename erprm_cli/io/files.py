@@ -199,13 +199,3 @@ def empty(file: BinaryIO) -> None:
 def is_regular(file: BinaryIO) -> bool:
     """Return whether an open file keeps what is written: it is not a device or a named pipe."""
     return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-
-
-def is_same_file(target: str, source: str) -> bool:
-    """Return whether both are one regular file, also if the shell has opened it as stdin or stdout ("-")."""
-    try:
-        ours = os.fstat(sys.stdout.fileno()) if target == "-" else os.stat(target)
-        theirs = os.fstat(sys.stdin.fileno()) if source == "-" else os.stat(source)
-    except (OSError, ValueError, AttributeError):  # it does not exist yet, or is captured in memory
-        return False
-    return stat.S_ISREG(ours.st_mode) and os.path.samestat(ours, theirs)

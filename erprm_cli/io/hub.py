@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -44,36 +45,67 @@ def parse_hub_name(source: str) -> HubName:
     return HubName(match["path"], match["config"], match["split"], match["revision"])
 
 
-def hub_lines(source: str) -> Iterator[bytes]:
-    """Yield the rows of a dataset as lines, streamed; UserError if it cannot be loaded."""
-    wanted = parse_hub_name(source)
-    import datasets
+def dataset_on_hub(source: str) -> str | None:
+    """Return OWNER/NAME if the rows of `source` come from a dataset of the Hub, not from a file or folder.
 
-    datasets.disable_progress_bars()
-    try:
-        rows = datasets.load_dataset(
-            wanted.path, wanted.name, split=wanted.split, revision=wanted.revision, streaming=True
-        )
-        yield from _lines(rows, source)
-    except (OSError, ValueError) as error:  # no such dataset, configuration, split; no network
-        raise UserError(f"{source}: {_first_line(error)}") from None
+    >>> dataset_on_hub("hf://openai/gsm8k:main/test")
+    'openai/gsm8k'
+    """
+    path = parse_hub_name(source).path if source.startswith(HUB) else ""
+    return path if path.count("/") == 1 and not Path(path).exists() else None
 
 
-def parquet_lines(path: str) -> Iterator[bytes]:
-    """Yield the rows of a parquet file as lines, with one batch in memory; UserError if it cannot be read."""
-    import pyarrow
-    import pyarrow.parquet
+class TableLines:
+    """The rows of a data set of the Hub or of a parquet file, as lines of JSON in one pass.
 
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            twice = next((name for name in names if names.count(name) > 1), None)
-            if twice is not None:
-                raise UserError(f"{path}: the column {twice!r} occurs twice; rename one of them")
-            batches = file.iter_batches(BATCH_ROWS)
-            yield from _lines((row for batch in batches for row in batch.to_pylist()), path)
-    except (OSError, ValueError, OverflowError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path}: {_first_line(error)}") from None
+    num_rows    None while it is unknown
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.num_rows: int | None = None
+        self._num_read = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the lines, streamed, with one batch in memory; UserError if the rows cannot be loaded."""
+        for line in self._of_hub() if self.source.startswith(HUB) else self._of_parquet():
+            self._num_read += 1
+            yield line
+
+    def share_read(self) -> float | None:
+        """Return the share of the rows that has been read; None if their number is unknown."""
+        return self._num_read / self.num_rows if self.num_rows else None
+
+    def _of_hub(self) -> Iterator[bytes]:
+        wanted = parse_hub_name(self.source)
+        import datasets
+
+        datasets.disable_progress_bars()
+        try:
+            rows = datasets.load_dataset(
+                wanted.path, wanted.name, split=wanted.split, revision=wanted.revision, streaming=True
+            )
+            split = (rows.info.splits or {}).get(wanted.split)  # what its README says
+            self.num_rows = split and split.num_examples
+            yield from _lines(rows, self.source)
+        except (OSError, ValueError) as error:  # no such dataset, configuration, split; no network
+            raise UserError(f"{self.source}: {_first_line(error)}") from None
+
+    def _of_parquet(self) -> Iterator[bytes]:
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            with pyarrow.parquet.ParquetFile(self.source) as file:
+                names = file.schema_arrow.names
+                twice = next((name for name in names if names.count(name) > 1), None)
+                if twice is not None:
+                    raise UserError(f"{self.source}: the column {twice!r} occurs twice; rename one of them")
+                self.num_rows = file.metadata.num_rows
+                batches = file.iter_batches(BATCH_ROWS)
+                yield from _lines((row for batch in batches for row in batch.to_pylist()), self.source)
+        except (OSError, ValueError, OverflowError, pyarrow.ArrowException) as error:
+            raise UserError(f"{self.source}: {_first_line(error)}") from None
 
 
 def _lines(rows: Iterable[dict[str, Any]], source: str) -> Iterator[bytes]:

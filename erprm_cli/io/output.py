@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from threading import Lock, Timer
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, TypeVar
 
 from erprm_cli.errors import Stopped, UserError
 from erprm_cli.io.bad_rows import BadRows
@@ -17,7 +17,9 @@ from erprm_cli.io.files import check_intact
 from erprm_cli.io.provenance import START_AGAIN, read_meta, replace_meta, this_run
 from erprm_cli.io.reading import read_rows
 from erprm_cli.rows.row import Row, to_line
-from erprm_cli.rows.versions import Versions
+
+if TYPE_CHECKING:
+    from erprm_cli.rows.versions import Versions
 
 T = TypeVar("T")
 SYNC_INTERVAL_S = 3.0
@@ -167,8 +169,10 @@ class Output:
             remedy = f"delete the line, and what it held is made again; {START_AGAIN}"
             yield from read_rows(str(self.path), check, BadRows(remedy=remedy))
 
-    def solutions(self, check: Callable[[Row], Row]) -> Versions:
+    def solutions(self, check: Callable[[Row], Row]) -> "Versions":
         """Return the solutions that an earlier run left in the file; see `existing`."""
+        from erprm_cli.rows.versions import Versions  # here, because `--help` loads this module
+
         stored = Versions(f"in {self.name}", f"give what has changed another id; {START_AGAIN}")
         for _ in self.existing(lambda row: stored.add(check(row))):
             pass

@@ -13,6 +13,7 @@ What is empty can always be written: nothing in it can be lost. So can devices a
 nothing.
 """
 
+import errno
 import os
 import re
 import stat
@@ -32,6 +33,7 @@ CARD = "erprm.json"  # settings, results and files of a trained model, in its fo
 EVENTS = "runs"  # TensorBoard's files, in the folder of a model
 WORK = re.compile(r"\..+\.(?:run|erprm\.tmp)")  # the work folder of a training, and drafts
 SIDECAR, JOURNAL = ".meta.json", ".journal"  # added to the name of a file of rows
+LONGEST_ADDED = f".{JOURNAL}{SIDECAR}.erprm.tmp"  # the draft of the sidecar of a journal
 CSV = ".csv"
 SUFFIXES = {
     Role.PLOT: (".png", ".svg", ".pdf"),
@@ -85,8 +87,7 @@ class NamedFile(NamedTuple):
     @property
     def is_stream(self) -> bool:
         """Whether it keeps nothing: a standard stream, a named pipe or a device."""
-        path = Path(self.name)
-        return self.name == "-" or (path.exists() and not path.is_file() and not path.is_dir())
+        return self.name == "-" or _kind(self.name) not in (None, stat.S_IFREG, stat.S_IFDIR)
 
 
 # Text goes to both, whatever the flags say.
@@ -103,6 +104,7 @@ def check_files(files: Sequence[NamedFile], *, overwrite: bool = False) -> None:
     """
     written = [file for file in files if not file.is_read]
     for file in written:
+        _check_name(file)
         check_format(file)
     for one, other in combinations(written, 2):
         if one.name == other.name == "-" and Role.PLOT not in (one.role, other.role):
@@ -159,6 +161,31 @@ def check_owner(file: NamedFile, *, overwrite: bool = False) -> None:
             ) from None
     elif path.is_file() and path.stat().st_size and not _is_marked(path, MARKS[role]):
         raise UserError(f"{name} is not empty and was not written by erprm", remedy=remedy)
+
+
+def _check_name(file: NamedFile) -> None:
+    """Raise UsageError for a name that no file can have, nor the files beside it, or that a folder has."""
+    flag, _, name = file
+    if not name:
+        raise UsageError(f"{flag} is empty; it must name a file or folder")
+    for path in (name, name + LONGEST_ADDED) if name != "-" else ():
+        try:
+            if not stat.S_ISDIR(os.stat(path).st_mode) or file.is_folder:
+                continue
+            fault: object = os.strerror(errno.EISDIR)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:  # ValueError: a null character in a file of flags
+            fault = getattr(error, "strerror", error)
+        raise UsageError(f"{flag} {name}: {fault}")
+
+
+def _kind(name: str) -> int | None:
+    """Return what a name stands for, as stat.S_IFMT does, or None if nothing."""
+    try:
+        return stat.S_IFMT(os.stat(name).st_mode)
+    except (OSError, ValueError):  # not there, or not a name that a file can have
+        return None
 
 
 def foreign_files(folder: Path, role: Role) -> Iterator[Path]:

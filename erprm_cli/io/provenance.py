@@ -1,6 +1,6 @@
 """FILE.meta.json beside an output FILE: the settings that made it, and its runs, without secrets.
 
-{"settings": {...}, "runs": [{"command": ..., "started": ..., "erprm": ..., "engine": ..., "commit": ...}]}
+{"settings": {...}, "runs": [{"command": ..., "inputs": ..., "started": ..., "erprm": ..., "commit": ...}]}
 """
 
 import re
@@ -18,6 +18,7 @@ from erprm_cli.rows.row import Row
 
 SECRET = re.compile(r"(?:token|secret|password|key)$", re.IGNORECASE)
 ANOTHER_N = re.compile(r" --?n[ =]?\d+")  # in a command line; it adds samples to the same file
+HIDDEN = "..."  # in place of a secret
 START_AGAIN = "--overwrite starts again, another -o keeps both"
 
 
@@ -33,7 +34,7 @@ def command_line() -> str:
         name = word.partition("=")[0]
         secret = name.startswith("-") and is_secret(name)
         if word != "--overwrite":
-            words.append("..." if hidden else f"{name}=..." if secret and "=" in word else word)
+            words.append(HIDDEN if hidden else f"{name}={HIDDEN}" if secret and "=" in word else word)
         hidden = secret and "=" not in word
     return shlex.join(["erprm", *words])
 
@@ -47,10 +48,24 @@ def is_secret(name: str) -> bool:
     return bool(SECRET.search(name))
 
 
+# The inputs that the flags of this run name. Like sys.argv, it belongs to the process.
+read_by_this_run: list[str] = []
+
+
+def _input_hash(name: str) -> str | None:
+    from erprm_cli.io.content import sampled_hash  # here, because `--help` loads this module
+
+    try:
+        return sampled_hash(Path(name))
+    except OSError:  # stdin, a shipped set, the Hub
+        return None
+
+
 def this_run() -> Row:
-    """Return the entry of this run in `runs`."""
+    """Return the entry of this run in `runs`: of each input, its hash; null for what is not a file."""
     return {
         "command": command_line(),
+        "inputs": {name: _input_hash(name) for name in read_by_this_run},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "erprm": __version__,
     }

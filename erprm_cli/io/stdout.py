@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, TextIO, cast
 
 from erprm_cli.errors import Stopped, UserError
 from erprm_cli.io.files import BUFFER_BYTES, closing
+from erprm_cli.terminal.reporter import Reporter
 
 
 def repair_streams() -> None:
@@ -64,6 +65,14 @@ class _Stderr(io.FileIO):
         return len(data)
 
 
+class _Terminal(io.FileIO):
+    """A terminal on which rows are printed, above the progress line if there is one."""
+
+    def write(self, data: Any) -> int:
+        with Reporter.without_bar():
+            return super().write(data)
+
+
 @contextmanager
 def rows_on_stdout() -> Iterator[BinaryIO]:
     """Yield standard output for rows; everything else that is printed there goes to standard error.
@@ -80,7 +89,8 @@ def rows_on_stdout() -> Iterator[BinaryIO]:
         return
     os.dup2(sys.stderr.fileno(), 1)
     try:
-        with closing(os.fdopen(kept, "wb", buffering=BUFFER_BYTES, closefd=False)) as file:
+        opened = (_Terminal if os.isatty(kept) else io.FileIO)(kept, "wb", closefd=False)
+        with closing(cast(BinaryIO, io.BufferedWriter(opened, BUFFER_BYTES))) as file:
             yield file
     finally:
         sys.stdout.flush()

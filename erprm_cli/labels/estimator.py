@@ -23,9 +23,9 @@ NEGLIGIBLE = 1e-17  # bound of |eta| (max - min): v differs from the mean by les
 def entropy_regularized(rewards: Sequence[float], eta: float) -> float:
     """Return v = ln(mean_k e^(eta r_k)) / eta: the mean at eta = 0, the maximum at inf, the minimum at -inf.
 
-    v lies in [min r, max r] and increases with eta and with every reward. It does not overflow at any eta,
-    because only differences of rewards are exponentiated. ValueError if there are no rewards, if a reward is
-    not finite, or if eta is NaN.
+    v is between the smallest and the largest reward. It increases with eta and with each reward. No eta
+    overflows, because only differences of rewards are exponentiated. Raises ValueError if `rewards` is empty,
+    if a reward is not finite, or if eta is NaN.
 
     >>> round(entropy_regularized([1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], eta=1), 3)
     0.102
@@ -67,8 +67,8 @@ def _log_mean_exp(rewards: Sequence[float], eta: float, low: float, high: float)
 def label_of_rate(rate: float, eta: float) -> float:
     """Return f_eta(p) = ln(1 + p (e^eta - 1)) / eta, the label of a prefix with success rate p = `rate`.
 
-    The label lies in [0, 1]. The limits are p at eta = 0; at inf 1 unless p = 0; at -inf 0 unless p = 1.
-    ValueError if the rate is outside [0, 1].
+    The label is in [0, 1]. At eta = 0 it is p. At eta = inf it is 0 for p = 0 and otherwise 1; at eta = -inf
+    it is 1 for p = 1 and otherwise 0. Raises ValueError if the rate is outside [0, 1].
 
     >>> round(label_of_rate(0.5, eta=2), 4)
     0.7169
@@ -85,8 +85,8 @@ def label_of_rate(rate: float, eta: float) -> float:
 def rate_of_label(label: float, eta: float) -> float:
     """Return p = (e^(eta v) - 1) / (e^eta - 1), the success rate of label v: the inverse of f_eta.
 
-    The rate lies in [0, 1]; it is v at eta = 0, and may underflow to 0 at a large eta. ValueError if the
-    label is outside [0, 1] or eta is infinite, where labels do not tell the rate.
+    The rate is in [0, 1]. At eta = 0 it equals v; at a large eta it may underflow to 0. Raises ValueError if
+    the label is outside [0, 1], or if eta is infinite, because such a label does not tell the rate.
 
     >>> round(rate_of_label(0.7168904, eta=2), 6)
     0.5
@@ -98,8 +98,9 @@ def rate_of_label(label: float, eta: float) -> float:
 def relabel(label: float, eta: float, to: float) -> float:
     """Return f_to(f_eta^-1(v)): a label at `eta` converted to the label at `to`, without new rollouts.
 
-    Exact if all rewards are 0 or 1. Both labels lie in [0, 1]; `to` may be infinite. The rate is kept as a
-    logarithm, because at a large eta it can be too small for a float. ValueError as in `rate_of_label`.
+    It is exact if all rewards are 0 or 1. Both labels are in [0, 1]. `to` may be infinite. The rate in
+    between is kept as a logarithm, because it can be too small for a float. Raises ValueError as
+    `rate_of_label` does.
 
     >>> round(relabel(0.7168904, eta=2, to=0), 6)
     0.5
@@ -179,6 +180,15 @@ def estimator_name(eta: float) -> str:
 def eta_in_row(eta: float) -> float | None:
     """Return the field `eta`: the number, or None (null) if it is infinite, because JSON has no infinity."""
     return None if isinf(eta) else float(eta)
+
+
+def estimator_fields(eta: float) -> dict[str, float | str | None]:
+    """Return the fields `eta` and `estimator` of a row that is labelled at `eta`.
+
+    >>> estimator_fields(2), estimator_fields(inf)
+    ({'eta': 2.0, 'estimator': 'er'}, {'eta': None, 'estimator': 'hard'})
+    """
+    return {"eta": eta_in_row(eta), "estimator": estimator_name(eta)}
 
 
 def eta_of_row(eta: float | None, estimator: str) -> float:

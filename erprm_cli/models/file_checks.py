@@ -12,6 +12,7 @@ Of a folder and of a Hub model alike:
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -197,7 +198,7 @@ def _check_sizes(file: Path, config: dict[str, Any], shapes: Shapes) -> None:
     for key in ("hidden_size", "vocab_size"):
         if isinstance(config.get(key), int) and config[key] not in widths:
             raise UserError(f"{file}: {key!r} is {config[key]:,}, but no weight has that size")
-    most = sum(_count(shape) for shape in shapes.values())
+    most = sum(map(math.prod, shapes.values()))
     for key, value in config.items():
         if key.endswith(("_size", "_dim")) and isinstance(value, int | float) and not value <= most:
             raise UserError(f"{file}: {key!r:.60} is {value:,}, but the weights are {most:,} numbers in all")
@@ -207,13 +208,6 @@ def _num_layers(shapes: Shapes) -> int:
     """Return how many layers weights have by their names; 0 if these do not say."""
     found = (LAYER_OF_WEIGHT.search(f".{name}") for name in shapes)
     return max((int(match[1]) + 1 for match in found if match), default=0)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _found(path: str, names: Iterable[str], load_options: dict[str, Any]) -> list[Path]:

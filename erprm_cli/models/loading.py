@@ -20,7 +20,7 @@ from erprm_cli.models.file_checks import (
     check_model,
     check_tokenizer,
 )
-from erprm_cli.models.names import Place, find_model
+from erprm_cli.models.names import Place, find_model, waiting_for_hub
 from erprm_cli.models.tokenizer_file import as_in_its_file
 from erprm_cli.shipped import resolve
 from erprm_cli.terminal.text import one_line
@@ -57,7 +57,8 @@ def load_tokenizer(
         "local_files_only": is_optional and place is Place.CACHE,
     }
     with explained(name, TOKENIZER_CONFIG):
-        check_tokenizer(path, **files)
+        with waiting_for_hub(name):
+            check_tokenizer(path, **files)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **files)
         return as_in_its_file(tokenizer, path, **files)
 
@@ -90,7 +91,7 @@ def load_model(
     be; see `file_checks`.
     """
     path = resolve(name)
-    with explained(name):
+    with explained(name), waiting_for_hub(name):
         check_model(path, revision=revision, allow_pickle=allow_pickle)
     with explained(name, GENERATION_CONFIG):
         if Path(path, GENERATION_CONFIG).exists():
@@ -105,7 +106,8 @@ def load_config(name: str, *, revision: str | None = None, trust_remote_code: bo
     """Return the configuration of a folder or Hub name; UserError if that fails."""
     path = resolve(name)
     with explained(name):
-        check_config(path, revision=revision)
+        with waiting_for_hub(name):
+            check_config(path, revision=revision)
         return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
 
 

@@ -4,16 +4,22 @@ transformers takes any name that is not a folder for one of the Hub, and its cli
 """
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from functools import cache
 from pathlib import Path
+from threading import Timer
 
 from erprm_cli.errors import UserError
 from erprm_cli.packages import MODELS, check_packages
 from erprm_cli.shipped import resolve
+from erprm_cli.terminal.text import visible
 
 HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 HUB_TIMEOUT_S = 3.0  # for the question whether the Hub has a model
+SILENT_S = 1.0  # longest wait for the Hub that is not reported
 CONFIGS = (
     "config.json",
     "adapter_config.json",
@@ -48,6 +54,22 @@ def find_model(name: str, revision: str | None = None) -> Place:
     return Place.HUB
 
 
+@contextmanager
+def waiting_for_hub(name: str) -> Iterator[None]:
+    """Report on stderr that a model is waited for, if the Hub takes more than SILENT_S; not for a folder."""
+    if Path(resolve(name)).is_dir():
+        yield
+        return
+    message = f"erprm: waiting for the Hugging Face Hub ({visible(name)}); HF_HUB_OFFLINE=1 avoids it"
+    timer = Timer(SILENT_S, print, (message,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 @cache
 def ask_hub(name: str, revision: str | None) -> None:
     """Ask the Hub for a model, once per process; UserError if it has none or does not answer."""
@@ -55,7 +77,8 @@ def ask_hub(name: str, revision: str | None) -> None:
     from huggingface_hub import HfApi, errors
 
     try:
-        HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
+        with waiting_for_hub(name):
+            HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_S)
     except errors.GatedRepoError:
         raise UserError(
             "the Hub shows this model only to those who accepted its terms",

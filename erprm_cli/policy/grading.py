@@ -23,9 +23,7 @@ from erprm_cli.terminal.reporter import Reporter
 
 GOLD_FIELD = "answer"
 MAX_UNGRADED = 64  # rows that wait for a verdict while others are sampled or read
-ANY_TEMPLATE = PolicyTemplate(
-    "no template", "{problem}"
-)  # for solutions of unknown origin: the rules by default
+ANY_TEMPLATE = PolicyTemplate("default", "{problem}")  # for solutions of unknown origin: the rules by default
 GRADED = ("solution", "steps", "prediction", "reward")  # fields that are graded, or made by grading
 
 
@@ -86,7 +84,8 @@ def grade_to(
     """
     with Grader(bad.note if bad else None) as grader:
         solutions = SolutionGrader(grader, template, gold_field, names)
-        for row in with_rewards(read_rows(source, solutions.submit, bad, limit, solutions.foreign)):
+        rows = read_rows(source, solutions.submit, bad, limit, solutions.foreign, reporter)
+        for row in with_rewards(rows):
             solutions.count(row)
             out.write(row)
             reporter.progress(out.count, "solutions")
@@ -179,7 +178,7 @@ class SolutionGrader:
             )
         if self.rules:
             used = ", ".join(f"{name} ({count:,})" for name, count in self.rules.most_common())
-            reporter.info(f"answers were found by the rules of {used}; -t NAME chooses others")
+            reporter.info(f"answers were found by these rules: {used}; -t NAME chooses others")
         if self.failed:
             reporter.warn(
                 f"{self.failed:,} solutions were not graded because their completion failed or was filtered "

@@ -87,9 +87,8 @@ class Tally:
         self.graded += row["reward"] is not None
         self.ungraded += row["reward"] is None
         if row["reward"] is None and not self.fields:
-            self.fields = ", ".join(
-                list(row)[: list(row).index("sample")]
-            )  # ours follow those of the problem
+            names = list(row)
+            self.fields = ", ".join(names[: names.index("sample")])  # ours follow those of the problem
 
     def summary(self) -> str:
         """Return how many solutions are correct and unfinished; the share is of those that were graded."""
@@ -123,31 +122,30 @@ def sample_to(
     """
     bad = bad or BadRows()
     done = out.solutions(schema.check_solution)
-    missing = peek(problem for problem in same_as(done, problems, bad) if missing_samples(problem, n, done))
+    unfinished = (row for row in same_as(done, problems, bad) if missing_samples(row, n, done))
+    missing = peek(reporter.counted(unfinished, lambda row: len(missing_samples(row, n, done))))
     if missing is None:
         if done:
             reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
         return
-    with (
-        closing(opening.open_engine(engine, reporter)) as running,
-        Grader(bad.note) as grader,
-        Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
-    ):
+    with closing(opening.open_engine(engine, reporter)) as running, Grader(bad.note) as grader:
+        reporter.start("solutions")
         out.add_provenance(opening.provenance(running, engine))
         tally = Tally()
         for row in sample_solutions(missing, running, template, settings, n, grader, done, bad):
             out.write(row)
             tally.add(row)
-            progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
+            tokens = reporter.rate_of(running.usage.generated_tokens, "tokens")
+            reporter.progress(out.count, "solutions", note=tokens)
         if isinstance(running, DryEngine):
-            report_plan({"solutions": out.count} | running.plan(), progress, engine.tokens_per_s)
+            report_plan({"solutions": out.count} | running.plan(), reporter, engine.tokens_per_s)
             return
-        progress.info(
-            f"{out.count:,} solutions, {tally.summary()}, {running.usage.summary(progress.seconds)}"
+        reporter.info(
+            f"{out.count:,} solutions, {tally.summary()}, {running.usage.summary(reporter.seconds)}"
             f"{grader.summary()}"
         )
         if tally.ungraded:
-            progress.warn(tally.ungraded_warning())
+            reporter.warn(tally.ungraded_warning())
 
 
 def same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.files import read_json
 from erprm_cli.models.chat_template import reads_date
 from erprm_cli.models.folder import CARD
+from erprm_cli.models.names import find_model
 from erprm_cli.policy.prompts import render_prompt
 from erprm_cli.policy.templates import PolicyTemplate, dated, load_template
 from erprm_cli.terminal.reporter import Reporter
@@ -86,6 +87,7 @@ def _tokenizer(engine: EngineConfig) -> Any:
     """Return the tokenizer of the model; None if it is served and its tokenizer cannot be loaded here."""
     is_served = engine.base_url is not None
     try:
+        find_model(engine.model, engine.revision)  # first: what is nowhere needs no import of torch
         from erprm_cli.models.loading import load_tokenizer
 
         return load_tokenizer(

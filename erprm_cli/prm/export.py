@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForTokenClassification
 
 from erprm_cli.errors import UserError
-from erprm_cli.models.cards import prm_model_card
+from erprm_cli.models.cards import metadata, prm_model_card
 from erprm_cli.models.folder import write_folder
 from erprm_cli.prm.loading import load_prm, load_tagger
 from erprm_cli.prm.tagger import Tagger
@@ -61,7 +61,8 @@ def export_prm(
         made |= {"settings": card["settings"], "result": card["result"] | {"model": str(output)}}
         readme = prm_model_card(made)
     else:
-        readme = f"# Process reward model\n\nMade from `{name}` by `erprm export --kind {kind}`.\n"
+        block = metadata(kind, ["process-reward-model", "erprm"], {"base": name})
+        readme = f"{block}# Process reward model\n\nMade from `{name}` by `erprm export --kind {kind}`.\n"
     write_folder(output, model, tokenizer, made, readme)
     return made
 

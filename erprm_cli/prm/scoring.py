@@ -79,6 +79,7 @@ class LazyScorer:
         bad: BadRows | None = None,
         limit: int | None = None,
         expand: Expand | None = None,
+        reporter: Reporter | None = None,
     ) -> Iterator[Row]:
         """Yield the rows of `source` (see read_rows) with `scores`.
 
@@ -90,7 +91,9 @@ class LazyScorer:
             checked = check(row)
             return None if checked is None else (checked, self.scorer.encode(checked))
 
-        encoded = peek(filter(None, read_rows(source, encode, bad, limit, expand)))
+        reporter = reporter or Reporter("score", quiet=True)
+        found = filter(None, read_rows(source, encode, bad, limit, expand, reporter))
+        encoded = peek(reporter.counted(found))
         if encoded is not None:
             yield from self.scorer.score_encoded(encoded)
 
@@ -160,21 +163,22 @@ def score_to(
     def loaded(scorer: "Scorer") -> None:
         out.add_provenance(provenance(scorer, prm.config))
         prm.report_format(scorer, reporter)
+        reporter.start("solutions")
 
     foreign = ForeignRows(names=names)
     prm.on_load = loaded
-    with closing(prm), Reporter(reporter.command, reporter.quiet) as progress:  # its clock starts now
-        for row in prm.read(source, missing, bad, limit, foreign):
+    with closing(prm):
+        for row in prm.read(source, missing, bad, limit, foreign, reporter):
             out.write(row)
-            rate = prm.scorer.num_tokens / progress.seconds
-            progress.progress(out.count, "solutions", note=f"{rate:,.0f} tokens/s")
-        foreign.report(progress)
+            reporter.progress(out.count, "solutions", note=reporter.rate_of(prm.scorer.num_tokens, "tokens"))
+        foreign.report(reporter)
         if prm.config.dry_run:
             counts = prm.plan()
-            report_plan({"solutions": out.count, "scored_before": skipped} | counts, progress)
+            counts = {"solutions": out.count, "scored_before": skipped} | counts
+            report_plan(counts, reporter, prm.config.tokens_per_s)
             return
         before = f", {skipped:,} were scored before" if skipped else ""
-        progress.info(f"{out.count:,} solutions scored{before}, {progress.seconds:.1f} s")
+        reporter.info(f"{out.count:,} solutions scored{before}, {reporter.seconds:.1f} s")
 
 
 class ScoredRows:
@@ -198,11 +202,16 @@ class ScoredRows:
         if prm is None and (prm_format is not None or engine != "auto"):
             flag = "--engine" if prm_format is None else "--prm-format"
             raise UsageError(f"{flag} says how to run a PRM; --prm MODEL names it")
+        self.reporter = reporter = reporter or Reporter("score", quiet=True)
         self.prm: LazyScorer | None = None
         if prm is not None:
             self.prm = scorer = LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
-            if reporter is not None:
-                scorer.on_load = lambda loaded: scorer.report_format(loaded, reporter)
+
+            def loaded(loaded_scorer: "Scorer") -> None:
+                scorer.report_format(loaded_scorer, reporter)
+                reporter.start("solutions")
+
+            scorer.on_load = loaded
         self.check, self.check_scored = check, check_scored
 
     def read(
@@ -210,8 +219,8 @@ class ScoredRows:
     ) -> Iterator[Row]:
         """Yield the rows of `source` (see read_rows) with `scores`."""
         if self.prm is None:
-            return read_rows(source, self.check_scored, bad, limit, expand)
-        return self.prm.read(source, self.check, bad, limit, expand)
+            return read_rows(source, self.check_scored, bad, limit, expand, self.reporter)
+        return self.prm.read(source, self.check, bad, limit, expand, self.reporter)
 
     def close(self) -> None:
         """Free the model if one was loaded."""

@@ -60,24 +60,28 @@ def accuracy_chart(results: Sequence[BestOfNResult]) -> Chart:
     return Chart("candidates n", "% correct", "n", "%", curves, budgets, log_x=True, y_unit=5)
 
 
-def processbench_chart(splits: Sequence[Split], results: Sequence[ProcessBenchResult]) -> Chart:
+def processbench_chart(
+    splits: Sequence[Sequence[Split]], results: Sequence[Sequence[ProcessBenchResult]]
+) -> Chart:
     """Return F1 against the threshold: a curve per split, and their mean, with the result marked.
 
-    A split without F1 has no curve.
+    `splits` and `results` are those of each PRM. A split without F1 has no curve.
     """
     threshold_T = np.linspace(0, 1, 201)
-    f1_of = {split.name: split.f1(threshold_T) for split in splits}
-    f1_of[AVERAGE] = np.mean(list(f1_of.values()), axis=0)
     curves = []
-    for result in results:
-        f1_T = f1_of[result.split]
-        if np.isnan(f1_T).any():
-            continue
-        points = [(float(x), 100 * float(y)) for x, y in zip(threshold_T, f1_T, strict=True)]
-        marks, intervals = [], []
-        if result.threshold is not None:
-            marks, intervals = [(result.threshold, 100 * result.f1.value)], [_interval(result.f1)]
-        curves.append(Curve(result.split, points, marks, intervals, dashed=result.split == AVERAGE))
+    for prm_splits, prm_results in zip(splits, results, strict=True):
+        f1_of = {split.name: split.f1(threshold_T) for split in prm_splits}
+        f1_of[AVERAGE] = np.mean(list(f1_of.values()), axis=0)
+        for result in prm_results:
+            f1_T = f1_of[result.split]
+            if np.isnan(f1_T).any():
+                continue
+            name = f"{result.prm}, {result.split}" if len(splits) > 1 else result.split
+            points = [(float(x), 100 * float(y)) for x, y in zip(threshold_T, f1_T, strict=True)]
+            marks, intervals = [], []
+            if result.threshold is not None:
+                marks, intervals = [(result.threshold, 100 * result.f1.value)], [_interval(result.f1)]
+            curves.append(Curve(name, points, marks, intervals, dashed=result.split == AVERAGE))
     return Chart("threshold", "F1, %", "at", "F1 %", curves, y_unit=5)
 
 

@@ -5,22 +5,19 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from erprm_cli.errors import UsageError
 from erprm_cli.io.drafts import report_file
-from erprm_cli.io.ownership import MARK, NamedFile
+from erprm_cli.io.ownership import MARK, NamedFile, check_format
 from erprm_cli.packages import missing_package
 from erprm_cli.reports.charts import Chart, y_range
 from erprm_cli.roles import Role
 
-SUFFIXES = (".png", ".svg", ".pdf")
 WIDTH, HEIGHT = 64, 16  # of a text plot, in characters
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def check_plot(path: str) -> None:
     """Raise UsageError if plots are not written as `path`, or matplotlib is not installed."""
-    if Path(path).suffix not in SUFFIXES:
-        raise UsageError(f"plots are written as {', '.join(SUFFIXES)}", where=f"--plot {path}")
+    check_format(NamedFile("--plot", Role.PLOT, path))
     _figure_module()
 
 

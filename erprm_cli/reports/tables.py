@@ -9,15 +9,20 @@ from rich.table import Table
 from rich.text import Text
 
 from erprm_cli.evaluation import calibration, processbench
-from erprm_cli.evaluation.best_of_n import PASS, BestOfNResult
+from erprm_cli.evaluation.best_of_n import METHODS, PASS, BestOfNResult
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.reports.environment import Finding
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.column_table import ColumnTable
 from erprm_cli.terminal.text import visible
 
-BAR_WIDTH = 41  # characters of a bar from 0 to 1
+BAR_WIDTH = 35  # characters of a bar from 0 to 1; the table then fits into 80 columns
 TITLES = {PASS: "pass@n (oracle)"}
+BEST_OF_N_NOTE = (
+    "% correct ± half of the 95 % interval over problems. Tied candidates or answers: each is chosen equally "
+    "often."
+)
+PROCESSBENCH_NOTE = "% (95 % interval over rows); rows: with an error + correct"
 
 
 Cells = list[str]  # of a line or a column; of a column, the heading first
@@ -38,17 +43,17 @@ class Grid(NamedTuple):
 
 
 def best_of_n_table(results: Sequence[BestOfNResult]) -> Group:
-    """Return the grids of best-of-n as tables, one below the other."""
-    first, *others = map(_aligned, best_of_n_grids(results))
-    return Group(first, *(part for other in others for part in ("", other)))
+    """Return the grids of best-of-n as tables, one below the other, and what their numbers are."""
+    return _below_each_other(*map(_aligned, best_of_n_grids(results)), BEST_OF_N_NOTE)
 
 
 def best_of_n_grids(results: Sequence[BestOfNResult]) -> list[Grid]:
     """Return accuracies in percent: a line per method, a column per n, ± half of the 95 % interval.
 
-    Differences between PRMs follow in a second grid.
+    What is best to use comes first, bounds last. Differences between PRMs follow in a second grid.
     """
     values = [result for result in results if result.minus is None]
+    values.sort(key=lambda result: METHODS.index(result.method))
     budgets = sorted({result.n for result in values})
     lines: dict[tuple[str, ...], dict[int, BestOfNResult]] = {}
     for result in values:
@@ -79,28 +84,45 @@ def best_of_n_grids(results: Sequence[BestOfNResult]) -> list[Grid]:
     return [*grids, Grid(cells, names=3)]
 
 
-def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> ColumnTable:
-    """Return the grid of ProcessBench as a table."""
-    return _aligned(processbench_grid(results))
+def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> Group:
+    """Return the grids of ProcessBench as tables, one below the other, and what their numbers are."""
+    return _below_each_other(*map(_aligned, processbench_grids(results)), PROCESSBENCH_NOTE)
 
 
-def processbench_grid(results: Sequence[processbench.ProcessBenchResult]) -> Grid:
-    """Return the results of ProcessBench in percent, with 95 % intervals."""
-    cells = [["", "threshold", "F1", "95 %", "on errors", "95 %", "on correct", "95 %", "rows"]]
-    for result in results:
+def processbench_grids(results: Sequence[processbench.ProcessBenchResult]) -> list[Grid]:
+    """Return the results of ProcessBench in percent, with 95 % intervals.
+
+    With several PRMs they are named, and their differences follow in a second grid.
+    """
+    values = [result for result in results if result.minus is None]
+    differences = [result for result in results if result.minus is not None]
+    cells = [["", "", "F1", "on errors", "on correct", "threshold", "rows"]]
+    for result in values:
         # Each split has its own oracle threshold, so their average has none.
         at = result.rule if result.threshold is None else f"{result.threshold:.3g}, {result.rule}"
         rows = f"{result.error_accuracy.problems:,} + {result.correct_accuracy.problems:,}"
-        estimates = result.f1, result.error_accuracy, result.correct_accuracy
-        values = [text for estimate in estimates for text in _with_interval(estimate)]
-        cells.append([result.split, at, *values, rows])
-    return Grid(cells, names=1)
+        prm = (result.prm or "") if differences else ""
+        cells.append([result.split, prm, *_f1_and_accuracies(result, ".1f"), at, rows])
+    grids = [Grid(cells, names=2)]
+    if differences:
+        cells = [["difference", "", "F1", "on errors", "on correct"]]
+        for result in differences:
+            prms = f"{result.prm} - {result.minus}"
+            cells.append([result.split, prms, *_f1_and_accuracies(result, "+.1f")])
+        grids.append(Grid(cells, names=2))
+    return grids
 
 
-def _with_interval(estimate: Estimate) -> tuple[str, str]:
+def _f1_and_accuracies(result: processbench.ProcessBenchResult, form: str) -> Cells:
+    estimates = result.f1, result.error_accuracy, result.correct_accuracy
+    return [_with_interval(estimate, form) for estimate in estimates]
+
+
+def _with_interval(estimate: Estimate, form: str) -> str:
     if math.isnan(estimate.value):
-        return "-", ""
-    return f"{100 * estimate.value:.1f}", f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
+        return "-"
+    low, high = (_percent(end, form) for end in (estimate.low, estimate.high))
+    return f"{_percent(estimate.value, form)} ({low} to {high})"
 
 
 def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group:
@@ -114,7 +136,7 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
             + (f" ({result.noise:.4f} of it is noise of the rollouts)" if result.noise else "")
             + f"; calibration error {result.error:.3f}; AUC {auc}",
         ]
-        cells = [["  score", result.of, "mean", result.against, f"  0{'0.5':^{BAR_WIDTH - 2}}1"]]
+        cells = [["  score", result.of, "mean", result.against, f"  0{'0.5':^{BAR_WIDTH}}1"]]
         for part in result.bins:
             bar = list(("=" * round(part.target * (BAR_WIDTH - 1))).ljust(BAR_WIDTH))
             bar[round(part.score * (BAR_WIDTH - 1))] = "|"
@@ -124,7 +146,7 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
                     f"{part.count:,}",
                     f"{part.score:.3f}",
                     f"{part.target:.3f}",
-                    "  " + "".join(bar),
+                    f"  [{''.join(bar)}]",  # rich would cut spaces at the end
                 ]
             )
         blocks += [*[""] * bool(blocks), *map(Text, lines), _aligned(Grid(cells, names=1))]
@@ -200,6 +222,11 @@ def _percent(share: float, form: str) -> str:
 def _half_width(estimate: Estimate) -> str:
     width = estimate.high - estimate.low
     return "" if math.isnan(estimate.value + width) else f" ±{50 * width:.1f}"
+
+
+def _below_each_other(*parts: ColumnTable | str) -> Group:
+    """Return tables and notes with an empty line between them."""
+    return Group(parts[0], *(one for part in parts[1:] for one in ("", part)))
 
 
 def _aligned(grid: Grid) -> ColumnTable:

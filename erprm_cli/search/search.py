@@ -121,7 +121,8 @@ def search_to(
     """
     done = out.solutions(schema.check_scores)
     count = config.num_solutions
-    missing = peek(one for one in same_as(done, problems, bad) if missing_samples(one, count, done))
+    unfinished = (row for row in same_as(done, problems, bad) if missing_samples(row, count, done))
+    missing = peek(reporter.counted(unfinished, lambda row: len(missing_samples(row, count, done))))
     if missing is None:
         if done:
             reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
@@ -130,7 +131,6 @@ def search_to(
         closing(opening.open_engine(engine, reporter)) as running,
         closing(prm),
         Grader(bad.note) as grader,
-        Reporter(reporter.command, reporter.quiet) as progress,  # its clock starts after the loading
     ):
         if config.method != "best-of-n":
             check_tokenizer(running.tokenizer)
@@ -138,26 +138,28 @@ def search_to(
         extender = Extender(running, prm.scorer, template, sampling, grader if config.verify else None)
         out.add_provenance(opening.provenance(running, engine))
         searcher = Searcher(config, value, extender, grader, prm.config.model)
+        reporter.start("solutions")
         correct = 0
         for row in searcher.rows(missing, done, bad):
             out.write(row)
             correct += schema.is_correct(row["reward"])
-            progress.progress(out.count, "solutions", note=running.usage.rate(progress.seconds))
+            tokens = reporter.rate_of(running.usage.generated_tokens, "tokens")
+            reporter.progress(out.count, "solutions", note=tokens)
         if isinstance(running, DryEngine):
             counts = {f"prm_{name}": number for name, number in prm.plan().items()}
-            report_plan({"solutions": out.count} | running.plan() | counts, progress, engine.tokens_per_s)
+            report_plan({"solutions": out.count} | running.plan() | counts, reporter, engine.tokens_per_s)
             return
-        _report(running, extender, out.count, correct, progress)
+        _report(running, extender, out.count, correct, reporter)
 
 
-def _report(engine: Engine, extender: Extender, count: int, correct: int, progress: Reporter) -> None:
+def _report(engine: Engine, extender: Extender, count: int, correct: int, reporter: Reporter) -> None:
     read = extender.scorer.num_tokens
-    progress.info(
-        f"{count:,} solutions, {correct:,} correct, {engine.usage.summary(progress.seconds)}; the PRM read "
+    reporter.info(
+        f"{count:,} solutions, {correct:,} correct, {engine.usage.summary(reporter.seconds)}; the PRM read "
         f"{read:,} tokens"
     )
     if extender.highest - extender.lowest < SAME_SCORE:
-        progress.warn(
+        reporter.warn(
             f"{extender.scorer.name} gave every step the score {extender.highest:.6g}, so the search was "
             "left to chance; --prm-format may not suit the model, or its weights may be untrained"
         )

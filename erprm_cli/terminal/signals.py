@@ -6,7 +6,8 @@ the signals too, through the wakeup descriptor to which the interpreter writes e
 the process soon after the second.
 
 While a module is imported nothing is raised: an extension in C++ may abort, and others make another error of
-it. What is raised in a callback of the interpreter is dropped. In both cases the signal is sent again.
+it. What is raised in a callback of the interpreter is dropped. In both cases the signal is sent again. An
+import that goes on for long ends with the process, as after a second signal: no row is written meanwhile.
 """
 
 import os
@@ -16,14 +17,17 @@ import threading
 import time
 from contextlib import suppress
 from types import FrameType
+from typing import NoReturn
 
 from erprm_cli.errors import Stopped
 
 GRACE_S = 1.0  # from the second signal to the end of the process
+IMPORT_S = 2.0  # from the first signal to the end of the process, if a module is imported all the time
 RETRY_S = 0.02  # until a signal is sent again
 IMPORT = "<frozen importlib._bootstrap>"  # the file of the frames below which a module is imported
 
 _retries = 0
+_first_s: float | None = None  # when the first signal came
 
 
 def catch_signals() -> None:
@@ -40,8 +44,12 @@ def catch_signals() -> None:
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:
+    global _first_s
+    _first_s = _first_s or time.monotonic()
     while frame is not None:
         if frame.f_code.co_filename == IMPORT:
+            if time.monotonic() - _first_s > IMPORT_S:
+                _end(signal_number, b"erprm: stopped\n")
             return _send_again(signal_number)
         frame = frame.f_back
     for number in (signal.SIGINT, signal.SIGTERM):  # later signals must not interrupt the unwinding
@@ -73,9 +81,14 @@ def _watch(channel: int) -> None:
         count += number[0] in (signal.SIGINT, signal.SIGTERM)
         if count - _retries == 2:
             time.sleep(GRACE_S)
-            if multiprocessing := sys.modules.get("multiprocessing"):
-                for child in multiprocessing.active_children():  # engines must not outlive the command
-                    child.kill()
-            with suppress(OSError):
-                os.write(2, b"erprm: stopped at once\n")
-            os._exit(128 + number[0])
+            _end(number[0], b"erprm: stopped at once\n")
+
+
+def _end(signal_number: int, message: bytes) -> NoReturn:
+    """End the process as it is; a run that was killed can be continued too."""
+    if multiprocessing := sys.modules.get("multiprocessing"):
+        for child in multiprocessing.active_children():  # engines must not outlive the command
+            child.kill()
+    with suppress(OSError):
+        os.write(2, message)
+    os._exit(128 + signal_number)

@@ -4,7 +4,9 @@ A value of a config.json reaches the terminal through a log line, a warning or a
 the `erprm` program sys.stderr itself is cleaned; only erprm's own progress line and colours pass beside it.
 """
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any, TextIO
 
 from erprm_cli.terminal.text import visible
@@ -41,3 +43,18 @@ def clean_stderr() -> None:
 def raw_stderr() -> TextIO:
     """Return stderr for what erprm itself draws: the progress line, colours."""
     return sys.stderr.raw if isinstance(sys.stderr, VisibleStream) else sys.stderr
+
+
+@contextlib.contextmanager
+def redirect_stderr(target: TextIO) -> Iterator[None]:
+    """Send what is written to stderr to `target` meanwhile, still cleaned if it was cleaned before."""
+    stream = sys.stderr
+    if not isinstance(stream, VisibleStream):
+        with contextlib.redirect_stderr(target):
+            yield
+        return
+    raw, stream.raw = stream.raw, target  # in place: the handlers of logging keep the stream
+    try:
+        yield
+    finally:
+        stream.raw = raw

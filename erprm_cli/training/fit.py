@@ -45,7 +45,7 @@ def fit(task: TrainingTask, settings: Row, run: Path, log: Log, reporter: Report
     if arguments.world_size > 1:
         torch.distributed.barrier()  # every process looks for checkpoints before a new one is begun
     begin = time.monotonic()
-    trainer = StepTrainer(model, arguments, task, run, log)
+    trainer = StepTrainer(model, arguments, task, run, log, reporter)
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = time.monotonic() - begin
     tokens = task.stats["tokens"] * trainer.steps_here / max(1, len(trainer.get_train_dataloader()))

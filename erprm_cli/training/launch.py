@@ -34,6 +34,7 @@ def launch(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
     """
     command = _command(task, reporter)
     reporter.info(f"running {' '.join(command[2:])}")
+    reporter.stop()  # the first process shows its own progress
     last: Row | None = None
     failed: UserError | None = None
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -35,8 +35,9 @@ def training_size(size: ModelSize, config: TrainingConfig | PolicyTrainingConfig
     """Return the size of the model, and the memory of a training without what activations take, in GiB.
 
     Processes that share the weights (FSDP2, zero3) share this memory. Adapters are small beside their base,
-    which stays frozen, in bfloat16 on a GPU that computes in it.
+    which stays frozen, in bfloat16 if the training computes in it.
     """
-    frozen = torch.float32 if config.bf16 is False or not torch.cuda.is_available() else torch.bfloat16
+    bf16 = torch.cuda.is_available() if config.bf16 is None else config.bf16
+    frozen = torch.bfloat16 if bf16 else torch.float32
     held = size.weights_gib(frozen) if config.lora_rank else size.parameters * TRAINED_BYTES / 2**30
     return size.row(torch.float32) | {"training_gib": round(held, 3)}

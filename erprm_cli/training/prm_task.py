@@ -42,6 +42,7 @@ from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation import calibration_metrics
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.content import Content
+from erprm_cli.io.hub import dataset_on_hub
 from erprm_cli.io.reading import read_rows
 from erprm_cli.labels.estimator import eta_of_row, rate_of_label
 from erprm_cli.models import loading
@@ -71,7 +72,7 @@ class PrmTask(TrainingTask):
         super().__init__(config)
         self.tagger = Tagger(prm_format, self.tokenizer)
         self.output_rows = self.tagger.rows if prm_format.kind == "token" else (1, 0)  # good, bad
-        self.stats.update(made_by=None, low=1.0, high=0.0, shared=0)
+        self.stats.update(made_by=None, low=1.0, high=0.0, shared=0, datasets=[])
         self._begins = len(self.tokenizer("").input_ids)  # special tokens before (and after) any text
         special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}  # words may be unknown
         self._is_special = np.zeros(max(special, default=0) + 1, bool)  # by token id
@@ -99,6 +100,7 @@ class PrmTask(TrainingTask):
 
     def add_rows(self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter) -> None:
         super().add_rows(source, bad, limit, reporter)
+        self.stats["datasets"] = [*filter(None, [dataset_on_hub(source)])]
         self.read_eval(bad)
 
     def read_eval(self, bad: BadRows | None = None) -> None:
@@ -256,6 +258,7 @@ class PrmTask(TrainingTask):
             "format": asdict(self.prm_format),
             "token_ids": asdict(self.tagger.token_ids),
             **(self.stats["made_by"] or {}),
+            "datasets": self.stats.get("datasets", []),  # runs of earlier versions do not have them
             "settings": settings,
             "result": last,
         }

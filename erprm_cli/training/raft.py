@@ -16,6 +16,7 @@ Every phase is a file or a folder in the run directory, made by the code of its 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property, partial
+from operator import length_hint
 from pathlib import Path
 
 from erprm_cli.data_formats.field_names import FieldNames
@@ -174,12 +175,11 @@ class Raft:
         """Sample, score and select; return the file with the best solution of each problem."""
         config, folder = self.config, self._folder(iteration)
         samples, scored, selected = (folder / f"{phase}.jsonl" for phase in ("samples", "scored", "selected"))
-        self.reporter.info(
-            f"iteration {iteration}: {config.n} solutions of each of {len(problems):,} problems"
-        )
+        what = f"{config.n} solutions of each of {len(problems):,} problems"
+        self._begin_phase(iteration, "sampling", what)
         settings = self._sampling(policy, config.temperature, config.top_p, config.seed + iteration)
         self._sample(problems, config.n, settings, samples)
-        self.reporter.info(f"iteration {iteration}: scoring with {config.prm}")
+        self._begin_phase(iteration, "scoring", f"scoring with {config.prm}")
         self._score(samples, scored)
         self._select(scored, selected)
         return selected
@@ -196,10 +196,12 @@ class Raft:
             self.template.options(),
         )
 
-    def _sample(self, problems: Iterable[Row], n: int, settings: SamplingSettings, path: Path) -> None:
+    def _sample(self, problems: list[Row], n: int, settings: SamplingSettings, path: Path) -> None:
         engine = replace(self.engine, model=settings.model)
+        rows = iter(problems)
+        self.reporter.watch(lambda: 1 - length_hint(rows) / len(problems))
         with open_output(str(path), sample_settings("sample", settings, engine, self.template)) as out:
-            sample_to(out, problems, engine, self.template, settings, n, self.reporter, self.bad)
+            sample_to(out, rows, engine, self.template, settings, n, self.reporter, self.bad)
 
     def _score(self, samples: Path, scored: Path) -> None:
         scorer, prm_format = self._scorer(), self.config.prm_format
@@ -239,7 +241,7 @@ class Raft:
         trained = self._folder(iteration) / "policy"
         if trained.exists():  # it gets this name only when it is complete
             return str(trained)
-        self.reporter.info(f"iteration {iteration}: fine-tuning {policy}")
+        self._begin_phase(iteration, "fine-tuning", f"fine-tuning {policy}")
         from erprm_cli.training.train import train_policy  # torch
 
         config = replace(
@@ -262,9 +264,13 @@ class Raft:
         if not self.eval_problems:
             return None
         path = self._folder(iteration) / "eval.jsonl"
-        self.reporter.info(f"iteration {iteration}: greedy evaluation")
+        self._begin_phase(iteration, "evaluation", "greedy evaluation")
         self._sample(self.eval_problems, 1, self._sampling(policy, 0.0, 1.0, self.config.seed), path)
         return mean_reward(path)
+
+    def _begin_phase(self, iteration: int, name: str, what: str) -> None:
+        self.reporter.begin_phase(f"iteration {iteration}/{self.config.iterations}, {name}")
+        self.reporter.info(f"iteration {iteration}: {what}")
 
     def _lr(self, iteration: int) -> float:
         total = self.config.iterations

@@ -147,7 +147,7 @@ class TrainingTask(ABC):
     def add_rows(self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter) -> None:
         """Tokenise and keep all rows; rows of other projects' formats are converted."""
         foreign = ForeignRows(names=self.names)
-        for _ in read_rows(source, self.add, bad, limit, foreign):
+        for _ in read_rows(source, self.add, bad, limit, foreign, reporter):
             reporter.progress(self.store.count, "solutions read")
         foreign.report(reporter)
 

@@ -23,6 +23,7 @@ from erprm_cli.io.ownership import EVENTS
 from erprm_cli.io.seal import seal
 from erprm_cli.models.outputs import output_at
 from erprm_cli.rows.row import Row
+from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.arguments import PASS_TOKENS
 from erprm_cli.training.batches import BatchPlan, StepLoader, collate
 from erprm_cli.training.examples import Examples
@@ -34,7 +35,13 @@ class StepTrainer(Trainer):
     """Trainer whose steps are divided as batches.py says. `last` is the last log row."""
 
     def __init__(
-        self, model: Any, arguments: TrainingArguments, task: TrainingTask, run: Path, log: Log
+        self,
+        model: Any,
+        arguments: TrainingArguments,
+        task: TrainingTask,
+        run: Path,
+        log: Log,
+        reporter: Reporter,
     ) -> None:
         self.task, self.run_folder, self.log_row = task, run, log
         self.last: Row = {}
@@ -44,6 +51,7 @@ class StepTrainer(Trainer):
         super().__init__(model, arguments, train_dataset=examples)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Schedule)
+        self.add_callback(_Steps(self, reporter))
         for callback in self.callback_handler.callbacks:
             # Trainer would write into draft/, unless TENSORBOARD_LOGGING_DIR names a folder.
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
@@ -204,3 +212,18 @@ class _Schedule(TrainerCallback):
         if control.should_save or float(state.epoch).is_integer():
             control.should_log = True
         return control
+
+
+class _Steps(TrainerCallback):
+    """Shows the optimizer steps and the loss as progress."""
+
+    def __init__(self, trainer: StepTrainer, reporter: Reporter) -> None:
+        self.trainer, self.reporter = trainer, reporter
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.reporter.start("steps", state.global_step, state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        last = self.trainer.last
+        note = f"loss {last['loss']:.4f}" if last else ""
+        self.reporter.progress(state.global_step, "steps", state.max_steps, note)

@@ -1,9 +1,11 @@
 """One process of a launched training. `accelerate launch` runs this module with a job file; see launch.py."""
 
+import atexit
 import os
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from erprm_cli.errors import UserError
 from erprm_cli.io.files import read_json
@@ -14,8 +16,8 @@ from erprm_cli.terminal.stderr import clean_stderr
 from erprm_cli.training.distributed import is_main
 
 
-def main() -> None:
-    """Do the share of one process."""
+def main() -> int:
+    """Do the share of one process; return its exit status."""
     _end_with_stdin()
     clean_stderr()
     job: Row = read_json(sys.argv[1])
@@ -33,7 +35,8 @@ def main() -> None:
         except UserError as error:
             if is_main():
                 out.write({"error": str(error), "exit_status": error.exit_status})
-            sys.exit(error.exit_status)
+            return error.exit_status
+    return 0
 
 
 def _end_with_stdin() -> None:
@@ -46,5 +49,17 @@ def _end_with_stdin() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _end(status: int) -> NoReturn:
+    """End this process without freeing what it holds.
+
+    On a busy machine about one process in twenty aborts when torch frees the threads of a gloo process group,
+    as Python's own end does.
+    """
+    atexit._run_exitfuncs()  # wandb closes its run there
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    main()
+    _end(main())

@@ -47,7 +47,7 @@ def test_a_row_for_steps_and_one_for_solutions_come_out(erprm: Erprm) -> None:
     assert steps["auc_low"] < steps["auc"] < steps["auc_high"]
     assert sum(part["count"] for part in steps["bins"]) == 80
     assert f"AUC {steps['auc']:.3f}" in result.stderr
-    bars = [line for line in result.stderr.splitlines() if " to " in line and line.endswith(("=", "|"))]
+    bars = [line for line in result.stderr.splitlines() if " to " in line and line.endswith("]")]
     assert len(bars) == len(steps["bins"]) + len(solutions["bins"])
     assert erprm("calibrate", "-q", stdin=jsonl(scored())).stderr == ""
 
@@ -99,3 +99,11 @@ def test_a_model_scores_on_the_way(erprm: Erprm) -> None:
 @pytest.mark.parametrize("flags", [["--eta", "nan"], ["--against", "rates", "--eta", "nan"]])
 def test_an_eta_that_is_not_a_number_is_refused(erprm: Erprm, flags: list[str]) -> None:
     assert str(erprm("calibrate", *flags).exception) == "--eta nan is not a number"
+
+
+@pytest.mark.parametrize("reward", [1.5, -1, 1e308])
+def test_rewards_that_are_no_success_rates_are_a_bad_row(erprm: Erprm, reward: float) -> None:
+    rows = scored(4)
+    rows[1]["rollouts"][0] = [reward, 1.0]
+    told = str(erprm("calibrate", stdin=jsonl(rows)).exception)
+    assert told.startswith("stdin:2: 'rollouts[0]' contains ") and "outside [0, 1]" in told

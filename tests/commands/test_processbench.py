@@ -126,3 +126,26 @@ def test_every_input_is_looked_for_first(erprm: Erprm, tmp_path: Path, missing: 
     first = write(tmp_path / "first.jsonl", REAL)
     done = erprm("processbench", first, missing)
     assert str(done.exception).startswith(missing) and done.stdout == ""
+
+
+def test_two_prms_are_compared_on_the_same_rows(erprm: Erprm, tmp_path: Path) -> None:
+    ours = write(tmp_path / "er.jsonl", scored(REAL, 0.9, 0.1))
+    theirs = write(tmp_path / "orm.jsonl", [row | {"prm": "models/orm"} for row in scored(REAL, 0.4, 0.2)])
+    table = tmp_path / "f1.md"
+    done = erprm("processbench", ours, "--compare", theirs, "--table", table)
+    assert done.exception is None, done.exception
+    assert [(row["split"], row["prm"], row["minus"], row["f1"]) for row in rows_of(done.stdout)] == [
+        ("er", "er", None, 1.0),
+        ("er", "orm", None, 0.0),
+        ("er", "er", "orm", 1.0),
+    ]
+    assert "scores of er, orm" in done.stderr and "er - orm" in done.stderr
+    assert "er - orm" in table.read_text()
+
+
+def test_other_rows_cannot_be_compared(erprm: Erprm, tmp_path: Path) -> None:
+    ours = write(tmp_path / "er.jsonl", scored(REAL, 0.9, 0.1))
+    fewer = write(tmp_path / "orm.jsonl", scored(REAL[1:], 0.9, 0.1))
+    message = f"orm.jsonl: lacks 1 of {len(REAL)} rows of INPUT; a comparison needs the same rows"
+    assert message in str(erprm("processbench", ours, "--compare", fewer).exception)
+    assert "no-such" in str(erprm("processbench", ours, "--compare", tmp_path / "no-such").exception)

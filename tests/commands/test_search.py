@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
-from erprm_cli.app import COMMANDS, make_app
+from erprm_cli.app import make_app
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.labels.estimator import label_of_rate, relabel
 from erprm_cli.search.config import SearchConfig
@@ -20,19 +20,6 @@ from erprm_cli.search.values import make_value
 from tests.tiny_models import save_model
 
 Run = Callable[..., Result]
-
-
-PROGRAM = (*COMMANDS, "search")  # the program does not list it yet
-
-
-@pytest.fixture
-def erprm() -> Run:
-    """Run the program in process, with this command."""
-
-    def run(*args: object, stdin: str = "") -> Result:
-        return CliRunner().invoke(make_app(PROGRAM), [str(arg) for arg in args], input=stdin)
-
-    return run
 
 
 def save_prm(folder: Path, **kwargs: Any) -> str:
@@ -57,7 +44,7 @@ def by_key(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def search(prm: str, *words: object, problems: int = 4, n: int = 4) -> list[dict[str, Any]]:
     args = ["search", "tiny:test", "-L", problems, "--prm", prm, "-n", n, *words]
-    return by_key(rows(CliRunner().invoke(make_app(PROGRAM), list(map(str, args)))))
+    return by_key(rows(CliRunner().invoke(make_app(["search"]), list(map(str, args)))))
 
 
 def texts(found: list[dict[str, Any]]) -> list[tuple[Any, ...]]:

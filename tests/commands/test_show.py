@@ -93,7 +93,7 @@ def test_html_writes_a_page_and_no_text(erprm: Erprm, source: Path, tmp_path: Pa
     assert result.exit_code == 0 and result.stdout == ""
     assert result.stderr == f"erprm show: 1 solutions written to {page}; open it in a browser\n"
     assert page.read_text().startswith("<!doctype html>") and '"problem":"How many?"' in page.read_text()
-    assert erprm("show", "-q", "--html", page, stdin="").stderr == ""
+    assert erprm("show", "-q", "--html", page, stdin="").stderr == "erprm: stdin has no rows\n"
     assert '"rows":[]' in page.read_text()
 
 

@@ -180,6 +180,7 @@ def test_prmbench_keeps_rows_whose_wrong_step_is_beyond_the_last() -> None:
         "2 rows of prmbench name a wrong step beyond the last, which is ignored",
         "1 empty steps of prmbench were left out",
     ]
+    assert "'modified_process' has only empty steps" in refusal(row | {"modified_process": [" ", ""]})
     for wrong in ([0], [True], ["2"], 2):
         assert "'error_steps'" in refusal(row | {"error_steps": wrong})
 

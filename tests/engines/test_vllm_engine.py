@@ -200,7 +200,10 @@ def test_a_replaced_tokenizer_is_the_one_of_vllm_too(tmp_path: Path, monkeypatch
         running: Any = make(EngineConfig(folder, enforce_eager=True, dtype=Dtype.float32))
         found.append(list(running.generate([Request("a", "So 2 + 3 = 5.\n\nThe", (0,), 0)], params)))
         running.close()
-    assert found[0] == found[1]
+    # vLLM holds back the bytes of a letter that has no end yet.
+    texts = [one.text.rstrip("\N{REPLACEMENT CHARACTER}") for (one,) in found]
+    assert texts[0] == texts[1]
+    assert [one.num_tokens for (one,) in found] == [40, 40]
 
 
 @pytest.fixture(scope="module")

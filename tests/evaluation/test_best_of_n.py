@@ -142,6 +142,6 @@ def test_ties_between_right_and_wrong_candidates_are_reported(
         assert note == ""
     else:
         assert note == (
-            "ties: in 1 of 1 problems, correct and wrong candidates share the first place; the table counts "
-            f"them with their mean, the rows are the first of them ({rows_correct} correct)"
+            "ties: in 1 of 1 problems, correct and wrong candidates share the first place; rows have the "
+            f"first of them ({rows_correct} correct)"
         )

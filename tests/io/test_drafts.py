@@ -1,6 +1,8 @@
 """Drafts: made exclusively, with the owner and mode of what they replace, in its place in one move."""
 
 import os
+import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from erprm_cli.errors import UserError
-from erprm_cli.io.drafts import drafted, new_folder, remove_folder, replacing, report_file
+from erprm_cli.io.drafts import drafted, new_folder, remove_folder, replace_json, replacing, report_file
 from erprm_cli.io.ownership import NamedFile
 from erprm_cli.io.writing import open_atomic_output, open_output
 from erprm_cli.roles import Role
@@ -120,6 +122,53 @@ def test_the_owner_of_a_file_is_kept(tmp_path: Path) -> None:
     with replacing(path) as file:
         file.write(b"two")
     assert (path.read_text(), path.stat().st_uid, path.stat().st_gid) == ("two", 12345, 54321)
+
+
+def test_a_draft_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    shutil.copy("/bin/sleep", draft_of(path))  # a program that runs is not opened for writing
+    with subprocess.Popen([draft_of(path), "60"]) as program:
+        try:
+            with pytest.raises(UserError, match=r"\.file\.erprm\.tmp: Text file busy"), replacing(path):
+                pass
+        finally:
+            program.kill()
+
+
+def test_what_cannot_be_written_or_replaced_is_one_line(tmp_path: Path) -> None:
+    (folder := tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder: Is a directory"), replacing(folder):
+        pass
+    with pytest.raises(UserError, match="/dev/full: No space left"):
+        with report_file(NamedFile("--html", Role.PAGE, "/dev/full")) as file:
+            file.write(b"page")
+    with pytest.raises(UserError, match="model: No such file"), new_folder(tmp_path / "model") as draft:
+        (draft / "gone" / "file").write_text("")
+
+
+def test_json_on_a_full_disk_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "meta.json"
+    replace_json(path, {})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"meta\.json: File too large"):
+            replace_json(path, "x" * 1_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == "{}\n" and os.listdir(tmp_path) == ["meta.json"]
+
+
+def test_an_owner_that_cannot_be_kept_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    path = tmp_path / "file"
+    path.write_text("one")
+    monkeypatch.setattr(os, "fchmod", refused)  # as for a file of another user; the next test needs root
+    with pytest.raises(UserError, match="belongs to another user or group"), replacing(path):
+        pass
+    assert os.listdir(tmp_path) == ["file"]
 
 
 GIVE_UP_ROOT = """

@@ -6,7 +6,7 @@ import pytest
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.hub import HubName, parse_hub_name
-from erprm_cli.io.reading import read_rows
+from erprm_cli.io.reading import open_lines, read_rows
 from erprm_cli.io.writing import open_output
 
 datasets = pytest.importorskip("datasets")
@@ -39,12 +39,19 @@ def test_names(name: str, asked: HubName | None) -> None:
 def test_a_dataset_is_asked_for_by_its_parts_and_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def load_dataset(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+    def load_dataset(*args: Any, **kwargs: Any) -> Any:
         asked.append((args, kwargs))
-        return [{"question": "1+1?"}]
+        questions = [{"question": "1+1?"}, {"question": "1+2?"}]
+        rows = datasets.Dataset.from_list(questions).to_iterable_dataset()
+        rows.info.splits = datasets.SplitDict({"test": datasets.SplitInfo("test", num_examples=2)})
+        return rows
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)  # the hub itself is out of a test's reach
-    assert list(read_rows("hf://openai/gsm8k@v2:main/test", dict)) == [{"question": "1+1?"}]
+    with open_lines("hf://openai/gsm8k@v2:main/test") as lines:
+        assert [(line, lines.share_read()) for line in lines] == [
+            (b'{"question":"1+1?"}', 0.5),
+            (b'{"question":"1+2?"}', 1.0),
+        ]
     wanted = {"split": "test", "revision": "v2", "streaming": True}
     assert asked == [(("openai/gsm8k", "main"), wanted)]
 

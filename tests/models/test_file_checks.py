@@ -71,6 +71,11 @@ def change(file: Path, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
+def test_a_chat_template_of_endless_length_is_not_read(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("x" * (2 << 20))
+    assert "chat_template.jinja is larger than" in refusal(folder)
+
+
 def test_a_whole_folder_is_loaded(folder: Path) -> None:
     load_all(folder)
 
@@ -118,6 +123,8 @@ def test_damaged_json_is_named(folder: Path, name: str, content: bytes) -> None:
         ("config.json", {"transformers_weights": "../model.safetensors"}),
         ("config.json", {"transformers_weights": "adapter_model.bin"}),
         ("generation_config.json", {"max_new_tokens": "many"}),
+        ("generation_config.json", {"eos_token_id": "</s>"}),
+        ("config.json", {"eos_token_id": [1, -1]}),
         ("tokenizer_config.json", {"chat_template": 3}),
         ("tokenizer_config.json", {"chat_template": "x" * (2 << 20)}),
         ("tokenizer_config.json", {"fast_tokenizer_files": ["../tokenizer.9.0.0.json"]}),

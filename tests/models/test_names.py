@@ -90,6 +90,17 @@ def test_a_hub_that_is_away_or_slow_is_not_waited_for(monkeypatch: pytest.Monkey
     assert time.monotonic() - begin < 10
 
 
+def test_a_wait_for_the_hub_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "erprm: waiting for the Hugging Face Hub (nobody/model); HF_HUB_OFFLINE=1 avoids it\n"
+    for silent_s, delay_s, expected in ((10.0, 0.0, ""), (0.1, 0.5, said)):
+        monkeypatch.setattr("erprm_cli.models.names.SILENT_S", silent_s)
+        with hub(200, monkeypatch, delay_s):
+            find_model("nobody/model")
+        assert capsys.readouterr().err == expected
+
+
 def test_the_hub_is_not_asked_offline_or_for_what_is_here(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

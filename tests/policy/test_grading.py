@@ -186,5 +186,5 @@ def test_the_summary_says_whose_rules_found_the_answers(capsys: pytest.CaptureFi
         for sampling in (None, {"template": "math"}, {"template": "math"}, {"template": "own"}):
             solutions.submit(SOLUTION | {"sampling": sampling})
         solutions.report(Reporter("grade"))
-    said = "answers were found by the rules of no template (2), math (2); -t NAME chooses others"
+    said = "answers were found by these rules: default (2), math (2); -t NAME chooses others"
     assert said in capsys.readouterr().err

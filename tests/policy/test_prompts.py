@@ -16,7 +16,7 @@ from erprm_cli.rows.steps import prefixes, split_steps
 from tests.real_tokenizers import PUBLISHED, mistral, mistral_instruct, published
 from tests.tiny_models import TEMPLATE, make_tokenizer
 
-slow = pytest.mark.slow
+slow = pytest.mark.thorough
 PLAIN = [name for name in shipped.names("policy") if not load_template(name).chat]
 PROBLEM = "Solve {x} + \\frac{1}{2} = 3."
 MATH = load_template("math-chat")

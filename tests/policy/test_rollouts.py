@@ -206,3 +206,10 @@ def test_solutions_of_another_policy_are_reported_once(
     assert list(same_origin(rows, SETTINGS, Reporter("rollout"))) == rows
     err = capsys.readouterr().err
     assert err.count("warning: id 'a' was sampled with") == bool(said) and said in err
+
+
+@pytest.mark.parametrize("completions", [[["a"]], "ab", {"a": "b"}])
+def test_texts_of_an_earlier_output_that_do_not_fit_the_steps_are_a_bad_row(completions: Any) -> None:
+    row = solution(0, "one", "two") | {"rollouts": [[1.0], [1.0]], "completions": completions}
+    with pytest.raises(RowError, match="'completions' must be one list of strings per step"):
+        FinishedPrefixes(1).add_row(row)

@@ -99,5 +99,5 @@ def test_a_chat_template_that_is_missing_or_broken_is_found_at_once(
 ) -> None:
     with pytest.raises(UserError, match="math-chat is for chat models, but .* a plain template such as math"):
         chosen(capsys, "math-chat", model(tmp_path))
-    with pytest.raises(UserError, match="the chat template of .* failed: no system turn"):
+    with pytest.raises(UserError, match="the chat template of .* failed: TemplateError: no system turn"):
         chosen(capsys, None, model(tmp_path, "{{ raise_exception('no system turn') }}"))

@@ -23,7 +23,7 @@ from erprm_cli.training.train import train_policy
 from tests.scripted import ScriptedEngine
 from tests.thinking_models import save_thinking_model, thinking_tokenizer
 
-pytestmark = pytest.mark.slow  # the real tokenizers are large
+pytestmark = pytest.mark.thorough  # the real tokenizers are large
 
 INSTRUCTION = r"Please reason step by step, and put your final answer within \boxed{}."
 GPT_OSS_SYSTEM = (

@@ -37,9 +37,11 @@ def test_a_card_of_another_version_is_refused(change: dict[str, Any], message: s
 
 def test_a_folder_without_a_card_has_none_and_a_broken_one_is_named(tmp_path: Path) -> None:
     assert read_card(str(tmp_path)) is None
-    cards: tuple[Any, ...] = ({"format": {}}, [1], 3)
+    with pytest.raises(UserError, match="missing 'format' or 'token_ids'"):
+        read_card(write(tmp_path, {"format": {}}))
+    cards: tuple[Any, ...] = ([1], 3)
     for card in cards:
-        with pytest.raises(UserError, match="missing 'format' or 'token_ids'"):
+        with pytest.raises(UserError, match=r"erprm.json: cannot be read: not a JSON object"):
             read_card(write(tmp_path, card))
     (tmp_path / "erprm.json").write_text("{")
     with pytest.raises(UserError, match=r"erprm.json: cannot be read"):

@@ -31,7 +31,9 @@ def test_a_model_with_a_head_is_refused(tmp_path: Path) -> None:
 
 
 def test_adapters_are_refused(tmp_path: Path) -> None:
-    (save_model(tmp_path) / "adapter_config.json").write_text('{"base_model_name_or_path": "x"}')
+    (save_model(tmp_path) / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "x", "peft_type": "LORA"}'
+    )
     with pytest.raises(UsageError, match="holds adapters: use --engine transformers, or merge them once"):
         settings(tmp_path)
 

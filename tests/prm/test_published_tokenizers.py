@@ -15,7 +15,7 @@ from tests.tiny_models import make_tokenizer
 PROBLEM = "What is $\\frac{1}{2} + 3$?"
 STEPS = ["First, 3 = \\(\\frac{6}{2}\\)", "So 1 + 6 = 7.\nIt is a half of 7.", "The answer is: 7/2"]
 
-slow = pytest.mark.slow
+slow = pytest.mark.thorough
 
 
 def card(name: str, *parts: int | str) -> list[int]:
@@ -136,7 +136,7 @@ def test_a_chat_template_that_refuses_is_one_line(build: Literal["chat", "turns"
         "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     )
     prm_format = PrmFormat("own", "{problem} ", " ки", " +", " -", build=build, system="Be brief.")
-    with pytest.raises(UserError, match="chat template of .* failed: System role not supported"):
+    with pytest.raises(UserError, match="chat template of .* failed: .*System role not supported"):
         Tagger(prm_format, tokenizer).encode("Tom has 3?", ["So 3."])
 
 

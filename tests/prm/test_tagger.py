@@ -51,6 +51,13 @@ def test_a_step_without_a_token_where_the_format_needs_one_is_a_bad_row() -> Non
         Tagger(load_prm_format("reasoneval-34b"), mistral()).encode("Why?", ["a", ""])
 
 
+def test_a_token_that_no_model_has_is_a_bad_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    tagger = Tagger(load_prm_format("reasoneval"), mistral())
+    monkeypatch.setattr(tagger, "_ids", lambda text: [1 << 31])
+    with pytest.raises(RowError, match="gives the token 2,147,483,648, which no model has"):
+        tagger.encode("Why?", ["a"])
+
+
 @pytest.mark.slow
 def test_a_chat_format_needs_a_chat_template() -> None:
     prm_format = PrmFormat("own", "{problem}", "<|eot_id|>", kind="head", build="chat")
@@ -67,6 +74,11 @@ TURNS = PrmFormat("x", "{problem} ", "", "+", kind="value", build="turns")
     ("prm_format", "template", "what"),
     [
         (CHAT, "{% for turn in messages %}{{ turn.content | upper }}{% endfor %}", "the assistant's turn"),
+        (
+            CHAT,
+            "{% for turn in messages %}{{ turn.content | replace('a b', 'ab') }}{% endfor %}",
+            "the assistant's turn",
+        ),
         (
             TURNS,
             "{% for turn in messages %}{{ turn.content | trim('+') }}{% endfor %}",

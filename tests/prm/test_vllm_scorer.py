@@ -104,6 +104,8 @@ def test_a_model_whose_logits_vllm_would_leave_unchanged_is_refused(tmp_path: Pa
 
 def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
     folder = save_prm(tmp_path / "prm", None)
-    (folder / "adapter_config.json").write_bytes(orjson.dumps({"base_model_name_or_path": "tiny"}))
+    (folder / "adapter_config.json").write_bytes(
+        orjson.dumps({"base_model_name_or_path": "tiny", "peft_type": "LORA"})
+    )
     with pytest.raises(UsageError, match="holds adapters: use --engine transformers"):
         open_scorer(EngineConfig(str(folder), "vllm"))

@@ -28,7 +28,7 @@ def split(name: str, *rows: tuple[list[float], int]) -> Split:
 
 def test_f1_is_drawn_against_the_threshold_and_marked_at_the_one_in_use() -> None:
     splits = [split("a", ([0.9, 0.2], 1), ([0.8], -1)), split("b", ([0.1], 0), ([0.6, 0.7], -1))]
-    a, b, average = processbench_chart(splits, evaluate(splits, threshold=0.65)).curves
+    a, b, average = processbench_chart([splits], [evaluate(splits, threshold=0.65)]).curves
     assert [curve.name for curve in (a, b, average)] == ["a", "b", "average"]
     assert dict(a.points)[0.5] == dict(a.points)[0.65] == 100 and dict(a.points)[0.1] == 0
     assert (a.marks, b.marks, average.marks) == ([(0.65, 100)], [(0.65, 0)], [(0.65, 50)])
@@ -39,11 +39,18 @@ def test_f1_is_drawn_against_the_threshold_and_marked_at_the_one_in_use() -> Non
 
 def test_a_split_without_f1_has_no_curve_and_an_average_over_oracle_thresholds_no_mark() -> None:
     splits = [split("a", ([0.9, 0.2], 1), ([0.8], -1)), split("b", ([0.1], 0), ([0.6], -1))]
-    *_, average = processbench_chart(splits, evaluate(splits, oracle=True)).curves
+    *_, average = processbench_chart([splits], [evaluate(splits, oracle=True)]).curves
     assert average.name == "average" and average.marks == []
     lonely = [split("only errors", ([0.1], 0))]
-    chart = processbench_chart(lonely, evaluate(lonely))
+    chart = processbench_chart([lonely], [evaluate(lonely)])
     assert chart.curves == [] and text_plot(chart) == "a plot needs at least two values of at"
+
+
+def test_two_prms_have_curves_of_their_own() -> None:
+    splits = [split("a", ([0.9, 0.2], 1), ([0.8], -1))]
+    results = [evaluate(splits, prm="er"), evaluate(splits, prm="orm")]
+    chart = processbench_chart([splits, splits], results)
+    assert [curve.name for curve in chart.curves] == ["er, a", "orm, a"]
 
 
 def test_a_reliability_diagram_has_a_mark_per_bin() -> None:

@@ -11,7 +11,7 @@ from erprm_cli.evaluation.calibration import CalibrationResult
 from erprm_cli.evaluation.calibration_metrics import reliability
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.evaluation.processbench import ProcessBenchResult
-from erprm_cli.reports.tables import best_of_n_table, calibration_table, processbench_table
+from erprm_cli.reports.tables import BEST_OF_N_NOTE, best_of_n_table, calibration_table, processbench_table
 from erprm_cli.terminal.text import rendered
 
 CALIBRATION = CalibrationResult(
@@ -36,21 +36,45 @@ def test_accuracies_have_a_line_per_method_and_a_column_per_n() -> None:
     ]
     assert [line.split() for line in lines(best_of_n_table(results))] == [
         ["n=1", "n=4"],
-        ["pass@1", "50.0", "±10.0"],
         ["best", "of", "n", "er", "min", "50.0", "±10.0", "75.0", "±5.0"],
+        ["pass@1", "50.0", "±10.0"],
         ["pass@n", "(oracle)", "50.0", "±10.0", "75.0", "±5.0"],
         ["problems", "20", "10"],
         [],
         ["difference", "at", "n=4", "points", "95", "%", "interval", "p"],
         ["best", "of", "n", "er", "-", "soft", "min", "+5.0", "-1.0", "to", "+11.0", "0.12"],
+        [],
+        BEST_OF_N_NOTE.split(),
     ]
 
 
 def test_an_f1_that_is_not_defined_is_a_dash() -> None:
     nan, right = Estimate(math.nan, math.nan, math.nan, 3), Estimate(1.0, 0.4, 1.0, 3)
-    heading, row = lines(processbench_table([ProcessBenchResult("gsm8k", "fixed", 0.5, nan, nan, right)]))
-    assert heading.split()[:2] == ["threshold", "F1"]
-    assert row.split() == ["gsm8k", "0.5,", "fixed", "-", "-", "100.0", "40.0", "to", "100.0", "3", "+", "3"]
+    heading, row, *_ = lines(processbench_table([ProcessBenchResult("gsm8k", "fixed", 0.5, nan, nan, right)]))
+    assert heading.split() == ["F1", "on", "errors", "on", "correct", "threshold", "rows"]
+    assert row.split() == [
+        "gsm8k",
+        "-",
+        "-",
+        "100.0",
+        "(40.0",
+        "to",
+        "100.0)",
+        "0.5,",
+        "fixed",
+        "3",
+        "+",
+        "3",
+    ]
+
+
+def test_prms_that_are_compared_are_named_and_their_differences_follow() -> None:
+    half, more = Estimate(0.5, 0.4, 0.6, 3), Estimate(0.05, -0.01, 0.11, 3)
+    results = [ProcessBenchResult("gsm8k", "fixed", 0.5, half, half, half, prm=prm) for prm in ("er", "orm")]
+    results.append(ProcessBenchResult("gsm8k", "fixed", None, more, more, more, prm="er", minus="orm"))
+    text = [line.split() for line in lines(processbench_table(results))]
+    assert [line[:3] for line in text[1:3]] == [["gsm8k", "er", "50.0"], ["gsm8k", "orm", "50.0"]]
+    assert text[5][:5] == ["gsm8k", "er", "-", "orm", "+5.0"] and text[5][5:8] == ["(-1.0", "to", "+11.0)"]
 
 
 @pytest.mark.parametrize("threshold", [0.5, None])
@@ -59,10 +83,11 @@ def test_any_figure_of_processbench_may_be_missing(threshold: float | None, is_d
     """An average over splits with their own oracle thresholds has none; a split may lack a kind of row."""
     nan, half = Estimate(math.nan, math.nan, math.nan, 3), Estimate(0.5, 0.25, 0.75, 3)
     estimates = [half if defined else nan for defined in is_defined]
-    _, row = lines(processbench_table([ProcessBenchResult("average", "oracle", threshold, *estimates)]))
-    shown = ["0.5,", "oracle"] if threshold is not None else ["oracle"]
+    _, row, *_ = lines(processbench_table([ProcessBenchResult("average", "oracle", threshold, *estimates)]))
+    shown = []
     for defined in is_defined:
-        shown += ["50.0", "25.0", "to", "75.0"] if defined else ["-"]
+        shown += ["50.0", "(25.0", "to", "75.0)"] if defined else ["-"]
+    shown += ["0.5,", "oracle"] if threshold is not None else ["oracle"]
     assert row.split() == ["average", *shown, "3", "+", "3"]
 
 
@@ -118,4 +143,4 @@ def test_a_reliability_diagram_has_bars_to_the_target_and_a_mark_at_the_score() 
         ["0.5", "to", "1.0", "1", "0.750", "1.000"],
     ]
     bar = bars[0][bars[0].index("0.500") + 5 :].strip()
-    assert (bar.index("|"), len(bar)) == (10, 20)
+    assert bar == "[" + "=" * 8 + "|" + "=" * 8 + " " * 18 + "]"

@@ -33,7 +33,7 @@ def test_as_many_whole_solutions_are_found_as_the_settings_say(method: MethodNam
 def test_a_tree_search_with_exact_values_is_right_unless_all_extensions_are_wrong() -> None:
     """Four extensions are all wrong with probability 0.15^4, at each of 4 steps; best-of-n is a draw."""
     for method in ("beam", "dvts", "lookahead"):
-        assert accuracy(method) > 0.98  # type: ignore[arg-type]
+        assert accuracy(method) > 0.98
     assert abs(accuracy("best-of-n") - RATE) < 4 * (RATE * (1 - RATE) / 300) ** 0.5
 
 

@@ -64,6 +64,23 @@ def test_the_second_signal_ends_a_process_within_2_s(program: str, number: int) 
         assert process.stderr.read() == "erprm: stopped at once\n"
 
 
+@pytest.mark.slow
+def test_an_import_that_does_not_end_is_stopped_too(tmp_path: Path) -> None:
+    (tmp_path / "endless.py").write_text("import time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    code = "from erprm_cli.app import catch_signals; catch_signals(); import endless"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.readline() == "ready\n"
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+        assert time.monotonic() - begin > 1.5  # most imports end in this time, and then the contexts unwind
+        assert process.stderr.read() == "erprm: stopped\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.slow
 def test_a_stopped_sample_keeps_its_rows_and_names_the_command(tmp_path: Path, number: int) -> None:

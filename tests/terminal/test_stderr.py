@@ -2,6 +2,7 @@ import io
 import logging
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,13 +45,18 @@ def test_a_progress_bar_of_a_library_stays_one_line() -> None:
     assert shown.getvalue() == "\r 50%\r100%\n"
 
 
-def test_our_own_progress_line_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("erprm_cli.terminal.reporter.REDRAW_INTERVAL_S", 0)
+def test_our_own_progress_line_is_drawn_and_its_note_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("erprm_cli.terminal.reporter.QUIET_S", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
     with cleaned() as shown:
         monkeypatch.setattr(shown, "isatty", lambda: True)
         with Reporter("sample") as reporter:
             reporter.progress(1, "solutions", note=HOSTILE)
-    assert shown.getvalue() == "\r\x1b[Kerprm sample: 1 solutions, 0 s, name\r\x1b[K"
+            begin = time.monotonic()
+            while "solutions" not in shown.getvalue() and time.monotonic() - begin < 20:
+                time.sleep(0.01)
+    assert "erprm sample: 1 solutions" in shown.getvalue()
+    assert not any(part in shown.getvalue() for part in ("owned", "\x9b", "\u202e"))
 
 
 def test_a_closed_stderr_is_left_alone() -> None:

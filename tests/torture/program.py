@@ -106,11 +106,14 @@ def start(
             (2, "stderr.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND),
         ):
             os.dup2(os.open(name, flags, 0o644), descriptor)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")
-        for descriptor in closed:
-            os.close(descriptor)
-            setattr(sys, ("stdin", "stdout", "stderr")[descriptor], None)  # as the interpreter does
-        faulthandler.dump_traceback_later(LONGEST_S, exit=True)
+        log = open("stderr.txt", "a")
+        for descriptor, name in enumerate(("stdin", "stdout", "stderr")):  # as the interpreter makes them
+            if descriptor in closed:
+                os.close(descriptor)
+            stream = None if descriptor in closed else open(descriptor, "w" if descriptor else "r")
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+        faulthandler.dump_traceback_later(LONGEST_S, exit=True, file=log)
         sys.argv = ["erprm", *map(str, arguments)]
         if not real_engine:
             opening.open_engine = scripted
@@ -119,7 +122,8 @@ def start(
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except BaseException:
-        traceback.print_exc()
+        traceback.print_exc(file=log)
+        log.flush()
     finally:
         with suppress(BaseException):
             sys.stdout.flush()

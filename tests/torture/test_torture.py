@@ -6,13 +6,10 @@ import pytest
 from tests.torture.__main__ import PARTS, TRIES
 
 pytestmark = pytest.mark.torture
-NOT_YET = {"odd-rows", "names"}  # deeply nested fields and closed streams still end in tracebacks
 
 
 @pytest.mark.parametrize("part", [*PARTS, *TRIES])
 def test_nothing_is_lost_made_twice_or_ends_in_a_traceback(part: str) -> None:
-    if part in NOT_YET:
-        pytest.xfail("finds faults")
     command = [sys.executable, "-m", "tests.torture", "--short", part]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

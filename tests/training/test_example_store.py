@@ -20,7 +20,7 @@ from tests.tiny_models import solution_rows
 
 # The digest of the examples that the code makes of some rows at this TOKENISATION_VERSION. If it changes, the
 # code makes other examples of the same rows: raise TOKENISATION_VERSION and put the new digest here.
-VERSION, DIGEST = 2, "71856a6f34d69e4a"
+VERSION, DIGEST = 2, "73047567b66a0876"
 TRL = {"prompt": "Tom has 3?", "completions": ["Tom gets 3 more.", "So 6."], "labels": [True, False]}
 SETTINGS: list[dict[str, Any]] = [
     {},

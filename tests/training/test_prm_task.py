@@ -332,9 +332,9 @@ def test_validation_is_by_problem_and_stands_in_the_last_row(base: str, tmp_path
     assert all(len(side) == 1 for side in sides.values())
     assert 0 < len(examples(task, "eval")) < 48
     log: list[Any] = []
-    last = train_prm(rows, config(base, tmp_path / "prm", eval_fraction=0.3, epochs=4.0), log.append)
+    last = train_prm(rows, config(base, tmp_path / "prm", eval_fraction=0.3, epochs=8.0), log.append)
     evaluated = [row for row in log[:-1] if row["eval_loss"] is not None]
-    assert [row["epoch"] for row in evaluated] == [1.0, 2.0, 3.0, 4.0]
+    assert [row["epoch"] for row in evaluated] == [float(epoch) for epoch in range(1, 9)]
     assert evaluated[-1]["eval_loss"] < evaluated[0]["eval_loss"]
     assert last["eval_auc"] > 0.9 and 0 <= last["eval_brier"] < 0.2 and 0 <= last["eval_ece"] < 0.4
 

@@ -101,7 +101,7 @@ def test_the_settings_of_a_run_directory_keep_their_names_and_values(tmp_path: P
         (["-t", "math-chat"], "the template math-chat is for chat models, but "),
         (["--eval", "nosuch.jsonl"], "nosuch.jsonl: No such file or directory"),
         (["--eval", "empty.jsonl"], "--eval empty.jsonl: no problem to evaluate on"),
-        (["--eval", "bad.jsonl"], "bad.jsonl:1: no problem text"),
+        (["--eval", "bad.jsonl"], "bad.jsonl:1: no 'problem' (the question)"),
         (["--accelerate-config", "nosuch"], "unknown accelerate configuration 'nosuch'"),
         (["--accelerate-config", "nosuch.yaml"], "--accelerate-config nosuch.yaml: no such file"),
         (["--accelerate-config", "zero2"], "deepspeed is not installed; --accelerate-config zero2 needs: "),
