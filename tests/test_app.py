@@ -47,6 +47,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "grade": ([], {"id": "a", "problem": "p", "answer": "5"}, "solution"),
     "bon": ([], {"id": "a", "problem": "p", "sample": 0}, "solution"),
+    "search": (["--prm", "tiny", "--prm-format", "er-prm"], {"answer": "5"}, "problem"),
     "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
     "show": ([], {"id": "a"}, "problem"),

@@ -20,9 +20,9 @@ from typing import Any
 
 from anyio.from_thread import start_blocking_portal
 
-from erprm_cli.engines.base import Chat, Completion, Failure, Request, SamplingParams, Usage
+from erprm_cli.engines.base import NOT_YET, Chat, Completion, Failure, Request, SamplingParams, Usage
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.in_flight import in_flight
+from erprm_cli.engines.in_flight import Pause, in_flight
 from erprm_cli.engines.server_answers import ABOUT_CONTENT, ABOUT_LENGTH, Answer, Choice
 from erprm_cli.engines.server_client import (
     READ_TIMEOUT_S,
@@ -114,10 +114,13 @@ class ServerEngine:
         with closing(in_flight(self._calls(requests, params), start, self.concurrency)) as finished:
             yield from _blamed(result for _, results in finished for result in results)
 
-    def _calls(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Call]:
+    def _calls(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Call | Pause]:
         """Yield each request with those of its indices that one HTTP request can ask for."""
         dialect = self._dialect
         for request in requests:
+            if request is NOT_YET:
+                yield Pause()
+                continue
             if isinstance(request.prompt, Chat):
                 self._portal.call(dialect.check_chat, bool(request.prompt.begun))
             elif not dialect.has_completions:
@@ -126,7 +129,7 @@ class ServerEngine:
                     "math-chat"
                 )
             # Greedy completions are all equal, and vLLM refuses to make several.
-            together = params.temperature > 0 and "n" not in dialect.refused_fields
+            together = params.temperature > 0 and not request.greedy and "n" not in dialect.refused_fields
             for indices in _runs(request.indices) if together else ((index,) for index in request.indices):
                 yield request, indices
 
@@ -179,7 +182,7 @@ class ServerEngine:
     def _body(self, request: Request, params: SamplingParams) -> tuple[str, dict[str, Any], int]:
         """Return the endpoint, the fields that do not depend on the index, and the limit of new tokens."""
         body: dict[str, Any] = {
-            "temperature": params.temperature,
+            "temperature": 0.0 if request.greedy else params.temperature,
             "top_p": params.top_p,
             "return_token_ids": True,
             **PLAIN_SAMPLING,

@@ -131,6 +131,16 @@ class Scorer:
             values = [relabel(value, self.eta_learned, self.eta) for value in values]
         return row | {"scores": values, "prm": self.name}
 
+    def read(self, solutions: Sequence[Tagged], *, is_whole: bool = True) -> Sequence[Sequence[float | None]]:
+        """Return P(good) of every step of each solution; None for a step that was not read.
+
+        An engine with a prefix cache leaves out what is in it, unless `is_whole`. This one has none.
+        """
+        found: dict[int, list[float]] = {}
+        for batch in batches_by_length([len(tagged.ids) for tagged in solutions], self.batch_tokens):
+            found |= zip(batch, self.probabilities([solutions[index] for index in batch]), strict=True)
+        return [found[index] for index in range(len(solutions))]
+
     def check_finite(self, scores: Tensor) -> None:
         """Raise UserError if scores are NaN or infinite."""
         if not bool(scores.isfinite().all()):

@@ -7,7 +7,7 @@ tags are selected here: vLLM's own STEP pooling indexes hidden dimensions by tok
 Shapes: T tokens of a solution, L steps.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from erprm_cli import shipped
@@ -72,6 +72,31 @@ class VllmScorer(Scorer):
         except (UserError, Stopped):
             yield from finished.values()
             raise
+
+    def read(self, solutions: Sequence[Tagged], *, is_whole: bool = True) -> Sequence[Sequence[float | None]]:
+        """Return P(good) of every step of each solution; None for a step that vLLM's prefix cache has.
+
+        By default vLLM does not use its prefix cache for scores of tokens; if it is told to, it returns those
+        of the tokens that follow the cached ones.
+        """
+        from vllm import PoolingParams
+
+        jobs: Iterator[Job[int]] = (
+            (
+                number,
+                tagged.ids.tolist(),
+                PoolingParams(task="token_classify", skip_reading_prefix_cache=is_whole),
+            )
+            for number, tagged in enumerate(solutions)
+        )
+        found: dict[int, list[float | None]] = {}
+        for number, output in self.stream.run(jobs):
+            good = output.outputs.data.flatten().float()
+            self.num_tokens += len(good)
+            tags = solutions[number].tags - (len(solutions[number].ids) - len(good))
+            self.check_finite(good[tags[tags >= 0].tolist()])
+            found[number] = [None if tag < 0 else float(good[tag]) for tag in tags]
+        return [found[number] for number in range(len(solutions))]
 
     def close(self) -> None:
         """End vLLM's processes."""
