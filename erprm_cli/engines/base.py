@@ -34,7 +34,8 @@ class Request:
     `indices` are the numbers of the wanted completions: 0 .. n-1, or those of them that are missing. `prompt`
     is text, or token ids that are used unchanged, or a chat for an engine without a tokenizer. Equal
     (seed, index) give an equal completion. `max_tokens` bounds these completions where it is less than that
-    of the sampling parameters. With `greedy`, the most probable token is taken each time.
+    of the sampling parameters. With `greedy`, the most probable token is taken each time. With `keep`, a
+    later request of the same call may continue these completions: what is computed of them is worth keeping.
     """
 
     key: Hashable
@@ -43,6 +44,7 @@ class Request:
     seed: int
     max_tokens: int | None = None
     greedy: bool = False
+    keep: bool = False
 
     def limit(self, params: "SamplingParams") -> int:
         """Return the most tokens of one completion, whatever the model's context has room for."""

@@ -89,6 +89,7 @@ class ContinuousBatch:
         self.may_end_V = torch.zeros(model.vocab_size, dtype=torch.bool, device=self.device)
         self.end_ids = model.eos_ids.union(params.stop_token_ids)
         self.may_end_V[[*self.end_ids, *stop_ends]] = True
+        self.kept: dict[tuple[int, ...], list[KeysValues]] = {}  # of completions, by all tokens, oldest first
         self.has_nan = torch.zeros((), dtype=torch.bool, device=self.device)
 
     def __iter__(self) -> Iterator[Completion]:
@@ -142,9 +143,10 @@ class ContinuousBatch:
                 self.usage.prompt_tokens += len(ids)
                 context = ids[-CONTEXT_TOKENS:]
                 text = self.model.decode(context)
-                new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, []))
+                past = self.kept.get(tuple(ids), [])
+                new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, past))
                 wanted -= len(request.indices)
-        self._prefill(new)
+        self._prefill(queued for queued in new if not queued.past)
         self.queue.extend(new)
         return wanted <= len(self.finished)
 
@@ -305,11 +307,25 @@ class ContinuousBatch:
             completion = self._completion(slot, row[slot.entered + 1 - cache.first :])
             if completion:
                 self.usage.generated_tokens += completion.num_tokens
+                if slot.queued.request.keep:
+                    self._keep(number, slot, completion)
                 self.finished.append(completion)
                 self.slots[number] = None
                 freed.append(number)
         if freed:
             self.state_5B[:, freed] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+
+    def _keep(self, number: int, slot: Slot, completion: Completion) -> None:
+        """Keep the keys and values of a completion: of as many as there are slots, the newest ones."""
+        tokens = (*slot.queued.ids, *(completion.token_ids or ()))
+        begin = slot.start - self.cache.base
+        columns = slice(begin, begin + len(tokens) - 1)
+        self.kept[tokens] = [
+            (layer.keys[number, :, columns].clone(), layer.values[number, :, columns].clone())
+            for layer in self.cache.states
+        ]
+        if len(self.kept) > self.num_slots:
+            del self.kept[next(iter(self.kept))]
 
     def _completion(self, slot: Slot, tokens: list[int]) -> Completion | None:
         """Return the completion if `tokens` contain its end, possibly followed by more; None if not."""

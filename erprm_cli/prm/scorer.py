@@ -9,6 +9,7 @@ R rows of the output layer that are read
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,7 @@ from erprm_cli.models import loading
 from erprm_cli.models.outputs import check_token, flat_positions, max_positions, output_at, pad
 from erprm_cli.prm.card import eta_learned
 from erprm_cli.prm.formats import PrmFormat
+from erprm_cli.prm.kept_reading import KeptReading, Reading
 from erprm_cli.prm.loading import load_prm, load_tagger
 from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
@@ -132,14 +134,40 @@ class Scorer:
         return row | {"scores": values, "prm": self.name}
 
     def read(self, solutions: Sequence[Tagged], *, is_whole: bool = True) -> Sequence[Sequence[float | None]]:
-        """Return P(good) of every step of each solution; None for a step that was not read.
+        """Return P(good) of every step of each solution.
 
-        An engine with a prefix cache leaves out what is in it, unless `is_whole`. This one has none.
+        Unless `is_whole`, what was read before in this way is not read again: first steps get None then, and
+        what is read now is kept in memory for a while.
         """
-        found: dict[int, list[float]] = {}
-        for batch in batches_by_length([len(tagged.ids) for tagged in solutions], self.batch_tokens):
-            found |= zip(batch, self.probabilities([solutions[index] for index in batch]), strict=True)
+        if is_whole or not self._kept.can_keep:
+            readings = [Reading(tagged, 0) for tagged in solutions]
+        else:
+            readings = [self._kept.begin(tagged) for tagged in solutions]
+        found: dict[int, list[float | None]] = {}
+        for batch in batches_by_length([reading.num_new for reading in readings], self.batch_tokens):
+            chosen = [readings[index] for index in batch]
+            if is_whole or not self._kept.can_keep:
+                scores = self.probabilities([reading.tagged for reading in chosen])
+            else:
+                scores = self._read_on(chosen)
+            for index, reading, new in zip(batch, chosen, scores, strict=True):
+                found[index] = [*[None] * reading.num_known_tags, *new]
         return [found[index] for index in range(len(solutions))]
+
+    @cached_property
+    def _kept(self) -> KeptReading:
+        return KeptReading(self.model)
+
+    @torch.inference_mode()
+    def _read_on(self, batch: Sequence[Reading]) -> list[list[float]]:
+        """Return P(good) of the steps of one batch that were not read before."""
+        check_token(self.model, max(int(reading.tagged.ids.max()) for reading in batch))
+        self.num_tokens += sum(reading.num_new for reading in batch)
+        self.num_padded += len(batch) * max(reading.num_new for reading in batch)
+        good_N = good_probability(self.prm_format, self._kept.read(batch, self.tagger.rows)).cpu()
+        self.check_finite(good_N)
+        counts = [len(reading.tagged.tags) - reading.num_known_tags for reading in batch]
+        return [part.tolist() for part in good_N.split(counts)]
 
     def check_finite(self, scores: Tensor) -> None:
         """Raise UserError if scores are NaN or infinite."""

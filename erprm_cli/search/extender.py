@@ -73,6 +73,7 @@ class Extender:
                 seed,
                 self.sampling.max_tokens - prefix.num_tokens,
                 greedy=reach == "greedy step",
+                keep=reach != "end",
             )
 
     def extend(self, search: Running, completion: Completion) -> None:

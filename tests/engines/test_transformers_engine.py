@@ -105,7 +105,7 @@ def test_uniforms_are_those_of_splitmix64() -> None:
 def test_requests_may_depend_on_completions_of_the_same_call(batch_size: int) -> None:
     """Chains of requests, each of which continues a completion, with more completions from link to link."""
     engine, params = engine_of(batch_size=batch_size), SamplingParams(max_tokens=6)
-    first = [Request((key, 0), text, (0,), key) for key, text in enumerate(PROMPTS)]
+    first = [Request((key, 0), text, (0,), key, keep=True) for key, text in enumerate(PROMPTS)]
 
     def follow(completion: Completion) -> Request | None:
         key, link = cast(tuple[int, int], completion.key)
