@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from erprm_cli.errors import UserError
-from erprm_cli.labels.estimator import relabel
 from erprm_cli.models import loading
 from erprm_cli.models.outputs import check_token, flat_positions, max_positions, output_at, pad
-from erprm_cli.prm.card import eta_learned
 from erprm_cli.prm.formats import PrmFormat
 from erprm_cli.prm.loading import load_prm, load_tagger
+from erprm_cli.prm.step_scorer import StepScorer
 from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
 
@@ -36,7 +35,7 @@ HELD_S = 2.0
 CPU_FLOPS = 1e10  # per second: one core that other programs use too
 
 
-class Scorer:
+class Scorer(StepScorer):
     """A loaded process reward model."""
 
     def __init__(
@@ -58,15 +57,11 @@ class Scorer:
         model's card says it was trained at. One forward pass takes at most `batch_tokens` tokens, padding
         included; 0 chooses by device. Raises UserError if the model or its tokenizer is unsuitable.
         """
-        self.name = name
-        self.card, self.tagger = load_tagger(
+        card, self.tagger = load_tagger(
             name, prm_format, revision=revision, trust_remote_code=trust_remote_code
         )
         self.prm_format = self.tagger.prm_format
-        # An outcome reward model was trained at the last tag only; its outputs at other tags are meaningless.
-        self.outcome_only = bool(self.card and self.card.get("settings", {}).get("outcome_only"))
-        self.eta, self.eta_learned = eta, None if eta is None else eta_learned(name, self.card)
-        self.num_tokens = 0  # scored so far
+        super().__init__(name, card, eta)
         self.num_padded = 0  # scored so far, padding included
         load_options = {
             "revision": revision,
@@ -96,17 +91,14 @@ class Scorer:
     def close(self) -> None:
         """Free the model and whatever runs it."""
 
+    @property
+    def format_name(self) -> str:
+        """The name of the format with which the PRM is read."""
+        return self.prm_format.name
+
     def encode(self, row: Row) -> Tagged:
         """Tokenise a solution row. Raises RowError if it cannot be scored."""
         return self.tagger.encode(row["problem"], row["steps"])
-
-    def score(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield each solution row with `scores` (L floats in [0, 1]) and `prm`, in order.
-
-        A model trained with --outcome-only scores whole solutions: every step gets that one score, so all
-        aggregates but "prod" are equal.
-        """
-        return self.score_encoded((row, self.encode(row)) for row in rows)
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
         """Do the same as `score` for rows with what `encode` returned for them.
@@ -124,14 +116,6 @@ class Scorer:
                     scores.update(zip(batch, found, strict=True))
             finally:
                 yield from (self.scored(row, scores[index]) for row, index in window.rows if index in scores)
-
-    def scored(self, row: Row, values: list[float]) -> Row:
-        """Return the row with the probabilities of its steps."""
-        if self.outcome_only:
-            values = values[-1:] * len(values)
-        if self.eta is not None and self.eta_learned is not None:
-            values = [relabel(value, self.eta_learned, self.eta) for value in values]
-        return row | {"scores": values, "prm": self.name}
 
     def check_finite(self, scores: Tensor) -> None:
         """Raise UserError if scores are NaN or infinite."""
