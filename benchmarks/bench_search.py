@@ -116,8 +116,9 @@ def scored(running: Running, scorer: Any) -> Iterator[Prefix]:
     """Yield the new prefixes of a search with their scores."""
     prefixes = running.answers()
     rows = [{"problem": running.problem["problem"], "steps": list(prefix.steps)} for prefix in prefixes]
-    for prefix, row in zip(prefixes, scorer.score(rows), strict=True):
-        yield replace(prefix, scores=tuple(row["scores"]))
+    found = scorer.read([(row, scorer.encode(row)) for row in rows])
+    for prefix, scores in zip(prefixes, found, strict=True):
+        yield replace(prefix, scores=tuple(scores))
 
 
 def texts(found: Found | None) -> list[str]:

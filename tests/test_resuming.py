@@ -50,7 +50,7 @@ FREE = {
     "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"field", "plot", "table", "tokens_per_s"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
-for command in ("sample", "rollout", "search"):
+for command in ("sample", "rollout", "score", "search"):
     FREE[command] -= {"base_url"}  # a local model is compared by its content, which a server's does not have
 # Another value of the flags that take text; numbers and switches find their own.
 TEXTS = {
@@ -68,6 +68,7 @@ TEXTS = {
     "method": "beam",
     "quantization": "fp8",
     "engine_args": "kv_cache_dtype=fp8",
+    "prm_base_url": "http://localhost:1/v1",
     "base_url": "http://localhost:1/v1",
     "shard": "1/2",
     "aggregate": "last",
@@ -161,6 +162,7 @@ def test_every_flag_is_compared_or_listed_as_free(
 ) -> None:
     """The flags are those that the command declares, so a new one fails here until it is one or the other."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("erprm_cli.prm.server_scorer.served_hash", lambda *_: "of another PRM")
     (tmp_path / "thinking.toml").write_text(
         CHAT + 'reasoning = "think"\n' * (command not in ("rollout", "search"))
     )

@@ -1,6 +1,6 @@
 """A scorer that only counts what it would read, with --dry-run."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from erprm_cli.models import loading
@@ -27,11 +27,6 @@ class DryScorer(Scorer):
             self.num_tokens += len(tagged.ids)
             self.num_steps += len(tagged.tags)
             yield self.scored(row, [0.5] * len(tagged.tags))
-
-    def read(self, solutions: Sequence[Tagged], *, is_whole: bool = True) -> Sequence[Sequence[float]]:
-        """Return a score for each step, counted."""
-        rows = self.score_encoded(({}, tagged) for tagged in solutions)
-        return [row["scores"] for row in rows]
 
     def plan(self) -> Row:
         """Return the counts, and the size of the model."""

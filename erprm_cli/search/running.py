@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from erprm_cli.errors import UserError
 from erprm_cli.rows.row import Row
 from erprm_cli.search.prefix import Extension, Prefix, Search
@@ -14,7 +17,8 @@ class Tokens:
 
     `prompt` counts the prompt of each request of the policy, with the prefix that it continues, and `prm` all
     that the PRM has read. Of these, the `new` ones are those that a prefix cache cannot have: of the policy
-    the problem once, of the PRM what follows the longest part that it had read before.
+    the problem once, of the PRM what follows the longest part that it had read before. Those of a PRM whose
+    tokenizer only a server has are not counted.
     """
 
     prompt: int = 0
@@ -41,7 +45,7 @@ class Running:
     tokens: Tokens = field(default_factory=Tokens)
     # What the PRM has read: token ids up to a tag, as bytes, and the score there; None while it is read.
     scores: dict[bytes, float | None] = field(default_factory=dict)
-    first_read: Any = None  # the token ids of the first prefix that the PRM has read
+    first_read: NDArray[np.int32] | None = None  # the token ids of the first prefix that the PRM has read
     error: UserError | None = None  # why its prefixes could not be extended
 
     def ask(self, asked: list[Extension]) -> None:

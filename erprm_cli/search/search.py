@@ -79,8 +79,8 @@ class Searcher:
             "prompt_tokens": tokens.prompt,
             "prompt_new_tokens": tokens.prompt_new,
             "generated_tokens": tokens.generated,
-            "prm_tokens": tokens.prm,
-            "prm_new_tokens": tokens.prm_new,
+            "prm_tokens": tokens.prm or None,
+            "prm_new_tokens": tokens.prm_new or None,
             "distinct": len({prefix.text for prefix in found.solutions}),
             "ess": found.ess,
             "resamplings": found.resamplings,
@@ -145,6 +145,8 @@ def search_to(
         verifier = grader if config.verify else None
         extender = Extender(running, template, sampling, by_steps=by_steps, verifier=verifier)
         reader = Reader(prm.scorer)
+        if prm.scorer.served_eta is not None:
+            value = make_value(config, prm.config.model, prm.scorer.served_eta)
         out.add_provenance(opening.provenance(running, engine))
         searcher = Searcher(config, value, extender, reader, grader, prm.config.model)
         reporter.start("solutions")

@@ -14,8 +14,8 @@ def growing(scorer: Scorer) -> int:
     rows, size = [row for row in solution_rows(12) if len(row["steps"]) > 2], 0
     for count in range(1, max(len(row["steps"]) for row in rows) + 1):
         chosen = [row | {"steps": row["steps"][:count]} for row in rows if len(row["steps"]) >= count]
-        solutions = [scorer.encode(row) for row in chosen]
-        size += sum(len(tagged.ids) for tagged in solutions)
+        solutions = [(row, scorer.encode(row)) for row in chosen]
+        size += sum(len(tagged.ids) for _, tagged in solutions)
         whole = scorer.read(solutions)
         for ours, expected in zip(scorer.read(solutions, is_whole=False), whole, strict=True):
             assert [score is None for score in ours[:-1]] == [ours[0] is None and count > 1] * (count - 1)

@@ -16,8 +16,8 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.models.folder import CARD
 from erprm_cli.options import LocalEngineName
 from erprm_cli.prm.formats import load_prm_format
-from erprm_cli.prm.scorer import Scorer
 from erprm_cli.prm.scoring import open_scorer
+from erprm_cli.prm.step_scorer import StepScorer
 from erprm_cli.prm.tagger import Tagger
 
 pytestmark = [
@@ -73,10 +73,10 @@ def solutions() -> list[dict[str, Any]]:
 
 
 def check_that_known_prefixes_are_not_read(
-    scorer: Scorer, rows: list[dict[str, Any]], expected: list[list[float]]
+    scorer: StepScorer, rows: list[dict[str, Any]], expected: list[list[float]]
 ) -> None:
     """Solutions are in the prefix cache from scoring, but for their last block of 32 tokens at least."""
-    solutions, before = [scorer.encode(row) for row in rows], scorer.num_tokens
+    solutions, before = [(row, scorer.encode(row)) for row in rows], scorer.num_tokens
     for is_whole in (True, False):
         found = scorer.read(solutions, is_whole=is_whole)
         for ours, theirs in zip(found, expected, strict=True):
@@ -84,7 +84,7 @@ def check_that_known_prefixes_are_not_read(
             assert read == sorted(read) and read[-1] and (all(read) or not is_whole)
             pairs = [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not None]
             assert all(abs(one - other) < 1e-5 for one, other in pairs)
-    whole = sum(len(tagged.ids) for tagged in solutions)
+    whole = sum(len(tagged.ids) for _, tagged in solutions)
     assert whole < scorer.num_tokens - before < 1.6 * whole
     assert any(None in scores for scores in found)
 

@@ -91,9 +91,9 @@ class Prm:
         ids = np.array([ord(letter) for letter in text], np.int32)
         return Tagged(ids, np.flatnonzero(ids == ord("|")).astype(np.int32))
 
-    def read(self, solutions: list[Tagged], *, is_whole: bool) -> list[list[float | None]]:
+    def read(self, solutions: list[tuple[Any, Tagged]], *, is_whole: bool) -> list[list[float | None]]:
         self.read_whole += len(solutions) * is_whole
-        return [self.read_one(tagged, is_whole) for tagged in solutions]
+        return [self.read_one(tagged, is_whole) for _, tagged in solutions]
 
     def read_one(self, tagged: Tagged, is_whole: bool) -> list[float | None]:
         blocks = range(4, len(tagged.ids), 4)
