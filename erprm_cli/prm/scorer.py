@@ -10,7 +10,7 @@ R rows of the output layer that are read
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 # work is estimated from the size of the model, not measured: the batches, and so the last bits of the scores,
 # depend on the input alone.
 WINDOW_BATCHES = 16
+WINDOW_COPIES = 8  # times as many tokens, if equal solutions count each time
 HELD_S = 2.0
 CPU_FLOPS = 1e10  # per second: one core that other programs use too
 
@@ -102,18 +103,19 @@ class Scorer(StepScorer):
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
         """Do the same as `score` for rows with what `encode` returned for them.
 
-        Each solution takes part in one forward pass. Solutions are read in windows and batched by length. If
-        an error or a signal ends a window, its scored rows come first.
+        Solutions are read in windows and batched by length. Equal ones in a window take part in one forward
+        pass together. If an error or a signal ends a window, its scored rows come first.
         """
         stream = iter(solutions)
-        while window := list(islice_tokens(stream, self.window_tokens)):
+        while window := read_window(stream, self.window_tokens):
             scores: dict[int, list[float]] = {}
             try:
-                for batch in batches_by_length([len(tagged.ids) for _, tagged in window], self.batch_tokens):
-                    found = self.probabilities([window[index][1] for index in batch])
+                lengths = [len(tagged.ids) for tagged in window.distinct]
+                for batch in batches_by_length(lengths, self.batch_tokens):
+                    found = self.probabilities([window.distinct[index] for index in batch])
                     scores.update(zip(batch, found, strict=True))
             finally:
-                yield from (self.scored(window[index][0], scores[index]) for index in sorted(scores))
+                yield from (self.scored(row, scores[index]) for row, index in window.rows if index in scores)
 
     def check_finite(self, scores: Tensor) -> None:
         """Raise UserError if scores are NaN or infinite."""
@@ -145,13 +147,31 @@ def good_probability(prm_format: PrmFormat, logits_NR: Tensor) -> Tensor:
     return logits_NR.softmax(-1)[:, good].sum(-1).clamp(max=1.0)  # rounding may make a sum exceed 1
 
 
-def islice_tokens(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> Iterator[tuple[Row, Tagged]]:
-    """Yield solutions until they have `num_tokens` tokens together."""
-    for row, tagged in solutions:
-        yield row, tagged
-        num_tokens -= len(tagged.ids)
-        if num_tokens <= 0:
-            return
+class Window(NamedTuple):
+    """Solutions that are batched together."""
+
+    rows: list[tuple[Row, int]]  # each with the index of its solution in `distinct`
+    distinct: list[Tagged]
+
+
+def read_window(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> Window | None:
+    """Read solutions until those that differ have `num_tokens` tokens; None if there are no more.
+
+    Candidates of one problem are often equal, above all of a small policy at a low temperature. A window ends
+    at WINDOW_COPIES times as many tokens in any case.
+    """
+    window = Window([], [])
+    known: dict[tuple[bytes, bytes], int] = {}
+    left, left_with_copies = num_tokens, WINDOW_COPIES * num_tokens
+    while left > 0 and left_with_copies > 0 and (solution := next(solutions, None)) is not None:
+        row, tagged = solution
+        index = known.setdefault((tagged.ids.tobytes(), tagged.tags.tobytes()), len(known))
+        window.rows.append((row, index))
+        left_with_copies -= len(tagged.ids)
+        if index == len(window.distinct):
+            window.distinct.append(tagged)
+            left -= len(tagged.ids)
+    return window if window.rows else None
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
