@@ -1,8 +1,10 @@
-"""Scoring through a real `vllm serve`, started with the command that erprm's error names."""
+"""PRMs of every kind in a real vLLM: the scores equal those of transformers, here and through a server."""
 
 import shlex
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,26 +21,47 @@ pytestmark = [
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
 
+ROWS = solution_rows(24)
+
+
+def check(config: EngineConfig, prm_format: str | None, expected: Iterable[dict[str, Any]]) -> None:
+    """Score ROWS with what `config` names; the rows must be the expected ones, in order."""
+    scorer = open_scorer(config, 0, prm_format)
+    try:
+        scored = list(scorer.score(ROWS))
+    finally:
+        scorer.close()
+    every = []
+    for ours, theirs in zip(scored, expected, strict=True):
+        assert ours["scores"] == pytest.approx(theirs["scores"], abs=1e-5)
+        assert ours | {"scores": None} == theirs | {"scores": None}
+        every += ours["scores"]
+    assert max(every) - min(every) > 0.1
+
 
 @pytest.mark.parametrize(
     "kind", ["qwen-math-prm", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("token", "trl"))]
 )
-def test_scores_of_a_vllm_server_equal_those_of_transformers(kind: str, tmp_path: Path) -> None:
+def test_a_server_started_as_erprm_says(kind: str, tmp_path: Path) -> None:
     make, prm_format = KINDS[kind]
     prm = make(tmp_path / kind)
     command = start_command(EngineConfig(prm), load_tagger(prm, prm_format)[1])
     _, _, name, *arguments = shlex.split(command.strip("`"))
     server = VllmServer(tmp_path, name, *arguments)
     try:
-        rows = solution_rows(24)
-        expected = list(open_scorer(EngineConfig(prm, "transformers"), 0, prm_format).score(rows))
+        expected = list(open_scorer(EngineConfig(prm, "transformers"), 0, prm_format).score(ROWS))
         server.wait()
-        scorer = open_scorer(EngineConfig(prm, base_url=server.url), 0, prm_format)
-        scored = list(scorer.score(rows))
-        scorer.close()
+        check(EngineConfig(prm, base_url=server.url), prm_format, expected)
     finally:
         server.kill()
-    assert [row["id"] for row in scored] == [row["id"] for row in rows]  # in order
-    for ours, theirs in zip(scored, expected, strict=True):
-        assert ours["scores"] == pytest.approx(theirs["scores"], abs=1e-5)
-        assert ours | {"scores": None} == theirs | {"scores": None}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    make, prm_format = KINDS[kind]
+    prm = make(tmp_path / kind)
+    expected = list(open_scorer(EngineConfig(prm, "transformers"), 0, prm_format).score(ROWS))
+    check(EngineConfig(prm, "vllm", enforce_eager=True), prm_format, expected)

@@ -18,8 +18,6 @@ from erprm_cli.options import LocalEngineName
 from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.prm.scoring import chosen_engine, open_scorer
 from erprm_cli.prm.tagger import Tagger
-from tests.prm.prm_kinds import KINDS
-from tests.tiny_models import solution_rows
 
 pytestmark = [
     pytest.mark.vllm,
@@ -102,22 +100,6 @@ def test_a_model_whose_logits_vllm_would_leave_unchanged_is_refused(tmp_path: Pa
     (folder / "config.json").write_bytes(orjson.dumps(config | {"final_logit_softcapping": 30.0}))
     with pytest.raises(UsageError, match="ignores its final_logit_softcapping"):
         open_scorer(EngineConfig(str(folder), "vllm"))
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", KINDS)
-def test_scores_of_every_kind_equal_those_of_transformers(name: str, tmp_path: Path, settings: None) -> None:
-    make, prm_format = KINDS[name]
-    prm, rows = make(tmp_path / name), solution_rows(24)
-    expected = [
-        row["scores"] for row in open_scorer(EngineConfig(prm, "transformers"), 0, prm_format).score(rows)
-    ]
-    scorer = open_scorer(EngineConfig(prm, "vllm", enforce_eager=True), 0, prm_format)
-    for row, scores in zip(scorer.score(rows), expected, strict=True):
-        assert row["scores"] == pytest.approx(scores, abs=1e-5)
-    scorer.close()
-    every = [score for scores in expected for score in scores]
-    assert max(every) - min(every) > 0.1
 
 
 def test_auto_is_vllm_on_a_gpu_but_not_for_a_model_that_it_would_score_wrongly(
