@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Final
 
 from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.models import loading
-from erprm_cli.models.file_checks import adapter_settings, weight_shapes
+from erprm_cli.models.file_checks import Shapes, adapter_settings, weight_shapes
 from erprm_cli.prm.loading import load_prm, native_head
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows.row import Row
@@ -31,33 +31,21 @@ from erprm_cli.rows.row import Row
 LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 TASK: Final = "token_classify"
 POOLER: Row = {"task": TASK, "tok_pooling_type": "ALL"}  # vLLM's PoolerConfig; see vllm_scorer.py
-TWO_LAYERS = "Qwen2ForProcessRewardModel"
+TWO_LAYERS, TWO_LAYERS_WEIGHT = "Qwen2ForProcessRewardModel", "score.0.weight"
 
 
 class Unsuitable(UsageError):
     """A model that vLLM would not score correctly, or not at all; transformers may."""
 
 
-def classifier_settings(config: EngineConfig, tagger: Tagger) -> dict[str, Any]:
+def classifier_settings(config: EngineConfig, tagger: Tagger) -> Row:
     """Return the changes to the configuration of the PRM `config.model` that make it a classifier in vLLM.
 
     Raises Unsuitable for a model that vLLM would not score correctly; the engine is not started.
     """
-    name, prm_format = config.model, tagger.prm_format
     base, revision = _base(config)
-    if prm_format.kind != "token":
-        native = native_head(name, loading.load_config(base, revision=revision), prm_format)
-        architecture = native.__name__.replace("ForTokenClassification", "ForSequenceClassification")
-        num_labels = prm_format.num_labels if prm_format.kind == "head" else 1
-        if _has_two_layers(base, revision):
-            if not architecture.startswith("Qwen2For") or num_labels != 2:
-                raise _unsuitable(
-                    config, architecture, "supports a head of two layers for Qwen2 with 2 classes only"
-                )
-            architecture = TWO_LAYERS
-        # Softmax or sigmoid, for those who ask a server; a checkpoint may have been saved with another.
-        activation = {"problem_type": "single_label_classification"}
-        return {"architectures": [architecture], "num_labels": num_labels, **activation}
+    if tagger.prm_format.kind != "token":
+        return _head_settings(config, tagger, base, revision)
     model = loading.load_config(base, revision=revision, trust_remote_code=config.trust_remote_code)
     architecture = (model.architectures or [""])[0]
     changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
@@ -74,15 +62,31 @@ def classifier_settings(config: EngineConfig, tagger: Tagger) -> dict[str, Any]:
     }
 
 
+def _head_settings(config: EngineConfig, tagger: Tagger, base: str, revision: str | None) -> Row:
+    native = native_head(config.model, loading.load_config(base, revision=revision), tagger.prm_format)
+    architecture = native.__name__.replace("ForTokenClassification", "ForSequenceClassification")
+    if TWO_LAYERS_WEIGHT in _shapes(base, revision):
+        if not architecture.startswith("Qwen2For") or len(tagger.rows) != 2:
+            reason = "supports a head of two layers for Qwen2 with 2 classes only"
+            raise _unsuitable(config, architecture, reason)
+        architecture = TWO_LAYERS
+    return {
+        "architectures": [architecture],
+        "num_labels": len(tagger.rows),
+        # The scores are softmax or sigmoid; a checkpoint may name another activation, for other uses.
+        "problem_type": "single_label_classification",
+    }
+
+
 def needs_copy(config: EngineConfig, tagger: Tagger) -> bool:
-    """Return whether vLLM can load the PRM only as transformers saves it."""
+    """Return whether vLLM can load the PRM only as transformers saves it, if at all."""
     base, revision = _base(config)
-    if base != config.model:
-        return True
-    if tagger.prm_format.kind == "token":
-        return False
-    names = weight_shapes(shipped.resolve(base), revision=revision)
-    return not {"score.weight", "score.0.weight"} & names.keys()
+    if base != config.model or tagger.prm_format.kind == "token":
+        return base != config.model
+    shapes = _shapes(base, revision)
+    head = "score.2" if TWO_LAYERS_WEIGHT in shapes else "score"
+    # A head of another size has a copy made, because transformers explains what is wrong.
+    return shapes.get(f"{head}.weight", ())[:1] != (len(tagger.rows),) or f"{head}.bias" not in shapes
 
 
 @contextmanager
@@ -138,9 +142,9 @@ def _base(config: EngineConfig) -> tuple[str, str | None]:
     return adapters["base_model_name_or_path"], adapters.get("revision")
 
 
-def _has_two_layers(base: str, revision: str | None) -> bool:
+def _shapes(base: str, revision: str | None) -> Shapes:
     with loading.explained(base):
-        return "score.0.weight" in weight_shapes(shipped.resolve(base), revision=revision)
+        return weight_shapes(shipped.resolve(base), revision=revision)
 
 
 def _unsuitable(config: EngineConfig, architecture: str, reason: str) -> Unsuitable:

@@ -4,6 +4,7 @@ import errno
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -67,6 +68,26 @@ def test_a_head_of_two_layers_is_qwens_own_architecture(tmp_path: Path) -> None:
 def test_an_architecture_without_a_head_of_its_own_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no token classification model for cohere"):
         settings(save_model(tmp_path, "cohere"), HEAD)
+
+
+def test_a_language_model_that_is_part_of_another_model_is_refused(tmp_path: Path) -> None:
+    config = orjson.loads((save_model(tmp_path) / "config.json").read_bytes())
+    config["architectures"] = ["LlavaForConditionalGeneration"]
+    (tmp_path / "config.json").write_bytes(orjson.dumps(config))
+    with pytest.raises(Unsuitable, match="vLLM supports ...ForCausalLM only; use --engine transformers"):
+        settings(tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["score.bias", "score.weight"])
+def test_a_head_that_the_checkpoint_lacks_is_reported_by_transformers(lost: str, tmp_path: Path) -> None:
+    make, prm_format = KINDS["trl"]
+    config = EngineConfig(make(tmp_path))
+    tagger = load_tagger(config.model, prm_format)[1]
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights[lost]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=f"has no {lost} of the right size"), loadable(config, tagger):
+        pass
 
 
 @pytest.mark.parametrize("name", KINDS)

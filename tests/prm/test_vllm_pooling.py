@@ -39,6 +39,17 @@ def check(config: EngineConfig, prm_format: str | None, expected: Iterable[dict[
     assert max(every) - min(every) > 0.1
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    make, prm_format = KINDS[kind]
+    prm = make(tmp_path / kind)
+    expected = list(open_scorer(EngineConfig(prm, "transformers"), 0, prm_format).score(ROWS))
+    check(EngineConfig(prm, "vllm", enforce_eager=True), prm_format, expected)
+
+
 @pytest.mark.parametrize(
     "kind", ["qwen-math-prm", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("token", "trl"))]
 )
@@ -54,14 +65,3 @@ def test_a_server_started_as_erprm_says(kind: str, tmp_path: Path) -> None:
         check(EngineConfig(prm, base_url=server.url), prm_format, expected)
     finally:
         server.kill()
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    make, prm_format = KINDS[kind]
-    prm = make(tmp_path / kind)
-    expected = list(open_scorer(EngineConfig(prm, "transformers"), 0, prm_format).score(ROWS))
-    check(EngineConfig(prm, "vllm", enforce_eager=True), prm_format, expected)
