@@ -3,7 +3,7 @@
 A message is a call that makes an error of erprm_cli/errors.py, a warning or a note. One that no test can
 produce says why, in a comment within the call: `# no test: needs a GPU`.
 
-The suite may run in pieces: those with the same `--messages-file FILE` add up, and the last lists what is left.
+The suite may run in pieces: those with one `--messages-file FILE` add up, and the last lists what is left.
 """
 
 import ast
