@@ -73,6 +73,24 @@ def test_help_loads_nothing_heavy() -> None:
     assert not HEAVY & set(done.stdout.split())
 
 
+@pytest.mark.parametrize("words", ["help", "-h", "--help"])
+def test_the_list_of_commands_is_the_same_without_their_modules(erprm: Run, shell: Run, words: str) -> None:
+    done = shell(words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == erprm(words).stdout.splitlines()[1:]  # after the name as called
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    code = "import atexit, sys; sys.argv[1:] = ['--help']; atexit.register(lambda: print(*sys.modules)); "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "from erprm_cli.app import main; main()"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "erprm_cli.app " in done.stdout and "erprm_cli.commands." not in done.stdout
+
+
 def first_and_last_line(help_text: str) -> tuple[str, str]:
     """Return the first and the last paragraph of the description, each as one line."""
     description = re.split(r"\n\n(?:Input and output|Model):\n", help_text.partition("\n\n")[2])[0]
