@@ -1,5 +1,6 @@
 """The `erprm` program: one Typer app, one module per command, errors as one line."""
 
+import math
 import os
 import signal
 import sys
@@ -57,7 +58,8 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, unless it would write a file that it may not."""
+        """Run the command, unless a number is none or it would write a file that it may not."""
+        check_numbers(self, ctx.params)
         files = named_files(self, ctx.params)
         check_files(files, overwrite=ctx.params.get("overwrite", False))
         provenance.read_by_this_run[:] = [file.name for file in files if file.role is Role.READ]
@@ -157,6 +159,17 @@ def main() -> None:
         if stop.signal_number == signal.SIGPIPE:
             sys.exit(stop.exit_status)
         _exit(_with_notes(stop, "stopped"), stop.exit_status)
+
+
+def check_numbers(command: Command, values: Mapping[str, Any]) -> None:
+    """Raise UsageError for an integer beyond 64 bits, and for infinity or NaN where a flag has bounds."""
+    for parameter in command.params:
+        value = values[str(parameter.name)]
+        has_bounds = getattr(parameter.type, "min", None) is not None
+        if isinstance(value, float) and has_bounds and not math.isfinite(value):
+            raise UsageError(f"{parameter.opts[0]} {value} is not a finite number")
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise UsageError(f"{parameter.opts[0]} {value} is beyond 64 bits")
 
 
 def file_flags(command: Command) -> Iterator[tuple[Any, Role]]:
