@@ -67,6 +67,11 @@ def rollout(
         open_streams("rollout", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter),
         open_journal(out, settings, overwrite=streams.overwrite) as journal,
     ):
+        foreign = ForeignRows(names=names)
+        if choice.budget is not None:
+            pilot = read_rows(streams.source, check_pilot, bad, streams.limit, foreign, reporter)
+            report_plan(proposal(measure(pilot, prompts.marks), choice.budget), reporter)
+            return
         finished = FinishedPrefixes(choice.keep_text, prompts.marks)
         done = out.solutions(partial(finished.add_row, count_own=choice.count_own))
         finished.add_journal(journal)
@@ -81,11 +86,6 @@ def rollout(
                 finished.add_row(row, bool(earlier.get("count_own")))
             return row
 
-        foreign = ForeignRows(names=names)
-        if choice.budget is not None:
-            rows = read_rows(streams.source, check_pilot, bad, streams.limit, foreign, reporter)
-            report_plan(proposal(measure(rows, prompts.marks), choice.budget), reporter)
-            return
         rows = read_rows(streams.source, check, bad, streams.limit, foreign, reporter)
         rows = (row for row in rows if row["id"] in shard and (row["id"], row["sample"]) not in done)
         missing = peek(reporter.counted(rows))

@@ -31,14 +31,14 @@ class Pilot:
 
     solutions: int
     solution_tokens: float  # S
-    prefixes_per_solution: float  # D, each distinct prefix of a problem once
+    distinct_prefixes: float  # D, per solution
     completion_tokens: float  # T
     variance_between: float  # b
     variance_within: float  # w
 
     def cost(self, k: int) -> float:
         """Return the tokens of one solution with its rollouts."""
-        return self.solution_tokens + self.prefixes_per_solution * k * self.completion_tokens
+        return self.solution_tokens + self.distinct_prefixes * k * self.completion_tokens
 
     def information(self, k: int) -> float:
         """Return how much a token teaches with `k` completions; only ratios have a meaning."""
@@ -96,27 +96,23 @@ def measure(rows: Iterable[Row], marks: Marks | None = None) -> Pilot:
 def proposal(pilot: Pilot, budget: float) -> Row:
     """Return the best K and number of solutions for `budget` tokens, and what other K would give.
 
+    Information is relative to the best K.
     Raises UserError if the budget pays for no solution.
     """
     best = max(CHOICES_OF_K, key=pilot.information)
-    choices = [
-        {
-            "k": k,
-            "solutions": int(budget / pilot.cost(k)),
-            "relative_information": round(pilot.information(k) / pilot.information(best), 3),
-        }
-        for k in CHOICES_OF_K
-    ]
     solutions = int(budget / pilot.cost(best))
     if not solutions:
         raise UserError(
             f"a budget of {budget:,.0f} tokens pays for no solution; with its rollouts, one takes about "
             f"{pilot.cost(best):,.0f} tokens"
         )
-    completions = round(solutions * pilot.prefixes_per_solution * best)
+    completions = round(solutions * pilot.distinct_prefixes * best)
     made: Row = {"budget": budget, "k": best, "solutions": solutions, "completions": completions}
-    about = {f"pilot_{name}": round(value, 4) for name, value in asdict(pilot).items()}
-    return made | about | {"choices": choices}
+    about: Row = {f"pilot_{name}": round(value, 4) for name, value in asdict(pilot).items()}
+    for k in CHOICES_OF_K:
+        about[f"solutions_if_k_{k}"] = int(budget / pilot.cost(k))
+        about[f"information_if_k_{k}"] = round(pilot.information(k) / pilot.information(best), 3)
+    return made | about
 
 
 def _variance(rewards: list[float]) -> float:

@@ -1,5 +1,8 @@
-"""Prefixes whose completions are known: from the output and the journal of a stopped run, from the rows of an
-earlier run with another stopping rule, and from this run."""
+"""Prefixes whose completions are known: from existing rows, from a journal and from this run.
+
+Existing rows are those of the output, if a stopped run continues, and those of INPUT, if an earlier run made
+them with the same settings but another stopping rule.
+"""
 
 from pathlib import Path
 

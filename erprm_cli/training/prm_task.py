@@ -167,9 +167,7 @@ class PrmTask(TrainingTask):
         if not known.any():
             raise RowError(f"its '{self.learned}' are all null, so there is nothing to learn")
         if self.config.outcome_only and not known[-1]:
-            raise RowError(
-                f"the last of its '{self.learned}' is null, the only one that --outcome-only learns"
-            )
+            raise RowError(f"the last of its '{self.learned}' is null; --outcome-only learns no other")
 
     def _holds_special(self, ids: NDArray[np.int32], tags: NDArray[np.int32]) -> bool:
         """Return whether special tokens are in the text itself, not only at its start or as its tags."""

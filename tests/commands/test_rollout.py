@@ -81,12 +81,8 @@ def test_a_rule_keeps_the_first_completions_and_makes_no_others(
     for id_, lists in whole.items():
         for rewards, fewer in zip(lists, stopped[id_], strict=True):
             assert rewards is not None and fewer == rewards[: len(fewer or [])] and fewer
-    if rule[0] == "--for":
-        assert all(
-            max(whole[id_][step]) == max(lists[step])
-            for id_, lists in stopped.items()
-            for step in range(len(lists))
-        )  # type: ignore[type-var]
+            if rule[0] == "--for":
+                assert max(fewer) == max(rewards)  # the hard label is the same
 
 
 @pytest.mark.parametrize(
@@ -222,9 +218,9 @@ def test_a_solution_that_is_no_rollout_of_its_prefixes_is_refused(
 ) -> None:
     good = SOLUTIONS[0] | {"sampling": SAMPLED}
     source = rows.write(tmp_path / "in.jsonl", [good, SOLUTIONS[1] | {"sampling": SAMPLED} | change])
+    assert told in told_by(erprm("rollout", source, "--count-own", "-k", 1))
     result = erprm("rollout", source, "--count-own", "-k", 1, "--errors", tmp_path / "bad.jsonl")
-    assert result.exit_code == 1 and told in told_by(result)
-    assert len(result.stdout.splitlines()) == 1
+    assert result.exit_code == 1 and len(result.stdout.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -265,12 +261,10 @@ def test_a_budget_is_divided_by_what_a_pilot_tells(erprm: Run, tmp_path: Path) -
     assert result.exit_code == 0, result.stderr
     plan = json.loads(result.stdout)
     assert plan["pilot_solutions"] == 40 and plan["k"] in (2, 4, 8, 16, 32, 64)
-    chosen = next(choice for choice in plan["choices"] if choice["k"] == plan["k"])
-    assert chosen == {"k": plan["k"], "solutions": plan["solutions"], "relative_information": 1.0}
-    cost = (
-        plan["pilot_solution_tokens"]
-        + plan["pilot_prefixes_per_solution"] * plan["k"] * plan["pilot_completion_tokens"]
-    )
+    best = plan["k"]
+    assert (plan[f"solutions_if_k_{best}"], plan[f"information_if_k_{best}"]) == (plan["solutions"], 1.0)
+    rolling = plan["pilot_distinct_prefixes"] * best * plan["pilot_completion_tokens"]
+    cost = plan["pilot_solution_tokens"] + rolling
     assert plan["solutions"] == pytest.approx(100_000 / cost, abs=1)
     poor = erprm("rollout", pilot, "--dry-run", "--budget", 5)
     assert poor.exit_code == 1 and "a budget of 5 tokens pays for no solution" in told_by(poor)

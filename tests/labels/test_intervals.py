@@ -35,8 +35,8 @@ def test_the_ends_are_the_quantiles_of_jeffreys_posterior(counts: tuple[int, int
 
 
 def test_without_a_success_or_a_failure_the_interval_has_one_end_at_the_rate() -> None:
-    assert rate_interval(0, 16) == (0.0, pytest.approx(0.14318413793144472, rel=1e-9))
-    assert rate_interval(16, 16) == (pytest.approx(0.8568158620685553, rel=1e-9), 1.0)
+    assert rate_interval(0, 16) == pytest.approx((0.0, 0.14318413793144472), rel=1e-9)
+    assert rate_interval(16, 16) == pytest.approx((0.8568158620685553, 1.0), rel=1e-9)
 
 
 @given(st.integers(1, 40), st.data(), st.sampled_from([-inf, -3.0, 0.0, 1.0, 10.0, inf]))
