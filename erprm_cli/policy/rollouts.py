@@ -329,6 +329,8 @@ class Roller:
 
     def _row(self, solution: _Solution) -> Row:
         row, own = solution.row, solution.own
+        if "rollouts" in row and not self.keep_text:  # of an earlier run, whose texts are then too few
+            row = {name: value for name, value in row.items() if name != "completions"}
         rewards = [_with_own(found, own) for found in solution.rewards]
         added: Row = {"rollouts": [*rewards, [row["reward"]]]}
         if self.keep_text:

@@ -214,3 +214,11 @@ def test_texts_of_an_earlier_output_that_do_not_fit_the_steps_are_a_bad_row(comp
     row = solution(0, "one", "two") | {"rollouts": [[1.0], [1.0]], "completions": completions}
     with pytest.raises(RowError, match="'completions' must be one list of strings per step"):
         FinishedPrefixes().add_row(row)
+
+
+def test_texts_of_an_earlier_run_do_not_stay_beside_other_rollouts() -> None:
+    earlier = solution(0, "one", "two") | {"rollouts": [[1.0], [1.0]], "completions": [["x"], [""]]}
+    (row,), _ = roll(ScriptedEngine(even_is_right), earlier, k=2)
+    assert row["rollouts"] == [[1.0, 0.0], [1.0]] and "completions" not in row
+    (kept,), _ = roll(ScriptedEngine(even_is_right), earlier, k=2, keep_text=True)
+    assert list(map(len, kept["completions"])) == [2, 1]
