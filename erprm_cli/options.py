@@ -343,7 +343,10 @@ MaxTokens = Annotated[
         rich_help_panel=Heading.SAMPLING,
     ),
 ]
-Seed = Annotated[int, Option(metavar="N", help="Seed of sampling, shuffling and resampling.")]
+MAX_SEED = 2**32 - 1  # the largest that numpy takes
+Seed = Annotated[
+    int, Option(min=0, max=MAX_SEED, metavar="N", help="Seed of sampling, shuffling and resampling.")
+]
 
 # Method
 Eta = Annotated[
