@@ -94,6 +94,12 @@ def test_tokens_are_drawn_with_their_probabilities(temperature: float, top_p: fl
     assert chi_square < 18.5  # the 99.9th percentile at 4 degrees of freedom
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-6])
+def test_a_temperature_of_almost_0_is_greedy(temperature: float) -> None:
+    logits = torch.tensor([[100.0, -80.0, 101.0, 3.0]])
+    assert draw(logits, temperature, 1.0, torch.tensor([1]), torch.tensor([0])).tolist() == [2]
+
+
 def test_uniforms_are_those_of_splitmix64() -> None:
     # The published first outputs of the generator with seed 1234567; the top 52 bits are used.
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
