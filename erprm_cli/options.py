@@ -218,13 +218,16 @@ Engine = Annotated[
 LocalEngine = Annotated[
     LocalEngineName,
     Option(
-        help="Backend that runs the models. auto: vllm for a policy if there is a GPU, else transformers.",
+        help="Backend that runs the models. auto: vllm if there is a GPU, else transformers.",
         rich_help_panel=Heading.MODEL,
     ),
 ]
 ScoringEngine = Annotated[
     LocalEngineName,
-    Option(help="Backend that runs the PRM. auto: transformers.", rich_help_panel=Heading.MODEL),
+    Option(
+        help="Backend that runs the PRM. auto: vllm if there is a GPU, else transformers.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
 PrmOnTheWay = Annotated[
     str | None,

@@ -206,7 +206,11 @@ class PrmTrainingConfig(TrainingConfig):
     ] = ER_PRM
     target: Annotated[
         Literal["labels", "counts"],
-        Option(help="Learn `labels`, or the counts of correct completions in `rollouts`."),
+        Option(
+            help="Learn `labels`, or the counts of correct completions in `rollouts`. Counts suit rollouts "
+            "that stopped early (--until-width, --for): stopping does not bias their likelihood, but it "
+            "biases labels."
+        ),
     ] = "labels"
     weighting: Annotated[
         Literal["step", "solution"], Option(help="Weight every step equally, or every solution equally.")
