@@ -3,11 +3,12 @@
 A completion i of a problem has the outcome R_i (1: correct, 0: wrong) and L_i steps with the scores
 s_i1 .. s_iL in [0, 1]. A token of step j gets, in the group of the N completions of its problem:
 
-    outcome     (R_i - mean R) / std R                                             GRPO, arXiv 2402.03300
-    process     sum of (s_il - mean s) / std s over l >= j                         ibid., section 4.1.3
-    increments  sum of (V_l - V_l-1) over l >= j = V_L - V_j-1, divided by std V_L  arXiv cs/9906017, Ng et al.
-                with V_0 = mean V_L, V_l = s_il, and V_L = R_i
-    min-form    sum of w_l p_l over l >= j, p = 2 s - 1, w = softmin(p / 0.1)      PURE, arXiv 2504.15275
+    outcome     (R_i - mean R) / std R                       GRPO (arXiv 2402.03300)
+    process     sum of (s_il - mean s) / std s over l >= j   the same, section 4.1.3
+    increments  sum of V_l - V_l-1 over l >= j, that is V_L - V_j-1, divided by std V_L, where
+                V_0 = mean V_L, V_l = s_il and V_L = R_i     Ng et al., ICML 1999
+    min-form    sum of w_l p_l over l >= j, p = 2 s - 1,
+                w = softmax(-p / 0.1)                        PURE (arXiv 2504.15275)
 
 `increments` is potential-based shaping with the score as the potential: it changes which step gets the
 credit, but not which policy is best, whatever the scores are. The others reward what the PRM likes, so the

@@ -1,4 +1,4 @@
-"""The mathematics on numbers that were computed by hand, and the gradient of a policy small enough to enumerate."""
+"""Advantages on numbers that were computed by hand, and the gradient of a policy that can be enumerated."""
 
 from itertools import product
 from math import exp, sqrt
@@ -110,8 +110,8 @@ def test_padding_has_no_influence() -> None:
         assert not function(wide, is_step)[:, 3:].any()
 
 
-# A tabular policy of STEPS steps with two actions each. The chance of the right action (1) of a step depends on
-# the action before it: sigmoid(THETA[step, action before]). A solution whose actions are all right is correct.
+# A tabular policy of STEPS steps with two actions each. The chance of the right action (1) of a step depends
+# on the action before it: sigmoid(THETA[step, action before]). A path of right actions only is correct.
 STEPS = 5
 PATHS = torch.tensor(list(product((0, 1), repeat=STEPS)))
 BEFORE = torch.nn.functional.pad(PATHS[:, :-1], (1, 0))
