@@ -114,7 +114,8 @@ class TokenTagger:
         token_begins = np.concatenate([[0], token_ends[:-1]]).astype(np.int64)
         found: list[int] = []
         tags: list[int] = []
-        seam, seam_tags, before = prm_format.fill(problem), (), None
+        seam, before = prm_format.fill(problem), None
+        seam_tags: tuple[int, ...] = ()
         for number, (begin, end) in enumerate(zip(steps.begins, steps.ends, strict=True)):
             seam += prm_format.between if number else ""
             first = int(np.searchsorted(token_begins, begin, side="left")) + MARGIN
