@@ -9,7 +9,6 @@ from transformers import set_seed
 from trl.trainer.grpo_config import GRPOConfig
 
 from erprm_cli.answers.grader import Grader
-from erprm_cli.io.writing import write_rows
 from erprm_cli.models.cards import policy_model_card
 from erprm_cli.models.end_tokens import as_list, end_tokens
 from erprm_cli.policy.prompts import make_prompt
@@ -127,8 +126,6 @@ def _fit(
     last = _finish(trainer, run, rows[-1])
     result = last | {"rows": len(problems), "left_out": 0}
     card = {"kind": "policy", "settings": {"base": run.engine.model} | settings, "result": result}
-    if is_main():
-        write_rows(run.log_file, [*rows, last], overwrite=True)
     _forget_reference(trainer)
     save(trainer, training, tokenizer, card, policy_model_card(card))
     if is_main():

@@ -5,13 +5,15 @@ B completions, N of each problem
 
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from erprm_cli.rl.divergence import Estimate, Point
-from erprm_cli.rl.judge import Judged
 from erprm_cli.rows.row import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from erprm_cli.rl.judge import Judged  # loads torch
 
 # Field of a row: its name in the entries that Trainer keeps, and as TRL calls what it measures.
 FIELDS = {
@@ -37,7 +39,8 @@ FIELDS = {
 
 def log_row(entry: dict[str, Any]) -> Row:
     """Return the row of one entry of Trainer's history; null for what it does not have."""
-    return {name: entry.get(kept) for name, kept in FIELDS.items()}
+    row = {name: entry.get(kept) for name, kept in FIELDS.items()}
+    return row | {"epoch": float(entry["epoch"])}
 
 
 def point(entry: dict[str, Any]) -> Point | None:
@@ -57,7 +60,7 @@ class Window:
     scores: list[float] = field(default_factory=list)
     shares: dict[str, list[float]] = field(default_factory=dict)  # one per batch of completions
 
-    def add(self, judged: Judged, length_B: Tensor, n: int) -> None:
+    def add(self, judged: "Judged", length_B: "Tensor", n: int) -> None:
         """Take the completions of all processes; `length_B` are their tokens."""
         self.generated_tokens += int(length_B.sum())
         self.outcomes += judged.outcome_B.view(-1, n).mean(1).tolist()

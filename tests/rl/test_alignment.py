@@ -1,5 +1,8 @@
 """The step of each token, and the input of the PRM from the policy's ids."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -67,22 +70,21 @@ def test_a_token_belongs_to_the_step_in_which_it_begins(
     assert step_of_tokens(np.array(token_ends), step_ends).tolist() == expected
 
 
-def tokenizers() -> dict[str, object]:
-    return {"tiny": lambda: load_tokenizer("tiny"), "llama3": llama3, "qwen3": lambda: published("qwen3")}
+TOKENIZERS: dict[str, Callable[[], Any]] = {
+    "tiny": lambda: load_tokenizer("tiny"),
+    "llama3": llama3,
+    "qwen3": lambda: published("qwen3"),
+    "mistral": mistral,
+}
 
 
-@pytest.mark.parametrize("name", ["tiny", "llama3", "qwen3"])
-@pytest.mark.parametrize("prm_format", ["er-prm", "math-shepherd", "math-psa"])
+@pytest.mark.parametrize(
+    ("name", "prm_format"),
+    [("tiny", "er-prm"), ("tiny", "math-shepherd"), ("llama3", "er-prm"), ("qwen3", "math-psa")],
+)
 def test_the_input_from_ids_is_the_one_from_text(name: str, prm_format: str) -> None:
-    tokenizer = {
-        "tiny": lambda: load_tokenizer("tiny"),
-        "llama3": llama3,
-        "qwen3": lambda: published("qwen3"),
-    }[name]()
-    try:
-        tagger = Tagger(load_prm_format(prm_format), tokenizer)
-    except Exception as error:
-        pytest.skip(str(error)[:80])
+    tokenizer = TOKENIZERS[name]()
+    tagger = Tagger(load_prm_format(prm_format), tokenizer)
     texts, by_ids = TokenTexts(tokenizer), TokenTagger(tagger, tokenizer)
     for text in (SOLUTION, SOLUTION.replace("\n", "\n\n"), "5", "The 5.\nThe 5.\nThe 5.", SOLUTION + "\n"):
         ids = tokenizer(text, add_special_tokens=False).input_ids
@@ -109,15 +111,12 @@ def test_a_tokenizer_that_adds_a_space_to_seams_reads_the_text() -> None:
     texts = TokenTexts(tokenizer)
     steps = steps_in(texts.decode(ids))
     found = by_ids.encode(PROBLEM, steps, ids, texts.ends(ids, steps.text))
-    assert (
-        found is None
-        or found.ids.tolist() == by_ids.tagger.encode(PROBLEM, split_steps(SOLUTION, r"\n+")).ids.tolist()
-    )
+    assert found is None
 
 
 @pytest.mark.parametrize("name", ["llama3", "qwen3", "mistral"])
 def test_token_ends_are_exact_for_characters_of_several_tokens(name: str) -> None:
-    tokenizer = {"llama3": llama3, "qwen3": lambda: published("qwen3"), "mistral": mistral}[name]()
+    tokenizer = TOKENIZERS[name]()
     text = "Löse 🦜𝔸 ∑ 答案.\nSo 5"
     ids = tokenizer(text, add_special_tokens=False).input_ids
     texts = TokenTexts(tokenizer)

@@ -42,7 +42,7 @@ def test_rows_say_what_the_completions_are_like_and_the_last_names_the_policy(
     assert rows[-1]["policy_step"] == 4
     kept = [orjson.loads(line) for line in (folder / "log.jsonl").read_bytes().splitlines()]
     assert kept == rows
-    assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "policy"]
+    assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "log.jsonl.meta.json", "policy"]
     assert "trained by GRPO in erprm on 6 problems" in (folder / "policy" / "README.md").read_text()
 
 
