@@ -149,7 +149,7 @@ class TokenTagger:
         if is_first and ids and ids[-1] == tagger.tokenizer.eos_token_id:
             ids = ids[:-1]
         tags = [encoding.char_to_token(end) for end in ends]
-        width = len(tagger.prm_format.tag.strip())
+        width = len(tagger.prm_format.tag.strip()) or 1
         for tag, end in zip(tags, ends, strict=True):
             if tag is None or ids[tag] != tagger.token_ids.tag:
                 return None

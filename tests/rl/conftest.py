@@ -1,22 +1,25 @@
-"""A policy and a PRM that several tests read and none changes: small random models."""
+"""What the tests of GRPO read and none changes: the shipped policy, also as the PRM, on six of its problems.
 
+A random model never answers, so its completions would teach nothing.
+"""
+
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
-from tests.tiny_models import save_model
+from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.io.reading import read_rows
+from erprm_cli.io.writing import write_rows
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_model(tmp_path_factory.mktemp("base")))
+def base() -> str:
+    return "tiny"
 
 
 @pytest.fixture(scope="session")
 def problems_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("problems") / "problems.jsonl"
-    lines = [
-        f'{{"id": "p{index}", "problem": "Tom has {index}?", "answer": "{index}"}}\n' for index in range(6)
-    ]
-    path.write_text("".join(lines))
+    write_rows(path, islice(read_rows("tiny:train", as_problem), 6))
     return path

@@ -1,4 +1,4 @@
-"""What the tests of GRPO share: one short run on small random models."""
+"""What the tests of GRPO share: one short run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, RlhfConfig
 
 FLAGS = (
-    "--algorithm grpo -t tiny --prm-format er-prm -n 2 --batch-size 4 --max-tokens 12 --lr 1e-2 "
+    "--algorithm grpo -t tiny --prm-format er-prm -n 2 --batch-size 4 --max-tokens 100 --lr 1e-3 "
     "--max-steps 4 --log-every 1 --save-steps 2"
 ).split()
 
@@ -41,9 +41,9 @@ def short_run(
         if row["step"] == kill_at:
             raise Killed
 
-    settings: dict[str, Any] = {"batch_size": 4, "lr": 1e-2, "log_every": 1, "save_steps": 2}
+    settings: dict[str, Any] = {"batch_size": 4, "lr": 1e-3, "log_every": 1, "save_steps": 2}
     made = Grpo(
-        RlhfConfig(base, "er-prm", n=2, max_tokens=12, eval=str(problems)),
+        RlhfConfig(base, "er-prm", n=2, max_tokens=100, eval=str(problems)),
         GrpoConfig(**{"max_steps": 4} | (grpo or {})),
         PolicyTrainingConfig(**settings | training),
         LocalConfig(base, engine="transformers"),

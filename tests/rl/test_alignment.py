@@ -80,7 +80,7 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize(
     ("name", "prm_format"),
-    [("tiny", "er-prm"), ("tiny", "math-shepherd"), ("llama3", "er-prm"), ("qwen3", "math-psa")],
+    [("tiny", "er-prm"), ("tiny", "math-psa"), ("llama3", "er-prm"), ("qwen3", "math-psa")],
 )
 def test_the_input_from_ids_is_the_one_from_text(name: str, prm_format: str) -> None:
     tokenizer = TOKENIZERS[name]()

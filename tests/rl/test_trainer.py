@@ -58,7 +58,7 @@ def test_every_token_of_a_batch_gets_the_advantage_of_its_step(
         2,
         outcome_weight=1.0,
         scaled=True,
-        max_tokens=12,
+        max_tokens=100,
     )
     assert torch.equal(batch["advantages"], expected)
     assert rows[-1]["loss"] is not None
