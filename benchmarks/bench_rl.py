@@ -12,7 +12,7 @@ measured there.
 
 import argparse
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--advantage", default="increments")
     arguments = parser.parse_args()
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     measure(spent)
     begun: list[float] = []
 
@@ -71,7 +71,7 @@ def main() -> None:
     print(f"overhead: {overhead:.1%}")
 
 
-def measure(spent: Counter[str]) -> None:
+def measure(spent: defaultdict[str, float]) -> None:
     """Add the processor time of each part to `spent`."""
     import torch
     from accelerate import Accelerator
@@ -79,7 +79,7 @@ def measure(spent: Counter[str]) -> None:
 
     from erprm_cli.rl.judge import Judge
 
-    inner: Counter[str] = Counter()  # time of the PRM within the judge
+    inner: defaultdict[str, float] = defaultdict(float)  # time of the PRM within the judge
 
     def timed(owner: Any, name: str, part: str) -> None:
         original: Callable[..., Any] = getattr(owner, name)

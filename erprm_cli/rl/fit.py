@@ -140,15 +140,11 @@ def _finish(trainer: ProcessGrpoTrainer, run: Grpo, last: Row) -> Row:
     policy = {"policy": str(run.training.output), "policy_step": last["step"]}
     if not trainer.stopped:
         return last | policy
-    best = trainer.best_checkpoint()
-    if best is None:
-        trainer.reporter.warn(f"stopped: {trainer.divergence}; there is no checkpoint of the best step")
-        return last | policy
+    best, point = trainer.best_checkpoint(), trainer.divergence.best
+    assert best is not None and point is not None  # every best row is saved
     trainer._load_from_checkpoint(str(best))
-    assert trainer.divergence.best is not None
-    step = trainer.divergence.best.step
-    trainer.reporter.warn(f"stopped: {trainer.divergence}; the policy is that of step {step:,}")
-    return last | policy | {"policy_step": step, "accuracy": trainer.accuracy()}
+    trainer.reporter.warn(f"stopped: {trainer.divergence}; the policy is that of step {point.step:,}")
+    return last | policy | {"policy_step": point.step, "accuracy": trainer.accuracy()}
 
 
 def _forget_reference(trainer: ProcessGrpoTrainer) -> None:

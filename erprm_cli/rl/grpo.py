@@ -1,8 +1,10 @@
 """GRPO with a process reward model: one run in one directory, like RAFT's.
 
-log.jsonl       all rows of the log, when the run is complete
-policy/         the trained policy
-.policy.run/    until then: the last checkpoint, from which a stopped run continues
+The directory holds
+
+    log.jsonl       all rows of the log, when the run is complete
+    policy/         the trained policy
+    .policy.run/    until then: the last checkpoint, from which a stopped run continues
 """
 
 import warnings

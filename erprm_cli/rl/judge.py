@@ -76,6 +76,8 @@ class Judge:
 
     def cut(self, ids: Sequence[int]) -> list[int]:
         """Return the tokens up to the one that completes a stop text."""
+        if not self.stop:
+            return list(ids)
         text = self.texts.decode(ids)
         found = [text.find(stop) + len(stop) for stop in self.stop if stop in text]
         if not found:

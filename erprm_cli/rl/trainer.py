@@ -93,7 +93,13 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         return [list(self.encode_prompt(prompt)) for prompt in prompts], None, {}
 
     def _generate_single_turn(self, *arguments: Any, **more: Any) -> tuple[list[list[int]], Any]:
-        completions, logprobs = super()._generate_single_turn(*arguments, **more)
+        try:
+            completions, logprobs = super()._generate_single_turn(*arguments, **more)  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):
+                raise
+            step = self.state.global_step
+            raise UserError(f"the policy is NaN or infinite after step {step}; try a smaller --lr") from None
         completions = [self.judge.cut(ids) for ids in completions]
         if logprobs is not None:
             pairs = zip(logprobs, completions, strict=True)
@@ -194,7 +200,10 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         step = self.state.global_step
         if "loss" in logs:
             if not math.isfinite(logs["loss"]):
-                raise UserError(f"the loss is {logs['loss']} at step {step}; try a smaller --lr")
+                raise UserError(
+                    # no test: generation fails first
+                    f"the loss is {logs['loss']} at step {step}; try a smaller --lr"
+                )
             logs.update(self.window.close())
         elif "generated_tokens" not in logs:  # Trainer's summary
             return

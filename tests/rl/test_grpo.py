@@ -12,6 +12,7 @@ from typer.testing import Result
 from erprm_cli import packages
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.provenance import write_meta
+from erprm_cli.io.run_directory import check_run_directory
 from erprm_cli.rl.config import GrpoConfig
 from erprm_cli.rl.log_rows import FIELDS
 from tests.rl.runs import FLAGS, Killed, command, short_run
@@ -83,11 +84,24 @@ def test_adapters_are_trained_with_the_policy_without_them_as_the_reference(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("advantage", ["outcome", "process", "min-form"])
+@pytest.mark.parametrize("advantage", ["process", "min-form"])
 def test_every_advantage_trains(base: str, problems_file: Path, tmp_path: Path, advantage: str) -> None:
     settings = {"advantage": advantage, "max_steps": 1, "beta": 0.0, "mask_truncated_completions": True}
     rows = short_run(base, problems_file, tmp_path / "run", grpo=settings, save_steps=0)
     assert rows[-1]["kl"] is None and rows[-1]["policy"] is not None
+
+
+@pytest.mark.slow
+def test_the_command_trains_and_overwrites_what_it_made(
+    erprm: Callable[..., Result], base: str, problems_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    done = command(erprm, base, problems_file, folder, "--advantage", "outcome", "--max-steps", 1)
+    assert done.exception is None
+    rows = [orjson.loads(line) for line in done.stdout.splitlines()]
+    assert [row["step"] for row in rows] == [0, 1, 1] and rows[-1]["policy"] == str(folder / "policy")
+    check_run_directory(folder, {"command": "rlhf"}, overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["run.meta.json"]
 
 
 @pytest.mark.slow
@@ -123,6 +137,15 @@ def test_a_divergence_warns_or_stops_and_keeps_the_best_checkpoint(
     assert (rows[-1]["step"], rows[-1]["policy_step"]) == (3, 1)
     assert "stopped: the PRM's score rises" in (error := capsys.readouterr().err)
     assert "the policy is that of step 1" in error
+
+
+@pytest.mark.slow
+def test_a_learning_rate_that_breaks_the_policy_is_named(
+    base: str, problems_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="the policy is NaN or infinite after step .*; try a smaller --lr"):
+        short_run(base, problems_file, tmp_path / "run", lr=1e30, save_steps=0)
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_a_dry_run_counts(
