@@ -56,7 +56,7 @@ def test_a_complete_run_is_not_repeated(base: str, problems_file: Path, unbroken
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill_at", [1, 3])
+@pytest.mark.parametrize("kill_at", [pytest.param(1, marks=pytest.mark.thorough), 3])
 def test_a_killed_run_continues_from_its_last_checkpoint_with_the_same_data(
     base: str, problems_file: Path, unbroken: tuple[Path, Any], kill_at: int, tmp_path: Path
 ) -> None:
@@ -72,7 +72,7 @@ def test_a_killed_run_continues_from_its_last_checkpoint_with_the_same_data(
     assert_equal_bits(tmp_path / "run" / "policy", unbroken[0] / "policy")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_adapters_are_trained_with_the_policy_without_them_as_the_reference(
     base: str, problems_file: Path, tmp_path: Path
 ) -> None:
@@ -83,7 +83,7 @@ def test_adapters_are_trained_with_the_policy_without_them_as_the_reference(
     assert "adapter_model.safetensors" in names and "ref" not in names and "model.safetensors" not in names
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("advantage", ["process", "min-form"])
 def test_every_advantage_trains(base: str, problems_file: Path, tmp_path: Path, advantage: str) -> None:
     settings = {"advantage": advantage, "max_steps": 1, "beta": 0.0, "mask_truncated_completions": True}
@@ -104,7 +104,7 @@ def test_the_command_trains_and_overwrites_what_it_made(
     assert [path.name for path in folder.iterdir()] == ["run.meta.json"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_divergence_warns_or_stops_and_keeps_the_best_checkpoint(
     base: str,
     problems_file: Path,
@@ -139,7 +139,7 @@ def test_a_divergence_warns_or_stops_and_keeps_the_best_checkpoint(
     assert "the policy is that of step 1" in error
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_learning_rate_that_breaks_the_policy_is_named(
     base: str, problems_file: Path, tmp_path: Path
 ) -> None:
