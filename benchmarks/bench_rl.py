@@ -24,7 +24,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.policy.templates import load_template
 from erprm_cli.prm.scorer import Scorer
 from erprm_cli.rl.config import GrpoConfig
-from erprm_cli.rl.grpo import Grpo
+from erprm_cli.rl.grpo import Grpo, quiet_trl
 from erprm_cli.rl.run import run
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
@@ -73,6 +73,7 @@ def main() -> None:
 
 def measure(spent: defaultdict[str, float]) -> None:
     """Add the processor time of each part to `spent`."""
+    quiet_trl()
     import torch
     from accelerate import Accelerator
     from trl.trainer.grpo_trainer import GRPOTrainer
