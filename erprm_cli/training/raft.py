@@ -46,7 +46,7 @@ class Raft(Rlhf):
         super().check()
         if self.engine.engine == "vllm":
             from erprm_cli.prm.loading import load_tagger  # torch
-            from erprm_cli.prm.vllm_scorer import classifier_settings
+            from erprm_cli.prm.vllm_classifier import classifier_settings
 
             config, code = self.config, self.engine.trust_remote_code
             _, tagger = load_tagger(config.prm, config.prm_format, trust_remote_code=code)
