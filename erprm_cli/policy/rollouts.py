@@ -5,7 +5,7 @@ completion: its reward is that of the solution. Steps of an answer are continued
 steps of the reasoning within it; the completion then has the rest of the reasoning and the answer.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -79,7 +79,8 @@ class FinishedPrefixes:
         `marks` are those of the reasoning in the template.
         """
         self.k, self.keep_text, self.marks = k, keep_text, marks
-        self._found: dict[PrefixKey, tuple[list[float], list[str]]] = {}
+        # Not a dict: finding its first key takes longer, the more keys before it were deleted.
+        self._found: OrderedDict[PrefixKey, tuple[list[float], list[str]]] = OrderedDict()
 
     def get(self, key: PrefixKey) -> tuple[list[float], list[str]] | None:
         return self._found.get(key)
@@ -87,7 +88,7 @@ class FinishedPrefixes:
     def add(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
         self._found[key] = rewards, texts
         if len(self._found) > MAX_CACHED:
-            del self._found[next(iter(self._found))]
+            self._found.popitem(last=False)
 
     def add_row(self, row: Row) -> Row:
         """Add the prefixes of an existing rollouts row; return the row. RowError if it is not one."""

@@ -1,4 +1,5 @@
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Request
 from erprm_cli.errors import RowError
 from erprm_cli.io.writing import open_journal, open_output
-from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable, same_origin
+from erprm_cli.policy.rollouts import MAX_CACHED, FinishedPrefixes, Roller, check_gradable, same_origin
 from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import load_template
 from erprm_cli.rows.row import Row
@@ -213,3 +214,15 @@ def test_texts_of_an_earlier_output_that_do_not_fit_the_steps_are_a_bad_row(comp
     row = solution(0, "one", "two") | {"rollouts": [[1.0], [1.0]], "completions": completions}
     with pytest.raises(RowError, match="'completions' must be one list of strings per step"):
         FinishedPrefixes(1).add_row(row)
+
+
+def test_finished_prefixes_beyond_the_limit_cost_no_more_than_those_before() -> None:
+    finished = FinishedPrefixes(1)
+    seconds = []
+    for part in range(2):
+        begin = time.process_time()
+        for number in range(MAX_CACHED):
+            finished.add(("p", str(part * MAX_CACHED + number)), [], [])
+        seconds.append(time.process_time() - begin)
+    assert finished.get(("p", "0")) is None and finished.get(("p", str(MAX_CACHED))) is not None
+    assert seconds[1] < 4 * seconds[0]  # it was 30 times as much
