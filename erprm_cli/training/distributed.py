@@ -25,7 +25,7 @@ def is_main() -> bool:
 
 @contextmanager
 def ends_with_others() -> Iterator[None]:
-    """Raise EngineError if the connection to another process of this launch is lost: it was killed, or failed.
+    """Raise EngineError if another process of this launch is lost: it was killed, or has failed.
 
     torch has a class for such errors of NCCL and of its store. Those of gloo are known by their text only.
     """
@@ -38,8 +38,8 @@ def ends_with_others() -> Iterator[None]:
             raise
         reason = str(error).partition(". ")[0]
         raise EngineError(
-            f"process {os.environ['RANK']} lost the connection to another process of this training ({reason}); "
-            "the same command continues from the last checkpoint"
+            f"process {os.environ['RANK']} lost the connection to another process of this training "
+            f"({reason}); the same command continues from the last checkpoint"
         ) from error
 
 

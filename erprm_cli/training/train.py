@@ -20,8 +20,8 @@ def train(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
     """Train on the examples of `task`, write config.output, return the last log row.
 
     A finished run with the same rows and settings is not repeated; a stopped one is continued. Raises
-    UserError if there is nothing to train on, or if `output` or its run folder has other settings; EngineError
-    if another process of the training was lost.
+    UserError if there is nothing to train on, or if `output` or its run folder has other settings;
+    EngineError if another process of the training was lost.
     """
     config = task.config
     reporter = reporter if is_main() else Silence()

@@ -139,7 +139,7 @@ def test_an_error_of_the_store_is_one_of_the_engine(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(EngineError, match="process 1 lost the connection"), ends_with_others():
-        torch.distributed.TCPStore(
+        torch.distributed.TCPStore(  # type: ignore[attr-defined]
             "127.0.0.1", free_port(), is_master=False, timeout=timedelta(milliseconds=100)
         )
 
