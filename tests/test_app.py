@@ -235,7 +235,7 @@ def test_templates_are_installed() -> None:
     assert shipped.joinpath("policy", "tiny.toml").is_file()
 
 
-@pytest.mark.parametrize("command", ["score", "bon", "rlhf"])
+@pytest.mark.parametrize("command", ["bon", "rlhf"])
 def test_help_lists_the_engines_that_a_command_takes(erprm: Run, command: str) -> None:
     text = " ".join(erprm(command, "--help").stdout.split())
     choices = re.search(r"--engine [<\[]([a-z|]+)[>\]]", text)

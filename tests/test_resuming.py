@@ -46,7 +46,7 @@ FREE = {
     "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"field", "plot", "table", "tokens_per_s"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
-for command in ("sample", "rollout"):
+for command in ("sample", "rollout", "score"):
     FREE[command] -= {"base_url"}  # a local model is compared by its content, which a server's does not have
 # Another value of the flags that take text; numbers and switches find their own.
 TEXTS = {
@@ -153,6 +153,7 @@ def test_every_flag_is_compared_or_listed_as_free(
 ) -> None:
     """The flags are those that the command declares, so a new one fails here until it is one or the other."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("erprm_cli.prm.server_scorer.served_hash", lambda *_: "of another PRM")
     (tmp_path / "thinking.toml").write_text(CHAT + 'reasoning = "think"\n' * (command != "rollout"))
     words = ["thinking.toml" if word == "tiny" else word for word in given(command, model, tmp_path)]
     if command == "rlhf":
