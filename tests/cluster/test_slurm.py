@@ -1,28 +1,18 @@
 """The scripts for SLURM, from sbatch to the joined labels, while tasks are killed and hosts go away."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
-import pytest
 
 from erprm_cli.training.run_folder import checkpoints, run_folder
-from tests.cluster.policy import PIPELINES, has_rows, logs, rows, write_problems
+from tests.cluster.policy import PIPELINES, has_rows, logs, rows
 from tests.cluster.slurm import Slurm
 from tests.training.conftest import base, rows_file, unbroken  # noqa: F401  # fixtures
 from tests.training.runs import Log, assert_close, command
 
-ARRAY, SERVE, TRAIN = (PIPELINES / f"{name}.sh" for name in ("slurm_array", "multinode_serve", "slurm_train"))
+ARRAY, TRAIN = PIPELINES / "slurm_array.sh", PIPELINES / "slurm_train.sh"
 TASKS = 6
 POLICY = {"MODEL": "tiny", "TEMPLATE": "tiny"}
-VLLM_ON_A_CPU = {
-    "MODEL": str(PIPELINES.parent / "tiny"),
-    "SERVE_FLAGS": "--dtype float32 --enforce-eager --no-enable-chunked-prefill --block-size 32 "
-    "--max-model-len 512",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-}
 
 
 def kill(word: str) -> bool:
@@ -75,33 +65,6 @@ def test_an_array_gives_the_rows_of_one_machine_although_tasks_and_hosts_are_los
     assert rows(run / "labels.jsonl") == labels_of_one_machine
     for node in (drained, lost):
         slurm.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
-
-
-@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
-def test_servers_on_several_hosts_give_the_rows_of_one_although_a_server_is_killed(
-    slurm: Slurm, tmp_path: Path
-) -> None:
-    """The job with a killed server fails, and continues when it is submitted again."""
-    few = tmp_path / "few.jsonl"
-    write_problems(few, 4)
-    variables = POLICY | VLLM_ON_A_CPU
-
-    def submit(nodes: int, run: str) -> str:
-        return slurm.sbatch(
-            f"--nodes={nodes}", "--gpus-per-node=1", SERVE, few, run, cwd=tmp_path, **variables
-        )
-
-    one_host = submit(1, "one")
-    assert slurm.wait_for(one_host) == {"COMPLETED"}, logs(tmp_path)
-    job = submit(2, "two")
-    solutions = tmp_path / "two" / "solutions.jsonl"
-    slurm.wait_until(lambda: has_rows(solutions))
-    slurm.run("scancel", "--signal=KILL", f"{job}.1")
-    assert slurm.wait_for(job) == {"FAILED"}, logs(tmp_path)
-    assert [task["ExitCode"] for task in slurm.show(job)] == ["4:0"]
-    assert not (tmp_path / "two" / "labels.jsonl").exists()
-    assert slurm.wait_for(submit(2, "two")) == {"COMPLETED"}, logs(tmp_path)
-    assert rows(tmp_path / "two" / "labels.jsonl") == rows(tmp_path / "one" / "labels.jsonl")
 
 
 def test_a_training_over_two_hosts_is_started_again_when_one_is_lost(
