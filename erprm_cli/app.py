@@ -31,6 +31,7 @@ COMMANDS = (
     "train",
     "export",
     "score",
+    "serve",
     "inspect",
     "grade",
     "bon",
