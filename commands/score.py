@@ -6,7 +6,7 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.io.streams import open_streams
-from erprm_cli.prm import config
+from erprm_cli.prm.config import BatchTokens, ScoreEta
 from erprm_cli.terminal.reporter import Reporter
 
 
@@ -16,8 +16,8 @@ def score(
     streams: options.ShardedStreams,
     engine: Annotated[EngineConfig, options.Without("model", "batch_size")],
     prm_format: options.PrmFormatName = None,
-    eta: config.ScoreEta = None,
-    batch_tokens: config.BatchTokens = 0,
+    eta: ScoreEta = None,
+    batch_tokens: BatchTokens = 0,
 ) -> None:
     """Score the steps of solutions with a reward model.
 

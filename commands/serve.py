@@ -5,7 +5,7 @@ from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.engines.config import ScoringConfig
-from erprm_cli.prm import config
+from erprm_cli.prm.config import BatchTokens, ScoreEta
 from erprm_cli.serving.config import ServiceConfig
 from erprm_cli.terminal.reporter import Reporter
 
@@ -19,8 +19,8 @@ def serve(
     ],
     service: ServiceConfig,
     prm_format: options.PrmFormatName = None,
-    eta: config.ScoreEta = None,
-    batch_tokens: config.BatchTokens = 0,
+    eta: ScoreEta = None,
+    batch_tokens: BatchTokens = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Serve a reward model over HTTP.

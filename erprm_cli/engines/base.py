@@ -1,7 +1,8 @@
 """The engine boundary: requests in as they are read, completions out as they finish, in any order.
 
 An engine keeps itself full: it reads from the iterator of requests whenever it has room, never all of it
-at once, and yields each completion as soon as it is finished.
+at once, and yields each completion as soon as it is finished. If the next request depends on completions that
+are in flight, the iterator yields LATER, and the engine reads on when it has yielded one of them.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -40,6 +41,9 @@ class Request:
     prompt: Prompt
     indices: tuple[int, ...]
     seed: int
+
+
+LATER = Request("", "", (), 0)  # stands for what cannot be asked for yet
 
 
 @dataclass(frozen=True, slots=True)

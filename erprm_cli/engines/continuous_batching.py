@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.causal_model import CausalModel
 from erprm_cli.engines.rolling_cache import KeysValues, RollingCache, move_columns
 from erprm_cli.engines.token_sampling import draw
@@ -92,8 +92,11 @@ class ContinuousBatch:
     def __iter__(self) -> Iterator[Completion]:
         while self.num_waiting < self.num_slots and not self.is_exhausted:
             self._read_requests(self.num_slots)
-            yield from self._take_finished()
-        self._allocate(min(self.num_slots, self.num_waiting))
+            finished = self._take_finished()
+            yield from finished
+            if not finished:  # either there are enough, or all others depend on these
+                break
+        self._allocate(max(1, min(self.num_slots, self.num_waiting)))
         self._refill()
         while any(self.slots) or not self.is_exhausted:
             if any(self.slots):
@@ -124,6 +127,8 @@ class ContinuousBatch:
             request = next(self.requests, None)
             if request is None:
                 self.is_exhausted = True
+                break
+            if request is LATER:
                 break
             ids = encode(model.tokenizer, request.prompt)
             limit = min(self.params.max_tokens, (model.max_length or NEVER) - len(ids))
@@ -196,6 +201,9 @@ class ContinuousBatch:
             return
         if not self.is_exhausted and self.num_waiting < len(free):
             self._read_requests(self.num_slots)
+        if self.num_waiting > len(free) and len(self.slots) < self.num_slots:
+            self._resize(min(self.num_slots, len(self.slots) - len(free) + self.num_waiting))
+            free = [number for number, slot in enumerate(self.slots) if slot is None]
         entering: dict[int, Slot] = {}
         prompts: list[tuple[QueuedRequest, list[int]]] = []
         while free and self.queue:
@@ -223,13 +231,20 @@ class ContinuousBatch:
     def _shrink(self) -> None:
         """Remove the free slots when at least half are free and nothing is left to fill them."""
         occupied = [number for number, slot in enumerate(self.slots) if slot]
-        if not occupied or 2 * len(occupied) > len(self.slots):
-            return
-        self.slots = [self.slots[number] for number in occupied]
-        kept = torch.tensor(occupied, device=self.device)
+        if occupied and 2 * len(occupied) <= len(self.slots):
+            self._resize(len(occupied))
+
+    def _resize(self, num_slots: int) -> None:
+        """Keep the occupied slots and as many free ones as make `num_slots`."""
+        occupied = [number for number, slot in enumerate(self.slots) if slot]
+        free = num_slots - len(occupied)
+        self.slots = [*(self.slots[number] for number in occupied), *[None] * free]
+        kept = torch.tensor([*occupied, *[0] * free], device=self.device)
         self.cache.select(kept)
         self.token_BT1, self.to_check_B = self.token_BT1[kept], self.to_check_B[kept]
         self.state_4B = self.state_4B[:, kept]
+        self.state_4B[:, len(occupied) :] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+        self.to_check_B[len(occupied) :] = False
 
     # Steps
 

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.in_flight import Wait
 from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.hashing import derive_seed
 from erprm_cli.models import loading
@@ -41,14 +42,19 @@ class VllmEngine:
         on the other requests in the batch.
         """
         empty: deque[Completion] = deque()
-        for (key, index), output in self.stream.run(self._jobs(requests, params, empty)):
-            (generated,) = output.outputs
-            num_tokens = len(generated.token_ids)
-            self.usage.generated_tokens += num_tokens
-            yield Completion(key, index, generated.text, num_tokens, generated.finish_reason)
+        unread = iter(requests)
+        is_finished = False
+        while not is_finished:
+            for (key, index), output in self.stream.run(self._jobs(unread, params, empty)):
+                (generated,) = output.outputs
+                num_tokens = len(generated.token_ids)
+                self.usage.generated_tokens += num_tokens
+                yield Completion(key, index, generated.text, num_tokens, generated.finish_reason)
+                while empty:
+                    yield empty.popleft()
+            is_finished = not empty  # else more requests may follow from the empty completions
             while empty:
                 yield empty.popleft()
-        yield from empty
         self.usage.prefix_cache_hit_rate = self.stream.prefix_cache_hit_rate()
 
     def close(self) -> None:
@@ -57,9 +63,12 @@ class VllmEngine:
 
     def _jobs(
         self, requests: Iterable[Request], params: SamplingParams, empty: deque[Completion]
-    ) -> Iterator[Job[CompletionKey]]:
+    ) -> Iterator[Job[CompletionKey] | Wait]:
         """Yield the jobs for vLLM; completions for which the context has no room go to `empty`."""
         for request in requests:
+            if request is LATER:
+                yield Wait.FOR_RESULT
+                continue
             ids = encode(self.tokenizer, request.prompt)
             limit = min(params.max_tokens, self.stream.max_model_len - len(ids))
             if limit < 1:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from erprm_cli import options, shipped
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.in_flight import in_flight
+from erprm_cli.engines.in_flight import Wait, in_flight
 from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.models import loading
@@ -69,7 +69,7 @@ class VllmStream:
         self._thread = Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
 
-    def run(self, jobs: Iterable[Job[Tag]]) -> Iterator[tuple[Tag, Any]]:
+    def run(self, jobs: Iterable[Job[Tag] | Wait]) -> Iterator[tuple[Tag, Any]]:
         """Yield each job's tag and vLLM's last output for it, in any order, as they finish.
 
         Raises EngineError if the engine dies.

@@ -1,8 +1,23 @@
-"""Flags about scoring. `--help` loads this module, so it imports nothing heavy."""
+"""Flags about process reward models: how one is loaded, and how it scores."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from erprm_cli import options
+
+
+@dataclass(frozen=True, slots=True)
+class PrmConfig:
+    """How a process reward model is loaded, for commands that run no engine.
+
+    The fields are arguments of `Scorer` and of `export_prm`.
+    """
+
+    prm_format: options.PrmFormatName = None
+    revision: options.Revision = None
+    trust_remote_code: options.TrustRemoteCode = False
+    allow_pickle: options.AllowPickle = False
+
 
 ScoreEta = Annotated[
     float | None,
