@@ -68,6 +68,7 @@ bench: $(READY) ## the figures of docs/benchmarks.md, as ratios measured in one 
 	$(BIN)/python benchmarks/bench_training.py
 	$(BIN)/python benchmarks/bench_score.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_rl.py
+	$(BIN)/python benchmarks/bench_serve.py
 	$(BIN)/python benchmarks/bench_startup.py
 
 docs: $(READY) ## the site of docs/ in site/; a broken link is an error
