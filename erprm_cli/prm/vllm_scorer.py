@@ -13,8 +13,6 @@ Shapes: T tokens of a solution, C logits per token, L steps.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from erprm_cli.engines.config import EngineConfig
@@ -60,7 +58,8 @@ class VllmScorer(Scorer):
 
     def _score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[tuple[int, Row]]:
         for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
-            good_L = self._good(output, tagged.tags)
+            good_L = self.good(output)[tagged.tags.tolist()]
+            self.check_finite(good_L)
             yield number, self.scored(row, good_L.tolist())
 
     def read(
@@ -78,21 +77,21 @@ class VllmScorer(Scorer):
         found: dict[int, list[float | None]] = {}
         for number, output in self.stream.run(jobs):
             _, tagged = solutions[number]
-            num_new = len(tagged.ids) - output.num_cached_tokens
-            self.num_tokens += num_new
-            tags = tagged.tags - output.num_cached_tokens
-            is_new = tags >= 0
-            found[number] = [*[None] * int((~is_new).sum()), *self._good(output, tags[is_new]).tolist()]
+            good_T = self.good(output)
+            num_cached = len(tagged.ids) - len(good_T)
+            self.num_tokens += len(good_T)
+            places = [tag - num_cached for tag in tagged.tags.tolist() if tag >= num_cached]
+            good_N = good_T[places]
+            self.check_finite(good_N)
+            found[number] = [*[None] * (len(tagged.tags) - len(places)), *good_N.tolist()]
         return [found[number] for number in range(len(solutions))]
 
-    def _good(self, output: Any, places: NDArray[np.int32]) -> Tensor:
-        """Return P(good) at `places` among the tokens of vLLM's output, in float32."""
-        is_head = self.prm_format.kind == "head"
-        logits_TC = output.outputs.data.reshape(-1, self.prm_format.num_labels if is_head else 1).float()
-        logits_NC = logits_TC[places.tolist()]
-        good_N = good_probability(self.prm_format, logits_NC) if is_head else logits_NC[:, 0].sigmoid()
-        self.check_finite(good_N)
-        return good_N
+    def good(self, output: Any) -> Tensor:
+        """Return P(good) [T] of the tokens read, from vLLM's logits: one per token, or per class of a head."""
+        logits_TC: Tensor = output.outputs.data.float()
+        if self.prm_format.kind == "head":
+            return good_probability(self.prm_format, logits_TC)
+        return logits_TC.flatten().sigmoid()
 
     def close(self) -> None:
         """End vLLM's processes."""
@@ -101,7 +100,6 @@ class VllmScorer(Scorer):
     def _jobs(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Job[NumberedSolution]]:
         from vllm import PoolingParams
 
-        params = PoolingParams(task=TASK, use_activation=False)
         for number, (row, tagged) in enumerate(solutions):
             self.num_tokens += len(tagged.ids)
-            yield (number, row, tagged), tagged.ids.tolist(), params
+            yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task=TASK, use_activation=False)
