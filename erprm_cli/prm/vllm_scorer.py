@@ -64,7 +64,7 @@ class VllmScorer(Scorer):
 
     def good(self, output: Any) -> Tensor:
         """Return P(good) [T] from the logits of vLLM's output: one per token, or one per class of a head."""
-        logits_TC = output.outputs.data.float()
+        logits_TC: Tensor = output.outputs.data.float()
         if self.prm_format.kind == "head":
             return good_probability(self.prm_format, logits_TC)
         return logits_TC.flatten().sigmoid()
