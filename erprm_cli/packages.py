@@ -12,6 +12,7 @@ EXTRAS = {  # the extra of erprm that has a package
     **dict.fromkeys(("accelerate", "datasets", "pyarrow", "torch", "transformers"), "train"),
     "matplotlib": "plot",
     "peft": "lora",
+    "trl": "rl",
     **dict.fromkeys(("fastapi", "prometheus_client", "uvicorn"), "serve"),
     "vllm": "vllm",
     "zstandard": "zst",
