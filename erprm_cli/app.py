@@ -68,7 +68,8 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except (EngineError, Stopped) as error:
-            error.add_note(how_to_continue(files, error.kept_in))
+            if "output" in ctx.params:
+                error.add_note(how_to_continue(files, error.kept_in))
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # Typer names neither type in public

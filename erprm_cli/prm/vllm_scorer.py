@@ -87,7 +87,7 @@ class VllmScorer(Scorer):
         return [found[number] for number in range(len(solutions))]
 
     def good(self, output: Any) -> Tensor:
-        """Return P(good) [T] of the tokens read, from the logits: one per token, or per class of a head."""
+        """Return P(good) [T] from the logits of vLLM's output: one per token, or one per class of a head."""
         logits_TC: Tensor = output.outputs.data.float()
         if self.prm_format.kind == "head":
             return good_probability(self.prm_format, logits_TC)

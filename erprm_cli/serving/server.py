@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
                 proxy_headers=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=int(timeout_s) + 1,
+                timeout_graceful_shutdown=int(2 * timeout_s) + 1,  # to receive and to score
             )
         )
 

@@ -17,7 +17,8 @@ import orjson
 import pytest
 from typer.testing import Result
 
-from erprm_cli.errors import UsageError, UserError
+from erprm_cli.errors import EngineError, UsageError, UserError
+from erprm_cli.prm import scoring
 from tests.tiny_models import save_model, solution_rows
 
 Run = Callable[..., Result]
@@ -160,3 +161,15 @@ def test_what_is_nowhere_is_named_before_anything_is_loaded(
 ) -> None:
     done = erprm("serve", "--prm", prm, *flags)
     assert isinstance(done.exception, UserError) and said in str(done.exception)
+
+
+def test_a_failure_of_the_engine_does_not_name_a_flag_that_serve_lacks(
+    erprm: Run, prm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise EngineError("no GPU")
+
+    monkeypatch.setattr(scoring, "open_scorer", fail)
+    done = erprm("serve", "--prm", prm, "--port", "0")
+    assert isinstance(done.exception, EngineError)
+    assert getattr(done.exception, "__notes__", []) == []
