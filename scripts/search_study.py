@@ -36,7 +36,7 @@ from erprm_cli.search.config import SearchConfig
 from erprm_cli.search.methods import METHODS
 from erprm_cli.search.prefix import Extension, Found, Prefix, Search, Value
 from erprm_cli.search.values import make_value
-from erprm_cli.search.weights import systematic
+from erprm_cli.search.weights import effective_sample_size, shares, systematic
 
 TEST, VALIDATION = range(100), range(100, 150)  # lines of tiny:test
 BUDGETS = (4, 8, 16, 32)
@@ -46,12 +46,15 @@ VOTE, DRAW = "weighted vote", "one draw"
 WAYS = ("min", "last", VOTE, DRAW)
 
 
+Rule = Callable[[SearchConfig, Value, Random], Search]
+
+
 class Setting(NamedTuple):
-    """A search with its name in the tables; `greedy` is the rule of its_hub, which erprm does not offer."""
+    """A search with its name in the tables; `rule`, if given, is one that erprm does not offer."""
 
     name: str
     config: SearchConfig
-    greedy: bool = False
+    rule: Rule | None = None
 
 
 def settings(n: int) -> Iterator[Setting]:
@@ -59,7 +62,7 @@ def settings(n: int) -> Iterator[Setting]:
     yield Setting("best-of-n", SearchConfig("best-of-n", n))
     for name in ("beam", "dvts", "lookahead"):
         yield Setting(f"{name}, M = 4", SearchConfig(name, n))
-    yield Setting("greedy particles", SearchConfig("smc", n), greedy=True)
+    yield Setting("greedy particles", SearchConfig("smc", n), greedy_particles)
     for eta, threshold in ((2.0, 0.5), (5.0, 0.5), (10.0, 0.5), (5.0, 0.9), (10.0, 0.9)):
         yield Setting(f"smc, eta {eta:g}, tau {threshold:g}", SearchConfig("smc", n, eta, threshold))
 
@@ -70,9 +73,15 @@ def tuned(n: int) -> Iterator[Setting]:
     for eta in (2.0, 5.0, 10.0, 20.0):
         for threshold in (0.5, 0.75, 0.9, 1.0):
             yield Setting(f"smc, eta {eta:g}, tau {threshold:g}", SearchConfig("smc", n, eta, threshold))
+    yield Setting("greedy particles", SearchConfig("smc", n), greedy_particles)
+    config = SearchConfig("smc", n, 10.0, 0.9)
+    for share in (0.25, 0.5, 1.0):
+        yield Setting(f"eta 10, tau 0.9, {share:.0%} greedy", config, scheduled(share))
+    yield Setting("eta 10, tau 0.9, rising", config, scheduled(factor=lambda step: 1 - 0.5**step))
+    yield Setting("eta 10, tau 0.9, falling", config, scheduled(factor=lambda step: 1 + 0.5**step))
 
 
-def greedy_particles(config: SearchConfig, random: Random) -> Search:
+def greedy_particles(config: SearchConfig, value: Value, random: Random) -> Search:
     """Resample after every step in proportion to score / (1 - score): the particle filter of its_hub 1.2.0.
 
     The weight is not divided by that of the previous step, so this searches for high scores and samples from
@@ -86,6 +95,31 @@ def greedy_particles(config: SearchConfig, random: Random) -> Search:
         if growing:
             particles = [particles[i] for i in systematic(odds_N, config.n, random)]  # type: ignore[arg-type]
     return Found(particles)
+
+
+def scheduled(share: float = 0.0, factor: Callable[[int], float] = lambda step: 1.0) -> Rule:
+    """Return SMC with another schedule, to see whether it does better.
+
+    The potential of a prefix of l steps is factor(l) eta v, that of a solution eta v. A weight grows by the
+    potential, less 1 - `share` of the one of the step before: share 1 is a greedy rule.
+    """
+
+    def rule(config: SearchConfig, value: Value, random: Random) -> Search:
+        particles, log_w_N, before_N = [Prefix()] * config.n, np.zeros(config.n), np.zeros(config.n)
+        while growing := [i for i, particle in enumerate(particles) if not particle.is_finished]:
+            for i, prefix in zip(growing, (yield [Extension(particles[i], i) for i in growing]), strict=True):
+                particles[i] = prefix
+                times = 1.0 if prefix.is_finished else factor(len(prefix.steps))
+                potential = times * config.eta * value(prefix)
+                log_w_N[i] += potential - (1 - share) * before_N[i]
+                before_N[i] = potential
+            if effective_sample_size(log_w_N) < config.ess_threshold * config.n:
+                chosen_N = systematic(log_w_N, config.n, random)  # type: ignore[arg-type]
+                particles, before_N = [particles[i] for i in chosen_N], before_N[chosen_N]
+                log_w_N = np.zeros(config.n)
+        return Found(particles, np.log(shares(log_w_N)).tolist())
+
+    return rule
 
 
 def clipped(score: float) -> float:
@@ -145,10 +179,8 @@ def measure(setting: Setting, playgrounds: Sequence[Playground], value: Value, r
         random = Random(f"{setting} {playground.tree.id}")
         total: dict[str, float] = defaultdict(float)
         for _ in range(runs):
-            if setting.greedy:
-                search = greedy_particles(setting.config, random)
-            else:
-                search = METHODS[setting.config.method](setting.config, value, random)  # type: ignore[arg-type]
+            rule = setting.rule or METHODS[setting.config.method]
+            search = rule(setting.config, value, random)  # type: ignore[arg-type]
             answered = playground.play(search, random)
             for way, right in judge(playground, answered.found).items():
                 total[way] += right / runs
