@@ -47,6 +47,7 @@ CASES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "inspect": (["prm", "tiny"], {"id": "a", "problem": "p", "sample": 0}, "solution"),
     "grade": ([], {"id": "a", "problem": "p", "answer": "5"}, "solution"),
     "bon": ([], {"id": "a", "problem": "p", "sample": 0}, "solution"),
+    "search": (["--prm", "tiny", "--prm-format", "er-prm"], {"answer": "5"}, "problem"),
     "processbench": ([], {"id": "a", "problem": "p", "steps": ["x"], "label": -1}, "scores"),
     "calibrate": ([], SOLUTION | {"rollouts": [[1.0]]}, "scores"),
     "show": ([], {"id": "a"}, "problem"),
@@ -235,7 +236,7 @@ def test_templates_are_installed() -> None:
     assert shipped.joinpath("policy", "tiny.toml").is_file()
 
 
-@pytest.mark.parametrize("command", ["score", "bon", "rlhf"])
+@pytest.mark.parametrize("command", ["bon", "rlhf"])
 def test_help_lists_the_engines_that_a_command_takes(erprm: Run, command: str) -> None:
     text = " ".join(erprm(command, "--help").stdout.split())
     choices = re.search(r"--engine [<\[]([a-z|]+)[>\]]", text)

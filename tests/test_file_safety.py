@@ -39,6 +39,7 @@ WORDS = {
     "train": ("-o", "{tmp}/prm"),
     "export": ("tiny", "-o", "{tmp}/head"),
     "score": ("--prm", "tiny"),
+    "search": ("--prm", "tiny"),
     "inspect": ("prm", "tiny"),
     "rlhf": ("--prm", "tiny", "-o", "{tmp}/raft"),
     "rerun": ("tiny",),

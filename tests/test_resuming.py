@@ -39,6 +39,10 @@ FREE = {
     "sample": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"n"},
     "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),
     "score": STREAMS | (EngineConfig.FREE - {"revision"}) | {"batch_tokens"},
+    "search": STREAMS
+    | (EngineConfig.FREE - {"model", "revision"})
+    | {"prm_engine"}
+    | {"eta", "ess_threshold", "draws", "verify", "width", "aggregate", "ahead"},  # of other methods
     "rlhf": STREAMS
     | {"field"}
     | (EngineConfig.FREE - {"model"})
@@ -46,7 +50,7 @@ FREE = {
     "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"field", "plot", "table", "tokens_per_s"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
-for command in ("sample", "rollout"):
+for command in ("sample", "rollout", "score", "search"):
     FREE[command] -= {"base_url"}  # a local model is compared by its content, which a server's does not have
 # Another value of the flags that take text; numbers and switches find their own.
 TEXTS = {
@@ -60,8 +64,11 @@ TEXTS = {
     "format": "math-shepherd",
     "dtype": "float16",
     "engine": "transformers",
+    "prm_engine": "transformers",
+    "method": "beam",
     "quantization": "fp8",
     "engine_args": "kv_cache_dtype=fp8",
+    "prm_base_url": "http://localhost:1/v1",
     "base_url": "http://localhost:1/v1",
     "shard": "1/2",
     "aggregate": "last",
@@ -122,6 +129,7 @@ SOURCES = {
     "sample": [rows.problem(1)],
     "rollout": [rows.solution(1)],
     "score": solution_rows(1),
+    "search": [rows.problem(1)],
     "train": solution_rows(9, labels=True),
     "rlhf": [rows.problem(1)],
 }
@@ -129,6 +137,7 @@ WORDS = {
     "sample": "-m MODEL -t tiny -n 1",
     "rollout": "-m MODEL -t tiny -k 1",
     "score": "--prm MODEL --prm-format er-prm",
+    "search": "--method best-of-n -m MODEL -t tiny -n 4 --prm MODEL --prm-format er-prm",
     "train": "--base MODEL --lr 1e-3",
     "rlhf": "-m MODEL -t tiny --prm MODEL --prm-format er-prm",
 }
@@ -153,7 +162,10 @@ def test_every_flag_is_compared_or_listed_as_free(
 ) -> None:
     """The flags are those that the command declares, so a new one fails here until it is one or the other."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "thinking.toml").write_text(CHAT + 'reasoning = "think"\n' * (command != "rollout"))
+    monkeypatch.setattr("erprm_cli.prm.server_scorer.served_hash", lambda *_: "of another PRM")
+    (tmp_path / "thinking.toml").write_text(
+        CHAT + 'reasoning = "think"\n' * (command not in ("rollout", "search"))
+    )
     words = ["thinking.toml" if word == "tiny" else word for word in given(command, model, tmp_path)]
     if command == "rlhf":
 

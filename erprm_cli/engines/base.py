@@ -34,7 +34,8 @@ class Request:
     `indices` are the numbers of the wanted completions: 0 .. n-1, or those of them that are missing. `prompt`
     is text, or token ids that are used unchanged, or a chat for an engine without a tokenizer. Equal
     (seed, index) give an equal completion. `max_tokens` bounds these completions where it is less than that
-    of the sampling parameters.
+    of the sampling parameters. With `greedy`, the most probable token is taken each time. With `keep`, a
+    later request of the same call may continue these completions: what is computed of them is worth keeping.
     """
 
     key: Hashable
@@ -42,10 +43,17 @@ class Request:
     indices: tuple[int, ...]
     seed: int
     max_tokens: int | None = None
+    greedy: bool = False
+    keep: bool = False
 
     def limit(self, params: "SamplingParams") -> int:
         """Return the most tokens of one completion, whatever the model's context has room for."""
         return params.max_tokens if self.max_tokens is None else min(self.max_tokens, params.max_tokens)
+
+
+# Requests may depend on completions of the same call. This one says that there is none before another
+# completion has been taken, so it comes only while completions are due.
+NOT_YET = Request(None, (), (), 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,10 @@ class Engine(Protocol):
     usage: Usage
 
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion | Failure]:
-        """Yield one completion per index of each request, in any order, as they finish, or a failure."""
+        """Yield one completion per index of each request, in any order, as they finish, or a failure.
+
+        `requests` may be NOT_YET, again and again.
+        """
         ...
 
     def close(self) -> None:

@@ -78,7 +78,7 @@ class EngineConfig:
     ] = None
     base_url: Annotated[
         str | None,
-        _server(metavar="URL", help="An OpenAI-compatible API, such as http://localhost:8000/v1."),
+        _server(metavar="URL", help="API of a server, such as http://localhost:8000/v1."),
     ] = None
     concurrency: Annotated[int, _server(metavar="N", min=1, help="Requests in flight at once.")] = 256
     dry_run: options.DryRun = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import NOT_YET, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.causal_model import CausalModel
 from erprm_cli.engines.rolling_cache import KeysValues, RollingCache, move_columns
 from erprm_cli.engines.token_sampling import draw
@@ -21,7 +21,7 @@ REFILL_SHARE = 32  # refill when at least one in this many slots is free
 CONTEXT_TOKENS = 8  # prompt tokens decoded with a completion, so that its first token keeps its space
 LEAST_SPARE = 64  # columns
 NEVER = 1 << 62
-FREE_STATE = (NEVER, 0, NEVER, 0)  # Slot.state of an empty slot
+FREE_STATE = (NEVER, 0, NEVER, 0, 0)  # Slot.state of an empty slot
 
 
 @dataclass(slots=True)
@@ -51,10 +51,11 @@ class Slot:
         """Time of the prompt's first token."""
         return self.entered - len(self.queued.ids) + 1
 
-    def state(self) -> tuple[int, int, int, int]:
-        """Return start, entered, the time at which the last token is drawn, and the seed."""
-        seed = derive_seed(self.queued.request.seed, self.index)
-        return self.start, self.entered, self.entered + self.queued.limit - 1, seed
+    def state(self) -> tuple[int, int, int, int, int]:
+        """Return start, entered, the time at which the last token is drawn, the seed, and whether greedy."""
+        request = self.queued.request
+        last = self.entered + self.queued.limit - 1
+        return self.start, self.entered, last, derive_seed(request.seed, self.index), request.greedy
 
 
 class ContinuousBatch:
@@ -75,6 +76,7 @@ class ContinuousBatch:
         self.model, self.params, self.usage, self.device = model, params, usage, model.device
         self.requests = iter(requests)
         self.is_exhausted = False
+        self.has_greedy = False  # among the requests so far
         self.queue: deque[QueuedRequest] = deque()
         self.finished: list[Completion] = []
         self.slots: list[Slot | None] = []
@@ -87,12 +89,15 @@ class ContinuousBatch:
         self.may_end_V = torch.zeros(model.vocab_size, dtype=torch.bool, device=self.device)
         self.end_ids = model.eos_ids.union(params.stop_token_ids)
         self.may_end_V[[*self.end_ids, *stop_ends]] = True
+        self.kept: dict[tuple[int, ...], list[KeysValues]] = {}  # of completions, by all tokens, oldest first
         self.has_nan = torch.zeros((), dtype=torch.bool, device=self.device)
 
     def __iter__(self) -> Iterator[Completion]:
         while self.num_waiting < self.num_slots and not self.is_exhausted:
-            self._read_requests(self.num_slots)
+            is_complete = self._read_requests(self.num_slots)
             yield from self._take_finished()
+            if self.num_waiting and not is_complete:
+                break
         self._allocate(min(self.num_slots, self.num_waiting))
         self._refill()
         while any(self.slots) or not self.is_exhausted:
@@ -100,6 +105,7 @@ class ContinuousBatch:
                 for _ in range(self.steps_per_check):
                     self._step()
                 self._finish_slots()
+                yield from self._take_finished()  # the next requests may depend on them
             self._refill()
             yield from self._take_finished()
 
@@ -114,17 +120,18 @@ class ContinuousBatch:
 
     # Requests
 
-    def _read_requests(self, wanted: int) -> None:
-        """Read requests for `wanted` completions, if there are as many, and prefill their prompts.
+    def _read_requests(self, wanted: int) -> bool:
+        """Read requests for `wanted` completions, and prefill their prompts; return whether all were there.
 
         Prompts that are too long finish at once. They count towards `wanted`: a source may hold nothing else.
         """
         model, new = self.model, list[QueuedRequest]()
-        while wanted > len(self.finished) and not self.is_exhausted:
+        while wanted > len(self.finished):
             request = next(self.requests, None)
-            if request is None:
-                self.is_exhausted = True
+            if request is None or request is NOT_YET:
+                self.is_exhausted = request is None
                 break
+            self.has_greedy |= request.greedy
             ids = encode(model.tokenizer, request.prompt)
             limit = min(request.limit(self.params), (model.max_length or NEVER) - len(ids))
             if limit < 1:
@@ -136,10 +143,12 @@ class ContinuousBatch:
                 self.usage.prompt_tokens += len(ids)
                 context = ids[-CONTEXT_TOKENS:]
                 text = self.model.decode(context)
-                new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, []))
+                past = self.kept.get(tuple(ids), [])
+                new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, past))
                 wanted -= len(request.indices)
-        self._prefill(new)
+        self._prefill(queued for queued in new if not queued.past)
         self.queue.extend(new)
+        return wanted <= len(self.finished)
 
     def _prefill(self, new: Iterable[QueuedRequest]) -> None:
         """Compute each prompt's keys and values; a prompt that begins another one shares those of it."""
@@ -170,8 +179,8 @@ class ContinuousBatch:
         self.cache = RollingCache(self.model.cache_examples, num_slots, 1)
         # The token fed to a slot at each time. One column more than the cache: the newest token.
         self.token_BT1 = torch.zeros((num_slots, 2, 1), dtype=torch.long, device=self.device)
-        self.state_4B = torch.zeros((4, num_slots), dtype=torch.long, device=self.device)
-        self.state_4B[:] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+        self.state_5B = torch.zeros((len(FREE_STATE), num_slots), dtype=torch.long, device=self.device)
+        self.state_5B[:] = torch.tensor(FREE_STATE, device=self.device)[:, None]
         self.to_check_B = torch.zeros(num_slots, dtype=torch.bool, device=self.device)
 
     def _make_room(self, before: int) -> None:
@@ -196,6 +205,7 @@ class ContinuousBatch:
             return
         if not self.is_exhausted and self.num_waiting < len(free):
             self._read_requests(self.num_slots)
+            free += self._grow()
         entering: dict[int, Slot] = {}
         prompts: list[tuple[QueuedRequest, list[int]]] = []
         while free and self.queue:
@@ -216,20 +226,34 @@ class ContinuousBatch:
             self.slots[number] = slot
         numbers = torch.tensor(list(entering), device=self.device)
         states = [slot.state() for slot in entering.values()]
-        self.state_4B[:, numbers] = torch.tensor(states, device=self.device).T
+        self.state_5B[:, numbers] = torch.tensor(states, device=self.device).T
         fed = [slot.queued.ids[-1] for slot in entering.values()]
         self.token_BT1[numbers, self.cache.now - self.cache.base, 0] = torch.tensor(fed, device=self.device)
 
     def _shrink(self) -> None:
-        """Remove the free slots when at least half are free and nothing is left to fill them."""
+        """Remove the free slots when at least half are free and nothing is there to fill them."""
         occupied = [number for number, slot in enumerate(self.slots) if slot]
-        if not occupied or 2 * len(occupied) > len(self.slots):
-            return
-        self.slots = [self.slots[number] for number in occupied]
-        kept = torch.tensor(occupied, device=self.device)
+        if occupied and 2 * len(occupied) <= len(self.slots):
+            self.slots = [self.slots[number] for number in occupied]
+            self._select(occupied)
+
+    def _grow(self) -> list[int]:
+        """Add slots for the completions that wait, `num_slots` in all at most; return them."""
+        before = len(self.slots)
+        wanted = self.num_waiting + before - self.slots.count(None)
+        new = list(range(before, min(self.num_slots, wanted)))
+        if new:
+            self._select([*range(before), *[0] * len(new)])  # what free slots hold is never looked at
+            self.state_5B[:, new] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+            self.slots += [None] * len(new)
+        return new
+
+    def _select(self, numbers: list[int]) -> None:
+        """Keep these slots, in this order."""
+        kept = torch.tensor(numbers, device=self.device)
         self.cache.select(kept)
         self.token_BT1, self.to_check_B = self.token_BT1[kept], self.to_check_B[kept]
-        self.state_4B = self.state_4B[:, kept]
+        self.state_5B = self.state_5B[:, kept]
 
     # Steps
 
@@ -239,7 +263,7 @@ class ContinuousBatch:
         self._make_room(0)
         cache, now, params = self.cache, self.cache.now, self.params
         column = now - cache.base
-        start_B, entered_B, deadline_B, seed_B = self.state_4B
+        start_B, entered_B, deadline_B, seed_B, greedy_B = self.state_5B
         start_B = start_B.clamp(max=now)
         # With several steps per check, a slot may decode a few tokens past the end of its completion.
         last_position = (self.model.max_length or NEVER) - 1
@@ -254,6 +278,8 @@ class ContinuousBatch:
         logits_BV = logits_B1V[:, -1]
         self.has_nan |= logits_BV.amax(-1).isnan().any()
         token_B = draw(logits_BV, params.temperature, params.top_p, seed_B, now - entered_B)
+        if self.has_greedy:
+            token_B = torch.where(greedy_B > 0, logits_BV.argmax(-1), token_B)
         token_B = token_B.clamp(max=self.model.vocab_size - 1)  # NaN logits draw a token out of range
         self.token_BT1[:, column + 1, 0] = token_B
         self.to_check_B |= self.may_end_V[token_B] | (now >= deadline_B)
@@ -281,11 +307,25 @@ class ContinuousBatch:
             completion = self._completion(slot, row[slot.entered + 1 - cache.first :])
             if completion:
                 self.usage.generated_tokens += completion.num_tokens
+                if slot.queued.request.keep:
+                    self._keep(number, slot, completion)
                 self.finished.append(completion)
                 self.slots[number] = None
                 freed.append(number)
         if freed:
-            self.state_4B[:, freed] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+            self.state_5B[:, freed] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+
+    def _keep(self, number: int, slot: Slot, completion: Completion) -> None:
+        """Keep the keys and values of a completion: of as many as there are slots, the newest ones."""
+        tokens = (*slot.queued.ids, *(completion.token_ids or ()))
+        begin = slot.start - self.cache.base
+        columns = slice(begin, begin + len(tokens) - 1)
+        self.kept[tokens] = [
+            (layer.keys[number, :, columns].clone(), layer.values[number, :, columns].clone())
+            for layer in self.cache.states
+        ]
+        if len(self.kept) > self.num_slots:
+            del self.kept[next(iter(self.kept))]
 
     def _completion(self, slot: Slot, tokens: list[int]) -> Completion | None:
         """Return the completion if `tokens` contain its end, possibly followed by more; None if not."""

@@ -9,15 +9,20 @@ Input = TypeVar("Input")
 Result = TypeVar("Result")
 
 
+class Pause:
+    """Comes in place of an input that depends on results."""
+
+
 def in_flight(
-    inputs: Iterable[Input], start: Callable[[Input], Future[Result]], depth: int
+    inputs: Iterable[Input | Pause], start: Callable[[Input], Future[Result]], depth: int
 ) -> Generator[tuple[Input, Result], None, None]:
     """Start a call for each input and yield (input, result) in the order in which the calls finish.
 
     At most `depth` calls are in flight, and an input is read only when there is room for its call. A result
     leaves as soon as one is there: before another input is read, so that a slow source holds it back by one
-    read at most. The first exception of a call, or of `inputs`, is raised. Calls that are still in flight
-    when the generator ends, is closed or raises are cancelled.
+    read at most. A Pause among the inputs says that there is none before another result has left. The first
+    exception of a call, or of `inputs`, is raised. Calls that are still in flight when the generator ends, is
+    closed or raises are cancelled.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor() as pool:
@@ -35,6 +40,8 @@ def in_flight(
                     item = next(unread)
                 except StopIteration:
                     is_exhausted = True
+                    break
+                if isinstance(item, Pause):
                     break
                 future = start(item)
                 pending[future] = item

@@ -9,19 +9,20 @@ R rows of the output layer that are read
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from erprm_cli.errors import UserError
-from erprm_cli.labels.estimator import relabel
 from erprm_cli.models import loading
 from erprm_cli.models.outputs import check_token, flat_positions, max_positions, output_at, pad
-from erprm_cli.prm.card import eta_learned
 from erprm_cli.prm.formats import PrmFormat
+from erprm_cli.prm.kept_reading import KeptReading, Reading
 from erprm_cli.prm.loading import load_prm, load_tagger
+from erprm_cli.prm.step_scorer import StepScorer
 from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
 
@@ -31,11 +32,12 @@ BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 # work is estimated from the size of the model, not measured: the batches, and so the last bits of the scores,
 # depend on the input alone.
 WINDOW_BATCHES = 16
+WINDOW_COPIES = 8  # times as many tokens, if equal solutions count each time
 HELD_S = 2.0
 CPU_FLOPS = 1e10  # per second: one core that other programs use too
 
 
-class Scorer:
+class Scorer(StepScorer):
     """A loaded process reward model."""
 
     def __init__(
@@ -57,15 +59,11 @@ class Scorer:
         model's card says it was trained at. One forward pass takes at most `batch_tokens` tokens, padding
         included; 0 chooses by device. Raises UserError if the model or its tokenizer is unsuitable.
         """
-        self.name = name
-        self.card, self.tagger = load_tagger(
+        card, self.tagger = load_tagger(
             name, prm_format, revision=revision, trust_remote_code=trust_remote_code
         )
         self.prm_format = self.tagger.prm_format
-        # An outcome reward model was trained at the last tag only; its outputs at other tags are meaningless.
-        self.outcome_only = bool(self.card and self.card.get("settings", {}).get("outcome_only"))
-        self.eta, self.eta_learned = eta, None if eta is None else eta_learned(name, self.card)
-        self.num_tokens = 0  # scored so far
+        super().__init__(name, card, eta)
         self.num_padded = 0  # scored so far, padding included
         load_options = {
             "revision": revision,
@@ -95,41 +93,64 @@ class Scorer:
     def close(self) -> None:
         """Free the model and whatever runs it."""
 
+    @property
+    def format_name(self) -> str:
+        """The name of the format with which the PRM is read."""
+        return self.prm_format.name
+
     def encode(self, row: Row) -> Tagged:
         """Tokenise a solution row. Raises RowError if it cannot be scored."""
         return self.tagger.encode(row["problem"], row["steps"])
 
-    def score(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield each solution row with `scores` (L floats in [0, 1]) and `prm`, in order.
-
-        A model trained with --outcome-only scores whole solutions: every step gets that one score, so all
-        aggregates but "prod" are equal.
-        """
-        return self.score_encoded((row, self.encode(row)) for row in rows)
-
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
         """Do the same as `score` for rows with what `encode` returned for them.
 
-        Each solution takes part in one forward pass. Solutions are read in windows and batched by length. If
-        an error or a signal ends a window, its scored rows come first.
+        Solutions are read in windows and batched by length. Equal ones in a window take part in one forward
+        pass together. If an error or a signal ends a window, its scored rows come first.
         """
         stream = iter(solutions)
-        while window := list(islice_tokens(stream, self.window_tokens)):
+        while window := read_window(stream, self.window_tokens):
             scores: dict[int, list[float]] = {}
             try:
-                for batch in batches_by_length([len(tagged.ids) for _, tagged in window], self.batch_tokens):
-                    found = self.probabilities([window[index][1] for index in batch])
+                lengths = [len(tagged.ids) for tagged in window.distinct]
+                for batch in batches_by_length(lengths, self.batch_tokens):
+                    found = self.probabilities([window.distinct[index] for index in batch])
                     scores.update(zip(batch, found, strict=True))
             finally:
-                yield from (self.scored(window[index][0], scores[index]) for index in sorted(scores))
+                yield from (self.scored(row, scores[index]) for row, index in window.rows if index in scores)
 
-    def scored(self, row: Row, values: list[float]) -> Row:
-        """Return the row with the probabilities of its steps."""
-        if self.outcome_only:
-            values = values[-1:] * len(values)
-        if self.eta is not None and self.eta_learned is not None:
-            values = [relabel(value, self.eta_learned, self.eta) for value in values]
-        return row | {"scores": values, "prm": self.name}
+    def read(
+        self, solutions: Sequence[tuple[Row, Tagged]], *, is_whole: bool = True
+    ) -> list[Sequence[float | None]]:
+        """Return P(good) of the steps of each solution.
+
+        Unless `is_whole`, a solution is read from where an earlier reading of its first steps ended, if that
+        is kept. These steps get None, and what is read now is kept for a while.
+        """
+        keeps = not is_whole and self._kept.can_keep
+        readings = [self._kept.begin(tagged) if keeps else Reading(tagged, 0) for _, tagged in solutions]
+        found: dict[int, list[float | None]] = {}
+        for batch in batches_by_length([reading.num_new for reading in readings], self.batch_tokens):
+            chosen = [readings[index] for index in batch]
+            read = self._read_on(chosen) if keeps else self.probabilities([one.tagged for one in chosen])
+            for index, reading, scores in zip(batch, chosen, read, strict=True):
+                found[index] = [*[None] * reading.num_known_tags, *scores]
+        return [found[index] for index in range(len(solutions))]
+
+    @cached_property
+    def _kept(self) -> KeptReading:
+        return KeptReading(self.model)
+
+    @torch.inference_mode()
+    def _read_on(self, batch: Sequence[Reading]) -> list[list[float]]:
+        """Return P(good) of the steps of one batch that were not read before."""
+        check_token(self.model, max(int(reading.tagged.ids.max()) for reading in batch))
+        self.num_tokens += sum(reading.num_new for reading in batch)
+        self.num_padded += len(batch) * max(reading.num_new for reading in batch)
+        good_N = good_probability(self.prm_format, self._kept.read(batch, self.tagger.rows)).cpu()
+        self.check_finite(good_N)
+        counts = [len(reading.tagged.tags) - reading.num_known_tags for reading in batch]
+        return [part.tolist() for part in good_N.split(counts)]
 
     def check_finite(self, scores: Tensor) -> None:
         """Raise UserError if scores are NaN or infinite."""
@@ -161,13 +182,31 @@ def good_probability(prm_format: PrmFormat, logits_NR: Tensor) -> Tensor:
     return logits_NR.softmax(-1)[:, good].sum(-1).clamp(max=1.0)  # rounding may make a sum exceed 1
 
 
-def islice_tokens(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> Iterator[tuple[Row, Tagged]]:
-    """Yield solutions until they have `num_tokens` tokens together."""
-    for row, tagged in solutions:
-        yield row, tagged
-        num_tokens -= len(tagged.ids)
-        if num_tokens <= 0:
-            return
+class Window(NamedTuple):
+    """Solutions that are batched together."""
+
+    rows: list[tuple[Row, int]]  # each with the index of its solution in `distinct`
+    distinct: list[Tagged]
+
+
+def read_window(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> Window | None:
+    """Read solutions until those that differ have `num_tokens` tokens; None if there are no more.
+
+    Candidates of one problem are often equal, above all of a small policy at a low temperature. A window ends
+    at WINDOW_COPIES times as many tokens in any case.
+    """
+    window = Window([], [])
+    known: dict[tuple[bytes, bytes], int] = {}
+    left, left_with_copies = num_tokens, WINDOW_COPIES * num_tokens
+    while left > 0 and left_with_copies > 0 and (solution := next(solutions, None)) is not None:
+        row, tagged = solution
+        index = known.setdefault((tagged.ids.tobytes(), tagged.tags.tobytes()), len(known))
+        window.rows.append((row, index))
+        left_with_copies -= len(tagged.ids)
+        if index == len(window.distinct):
+            window.distinct.append(tagged)
+            left -= len(tagged.ids)
+    return window if window.rows else None
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

@@ -7,16 +7,19 @@ tags are selected here: vLLM's own STEP pooling indexes hidden dimensions by tok
 Shapes: T tokens of a solution, L steps.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
-from erprm_cli.errors import Stopped, UsageError, UserError
+from erprm_cli.errors import UsageError
 from erprm_cli.models import loading
 from erprm_cli.models.file_checks import adapter_settings
 from erprm_cli.prm.scorer import Scorer
+from erprm_cli.prm.step_scorer import in_order
 from erprm_cli.prm.tagger import Tagged, Tagger
 from erprm_cli.rows.row import Row
 
@@ -54,24 +57,36 @@ class VllmScorer(Scorer):
         self.tagger.max_tokens = self.stream.max_model_len
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
-        """Yield scored rows in the order given: a solution that finishes early waits for those before it.
+        """Yield scored rows in the order given; see `in_order`."""
+        return in_order(self._score_encoded(solutions))
 
-        If an error or a signal ends the work, those that wait come first.
+    def _score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[tuple[int, Row]]:
+        for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
+            good_T = output.outputs.data.flatten().float()
+            good_L = good_T[tagged.tags.tolist()]
+            self.check_finite(good_L)
+            yield number, self.scored(row, good_L.tolist())
+
+    def read(
+        self, solutions: Sequence[tuple[Row, Tagged]], *, is_whole: bool = True
+    ) -> list[Sequence[float | None]]:
+        """Return P(good) of the steps of each solution; None for a step that vLLM's prefix cache has.
+
+        By default vLLM does not use its prefix cache for scores of tokens; if it is told to, it returns those
+        of the tokens that follow the cached ones.
         """
-        finished: dict[int, Row] = {}
-        next_number = 0
-        try:
-            for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
-                good_T = output.outputs.data.flatten().float()
-                good_L = good_T[tagged.tags.tolist()]
-                self.check_finite(good_L)
-                finished[number] = self.scored(row, good_L.tolist())
-                while next_number in finished:
-                    yield finished.pop(next_number)
-                    next_number += 1
-        except (UserError, Stopped):
-            yield from finished.values()
-            raise
+        from vllm import PoolingParams
+
+        params = PoolingParams(task="token_classify", skip_reading_prefix_cache=is_whole)
+        jobs = ((number, tagged.ids.tolist(), params.clone()) for number, (_, tagged) in enumerate(solutions))
+        found: dict[int, list[float | None]] = {}
+        for number, output in self.stream.run(jobs):
+            good, (_, tagged) = output.outputs.data.flatten().float(), solutions[number]
+            self.num_tokens += len(good)
+            tags = tagged.tags - (len(tagged.ids) - len(good))
+            self.check_finite(good[tags[tags >= 0].tolist()])
+            found[number] = [None if tag < 0 else float(good[tag]) for tag in tags]
+        return [found[number] for number in range(len(solutions))]
 
     def close(self) -> None:
         """End vLLM's processes."""
@@ -83,6 +98,19 @@ class VllmScorer(Scorer):
         for number, (row, tagged) in enumerate(solutions):
             self.num_tokens += len(tagged.ids)
             yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task="token_classify")
+
+
+def start_command(config: EngineConfig, tagger: Tagger) -> str:
+    """Return the command that serves a PRM so that `erprm score --base-url` can ask it."""
+    name = shlex.quote(config.model)
+    try:
+        settings = json.dumps(classifier_settings(config, tagger))
+    except UsageError:
+        return f"`erprm serve --prm {name}`"
+    task = """'{"task": "token_classify"}'"""
+    return (
+        f"`vllm serve {name} --runner pooling --pooler-config {task} --hf-overrides {shlex.quote(settings)}`"
+    )
 
 
 def classifier_settings(config: EngineConfig, tagger: Tagger) -> dict[str, Any]:

@@ -24,10 +24,12 @@ from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
 from erprm_cli.rows.streams import peek
 from erprm_cli.search.config import SearchConfig
-from erprm_cli.search.extender import Extender, Running, check_template, check_tokenizer
+from erprm_cli.search.extender import Extender, check_template, check_tokenizer
 from erprm_cli.search.methods import METHODS
 from erprm_cli.search.prefix import Found, Value
-from erprm_cli.search.rounds import run
+from erprm_cli.search.reader import Reader
+from erprm_cli.search.running import Running
+from erprm_cli.search.stream import Stream
 from erprm_cli.search.values import make_value
 from erprm_cli.terminal.reporter import Reporter
 
@@ -41,6 +43,7 @@ class Searcher:
     config: SearchConfig
     value: Value
     extender: Extender
+    reader: Reader
     grader: Grader
     prm: str
 
@@ -52,7 +55,8 @@ class Searcher:
         """
 
         def found() -> Iterator[tuple[Row, Verdict | None]]:
-            for running, result in run(map(self._start, problems), self.extender.extend):
+            stream = Stream(map(self._start, problems), self.extender, self.reader)
+            for running, result in stream.run():
                 if result is None:
                     error, problem = running.error, running.problem
                     bad.add(f"id {problem['id']!r}", str(error), to_line(problem), type(error))  # type: ignore[arg-type]
@@ -73,8 +77,10 @@ class Searcher:
         tokens = running.tokens
         figures: Row = self.config.row() | {
             "prompt_tokens": tokens.prompt,
+            "prompt_new_tokens": tokens.prompt_new,
             "generated_tokens": tokens.generated,
-            "prm_tokens": tokens.prm,
+            "prm_tokens": tokens.prm or None,
+            "prm_new_tokens": tokens.prm_new or None,
             "distinct": len({prefix.text for prefix in found.solutions}),
             "ess": found.ess,
             "resamplings": found.resamplings,
@@ -132,12 +138,17 @@ def search_to(
         closing(prm),
         Grader(bad.note) as grader,
     ):
-        if config.method != "best-of-n":
+        by_steps = config.method != "best-of-n"
+        if by_steps:
             check_tokenizer(running.tokenizer)
         prm.on_load = lambda scorer: prm.report_format(scorer, reporter)
-        extender = Extender(running, prm.scorer, template, sampling, grader if config.verify else None)
+        verifier = grader if config.verify else None
+        extender = Extender(running, template, sampling, by_steps=by_steps, verifier=verifier)
+        reader = Reader(prm.scorer)
+        if prm.scorer.served_eta is not None:
+            value = make_value(config, prm.config.model, prm.scorer.served_eta)
         out.add_provenance(opening.provenance(running, engine))
-        searcher = Searcher(config, value, extender, grader, prm.config.model)
+        searcher = Searcher(config, value, extender, reader, grader, prm.config.model)
         reporter.start("solutions")
         correct = 0
         for row in searcher.rows(missing, done, bad):
@@ -149,17 +160,17 @@ def search_to(
             counts = {f"prm_{name}": number for name, number in prm.plan().items()}
             report_plan({"solutions": out.count} | running.plan() | counts, reporter, engine.tokens_per_s)
             return
-        _report(running, extender, out.count, correct, reporter)
+        _report(running, reader, out.count, correct, reporter)
 
 
-def _report(engine: Engine, extender: Extender, count: int, correct: int, reporter: Reporter) -> None:
-    read = extender.scorer.num_tokens
+def _report(engine: Engine, reader: Reader, count: int, correct: int, reporter: Reporter) -> None:
+    read = reader.scorer.num_tokens
     reporter.info(
         f"{count:,} solutions, {correct:,} correct, {engine.usage.summary(reporter.seconds)}; the PRM read "
         f"{read:,} tokens"
     )
-    if extender.highest - extender.lowest < SAME_SCORE:
+    if reader.highest - reader.lowest < SAME_SCORE:
         reporter.warn(
-            f"{extender.scorer.name} gave every step the score {extender.highest:.6g}, so the search was "
+            f"{reader.scorer.name} gave every step the score {reader.highest:.6g}, so the search was "
             "left to chance; --prm-format may not suit the model, or its weights may be untrained"
         )

@@ -8,11 +8,12 @@ from erprm_cli.search.config import SearchConfig
 from erprm_cli.search.prefix import Prefix, Value
 
 
-def make_value(config: SearchConfig, prm: str) -> Value:
+def make_value(config: SearchConfig, prm: str, served_eta: float | None = None) -> Value:
     """Return the value of a prefix by the scores of the PRM named `prm`.
 
     For SMC it is the process reward at `config.eta`, a label in [0, 1]: the last score, converted from the
-    eta that the PRM learned (0 for success rates, so those of soft labels and of counts become f_eta). The
+    eta that the PRM learned (0 for success rates, so those of soft labels and of counts become f_eta), which
+    its card says if its server does not. The
     outcome of a verified solution takes its place. For the other methods it is the aggregate of the scores.
 
     Raises UsageError for a PRM whose scores cannot be used: of labels at an infinite eta with SMC, because
@@ -27,7 +28,7 @@ def make_value(config: SearchConfig, prm: str) -> Value:
     if config.method != "smc":
         return lambda prefix: aggregate(prefix.scores, config.aggregate.value)
     try:
-        learned = eta_learned(prm, card)
+        learned = eta_learned(prm, card) if served_eta is None else served_eta
     except UsageError:
         raise UsageError(
             f"{prm} was trained on labels at an infinite eta (hard), which do not tell how likely success "

@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import pytest
 
-from erprm_cli.engines.in_flight import in_flight
+from erprm_cli.engines.in_flight import Pause, in_flight
 
 
 class Calls:
@@ -186,3 +186,17 @@ def test_nothing_is_read_before_the_first_result_is_wanted() -> None:
     assert calls.futures == {}
     results.close()
     assert calls.futures == {}
+
+
+def test_an_input_that_depends_on_a_result_is_asked_for_again_after_it() -> None:
+    results: list[int] = []
+
+    def inputs() -> Iterator[int | Pause]:
+        yield 1
+        while not results:
+            yield Pause()
+        yield 2
+
+    for _, result in in_flight(inputs(), done, depth=4):
+        results.append(result)
+    assert results == [10, 20]

@@ -3,14 +3,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from erprm_cli.engines.base import Completion, Request, SamplingParams
+from erprm_cli.engines.base import NOT_YET, Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
 from erprm_cli.engines.token_sampling import draw, uniforms
@@ -99,6 +99,46 @@ def test_uniforms_are_those_of_splitmix64() -> None:
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     found = uniforms(torch.full((3,), 1234567), torch.arange(3))
     assert found.tolist() == [(number >> 12) * 2.0**-52 for number in expected]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_requests_may_depend_on_completions_of_the_same_call(batch_size: int) -> None:
+    """Chains of requests, each of which continues a completion, with more completions from link to link."""
+    engine, params = engine_of(batch_size=batch_size), SamplingParams(max_tokens=6)
+    first = [Request((key, 0), text, (0,), key, keep=True) for key, text in enumerate(PROMPTS)]
+
+    def follow(completion: Completion) -> Request | None:
+        key, link = cast(tuple[int, int], completion.key)
+        if link:
+            return None
+        ids = engine.tokenizer(requests[completion.key].prompt).input_ids
+        return Request((key, 1), (*ids, *(completion.token_ids or ())), (0, 1, 2), key, greedy=key == 1)
+
+    requests: dict[Any, Request] = {request.key: request for request in first}
+    ready, due, found = list(first), 0, dict[Any, Completion]()
+
+    def source() -> Iterator[Request]:
+        nonlocal due
+        while ready or due:
+            if ready:
+                request = ready.pop(0)
+                due += len(request.indices)
+                yield request
+            else:
+                yield NOT_YET
+
+    for completion in engine.generate(source(), params):
+        due -= 1
+        found[completion.key, completion.index] = completion
+        if (request := follow(completion)) is not None:
+            requests[request.key] = request
+            ready.append(request)
+    assert len(found) == len(PROMPTS) * 4
+    for (key, link), request in requests.items():
+        own = replace(params, temperature=0.0) if request.greedy else params
+        alone = {one.index: one for one in engine.generate([replace(request, greedy=False)], own)}
+        assert alone == {index: found[(key, link), index] for index in request.indices}
+        assert (len({one.text for one in alone.values()}) == 1) == (not link or request.greedy)
 
 
 def test_requests_are_read_as_there_is_room() -> None:

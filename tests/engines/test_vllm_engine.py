@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typer.testing import Result
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.data_formats.problems import as_problem
-from erprm_cli.engines.base import Completion, Request, SamplingParams
+from erprm_cli.engines.base import NOT_YET, Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.transformers_engine import TransformersEngine
 from erprm_cli.engines.vllm_stream import engine_args
@@ -164,6 +165,25 @@ class TestEngine:
         requests = (Request(number, ids, (0, 1), number) for number, ids in enumerate(prompts))
         done = list(engine.generate(requests, SamplingParams(1.0, 1.0, 8)))
         assert len(done) == 24
+
+    def test_requests_may_depend_on_completions_of_the_same_call(self, engine: Any) -> None:
+        """The second request follows the first; the third is too long, and the last one is greedy."""
+        ids, params, found = (5, 6, 7), SamplingParams(1.0, 1.0, 4), list[Completion]()
+
+        def requests() -> Iterator[Request]:
+            yield Request(0, ids, (0,), 0)
+            for number in range(1, 4):
+                while len(found) < number:
+                    yield NOT_YET
+                prompt = ids * (1000 if number == 2 else 1) + (found[0].token_ids or ())
+                yield Request(number, prompt, (0,), 0, greedy=number == 3)
+
+        for completion in engine.generate(requests(), params):
+            found.append(completion)
+        assert [completion.key for completion in found] == [0, 1, 2, 3]
+        assert found[2] == Completion(2, 0, "", 0, "length")
+        last = Request(3, ids + (found[0].token_ids or ()), (0,), 1)
+        assert list(engine.generate([last], replace(params, temperature=0.0))) == found[3:]
 
     def test_completions_leave_before_the_last_request_enters(self, engine: Any) -> None:
         entered = 0

@@ -141,6 +141,8 @@ def test_an_optional_tokenizer_is_asked_for_once(
         ["bon", "--prm", "./prm-missing"],
         ["processbench", "--prm", "./prm-missing"],
         ["calibrate", "--prm", "./prm-missing"],
+        ["search", "--prm", "./prm-missing"],
+        ["search", "-m", "./prm-missing", "--prm", "tiny"],
         ["rlhf", "--prm", "./prm-missing", "-o", "made"],
         ["rlhf", "-m", "./prm-missing", "--prm", "tiny", "-o", "made"],
         ["train", "--base", "./prm-missing", "-o", "made"],

@@ -1,4 +1,4 @@
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,28 @@ def test_scores_come_in_the_order_of_the_rows_with_their_unknown_fields(tmp_path
 def test_scoring_draws_a_bounded_part_of_an_endless_stream(tmp_path: Path) -> None:
     drawn = []
     row = solution_rows(1)[0]
-    endless = (drawn.append(number) or row for number in count())  # type: ignore[func-returns-value]
+    endless = (drawn.append(number) or row | {"problem": f"{number} + 1"} for number in count())  # type: ignore[func-returns-value]
     scores = Scorer(str(save_model(tmp_path)), prm_format=ER_PRM, batch_tokens=64).score(endless)
     assert [len(next(scores)["scores"]) for _ in range(100)] == [1] * 100
     assert len(drawn) < 200
+
+
+def test_equal_solutions_are_read_once(tmp_path: Path) -> None:
+    rows = [row | {"id": str(number)} for number, row in enumerate(solution_rows(5) * 3)]
+    scorer = Scorer(str(save_model(tmp_path)), prm_format=ER_PRM)
+    scores = list(scorer.score(rows))
+    assert [row["id"] for row in scores] == [row["id"] for row in rows]
+    assert scorer.num_tokens == sum(len(scorer.encode(row).ids) for row in rows[:5])
+    for number, row in enumerate(scores):
+        assert row["scores"] == scores[number % 5]["scores"]
+    assert len({str(row["scores"]) for row in scores[:5]}) > 1
+
+
+def test_an_endless_stream_of_one_solution_is_scored(tmp_path: Path) -> None:
+    scores = Scorer(str(save_model(tmp_path)), prm_format=ER_PRM, batch_tokens=64).score(
+        repeat(solution_rows(1)[0])
+    )
+    assert [len(next(scores)["scores"]) for _ in range(2_000)] == [1] * 2_000
 
 
 def test_on_a_cpu_rows_leave_after_two_seconds_of_work(

@@ -17,6 +17,7 @@ from erprm_cli.models.folder import CARD
 from erprm_cli.options import LocalEngineName
 from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.prm.scoring import open_scorer
+from erprm_cli.prm.step_scorer import StepScorer
 from erprm_cli.prm.tagger import Tagger
 
 pytestmark = [
@@ -71,6 +72,23 @@ def solutions() -> list[dict[str, Any]]:
     return rows
 
 
+def check_that_known_prefixes_are_not_read(
+    scorer: StepScorer, rows: list[dict[str, Any]], expected: list[list[float]]
+) -> None:
+    """Solutions are in the prefix cache from scoring, but for their last block of 32 tokens at least."""
+    solutions, before = [(row, scorer.encode(row)) for row in rows], scorer.num_tokens
+    for is_whole in (True, False):
+        found = scorer.read(solutions, is_whole=is_whole)
+        for ours, theirs in zip(found, expected, strict=True):
+            read = [score is not None for score in ours]
+            assert read == sorted(read) and read[-1] and (all(read) or not is_whole)
+            pairs = [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not None]
+            assert all(abs(one - other) < 1e-5 for one, other in pairs)
+    whole = sum(len(tagged.ids) for _, tagged in solutions)
+    assert whole < scorer.num_tokens - before < 1.6 * whole
+    assert any(None in scores for scores in found)
+
+
 @pytest.mark.parametrize("kind", [None, "qwen3"], ids=["tiny", "qwen3"])
 def test_scores_equal_those_of_transformers(kind: str | None, tmp_path: Path, settings: None) -> None:
     folder = str(save_prm(tmp_path / "prm", kind))
@@ -80,6 +98,8 @@ def test_scores_equal_those_of_transformers(kind: str | None, tmp_path: Path, se
     for name in engines:
         scorer = open_scorer(EngineConfig(folder, name, enforce_eager=True))
         found.append(list(scorer.score(rows)))
+        if name == "vllm":
+            check_that_known_prefixes_are_not_read(scorer, rows, [row["scores"] for row in found[0]])
         scorer.close()
     expected, scored = found
     assert [row["id"] for row in scored] == [row["id"] for row in rows]  # in order
