@@ -17,20 +17,19 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from tiny_trees import Tree, read_trees, write_trees
 from tree_search import Key, Playground, Reading, read_solutions
 
 from erprm_cli.evaluation.aggregation import aggregate
 from erprm_cli.evaluation.arrays import Floats
 from erprm_cli.evaluation.intervals import Estimate, mean_over_problems, paired_difference
-from erprm_cli.prm.scorer import Scorer
 from erprm_cli.rows.row import Row
 from erprm_cli.search.config import SearchConfig
 from erprm_cli.search.methods import METHODS
@@ -42,7 +41,7 @@ TEST, VALIDATION = range(100), range(100, 150)  # lines of tiny:test
 BUDGETS = (4, 8, 16, 32)
 LABELS = {"er": ("--eta", "2"), "soft": ("--estimator", "soft")}
 RESULTS = Path(__file__).with_suffix(".jsonl")
-VOTE, DRAW = "weighted vote", "one draw"
+VOTE, DRAW, ALL = "weighted vote", "one draw", "all"
 WAYS = ("min", "last", VOTE, DRAW)
 
 
@@ -50,11 +49,16 @@ Rule = Callable[[SearchConfig, Value, Random], Search]
 
 
 class Setting(NamedTuple):
-    """A search with its name in the tables; `rule`, if given, is one that erprm does not offer."""
+    """A search with its name in the tables.
+
+    `rule`, if given, is one that erprm does not offer; with `is_exact`, the values are exact, and those of
+    whole solutions are their rewards, as with --verify and a perfect PRM.
+    """
 
     name: str
     config: SearchConfig
     rule: Rule | None = None
+    is_exact: bool = False
 
 
 def settings(n: int) -> Iterator[Setting]:
@@ -65,6 +69,8 @@ def settings(n: int) -> Iterator[Setting]:
     yield Setting("greedy particles", SearchConfig("smc", n), greedy_particles)
     for eta, threshold in ((2.0, 0.5), (5.0, 0.5), (10.0, 0.5), (5.0, 0.9), (10.0, 0.9)):
         yield Setting(f"smc, eta {eta:g}, tau {threshold:g}", SearchConfig("smc", n, eta, threshold))
+    for eta in (2.0, 10.0):
+        yield Setting(f"smc, eta {eta:g}, tau 0.5, exact values", SearchConfig("smc", n, eta), is_exact=True)
 
 
 def tuned(n: int) -> Iterator[Setting]:
@@ -85,14 +91,14 @@ def greedy_particles(config: SearchConfig, value: Value, random: Random) -> Sear
     """Resample after every step in proportion to score / (1 - score): the particle filter of its_hub 1.2.0.
 
     The weight is not divided by that of the previous step, so this searches for high scores and samples from
-    no stated distribution.
+    no stated distribution. As in SMC, solutions are not resampled after the last step.
     """
     particles = [Prefix()] * config.n
     while growing := [i for i, particle in enumerate(particles) if not particle.is_finished]:
         for i, prefix in zip(growing, (yield [Extension(particles[i], i) for i in growing]), strict=True):
             particles[i] = prefix
-        odds_N = np.array([log(p / (1 - p)) for p in (clipped(one.scores[-1]) for one in particles)])
-        if growing:
+        if not all(particle.is_finished for particle in particles):
+            odds_N = np.array([log(p / (1 - p)) for p in (clipped(one.scores[-1]) for one in particles)])
             particles = [particles[i] for i in systematic(odds_N, config.n, random)]  # type: ignore[arg-type]
     return Found(particles)
 
@@ -176,7 +182,9 @@ def measure(setting: Setting, playgrounds: Sequence[Playground], value: Value, r
     accuracy: dict[str, list[float]] = defaultdict(list)
     used: list[tuple[int, int, int, int]] = []
     for playground in playgrounds:
-        random = Random(f"{setting} {playground.tree.id}")
+        random = Random(f"{setting.name} {setting.config.n} {playground.tree.id}")
+        if setting.is_exact:
+            value = partial(playground.exact_value, eta=setting.config.eta)
         total: dict[str, float] = defaultdict(float)
         for _ in range(runs):
             rule = setting.rule or METHODS[setting.config.method]
@@ -204,38 +212,39 @@ def study(
     chosen: Callable[[int], Iterator[Setting]],
     samples: int,
 ) -> Iterator[Row]:
-    """Yield a row per kind of label, search and budget, with the difference to best-of-n of each way.
+    """Yield a row per search, budget and kind of label, with the difference to best-of-n of each way.
 
-    `playgrounds` and `names` have one entry per reward model of each kind.
+    `playgrounds` and `names` have one entry per reward model of each kind; the kind ALL is their mean.
     """
-    for label, by_seed in playgrounds.items():
-        for n in BUDGETS:
-            baseline, runs = None, max(1, samples // n)
-            for setting in chosen(n):
-                cell = merged(
+    for n in BUDGETS:
+        baseline: dict[str, Cell] = {}
+        runs = max(1, samples // n)
+        for setting in chosen(n):
+            cells = {
+                label: merged(
                     [
                         measure(setting, of_seed, make_value(setting.config, name), runs)
                         for of_seed, name in zip(by_seed, names[label], strict=True)
                     ]
                 )
-                baseline = baseline or cell
-                figures = {
-                    way: rounded(mean_over_problems(values))
-                    | {"minus_best_of_n": rounded(paired_difference(values, baseline.accuracy[way]))}
-                    for way, values in cell.accuracy.items()
-                }
+                for label, by_seed in playgrounds.items()
+            }
+            cells[ALL] = merged(list(cells.values()))
+            for label, cell in cells.items():
+                accuracy = baseline.setdefault(label, cell).accuracy
                 yield {
                     "label": label,
-                    "prms": len(by_seed),
                     "search": setting.name,
                     "n": n,
-                    "problems": len(by_seed[0]),
                     "runs": runs,
                     "tokens": round(cell.generated, 1),
                     "prm_tokens": round(cell.prm, 1),
                     "prm_new_tokens": round(cell.prm_new, 1),
                     "distinct": round(cell.distinct, 2),
-                    "accuracy": figures,
+                } | {
+                    way: rounded(mean_over_problems(values))
+                    | {"minus_best_of_n": rounded(paired_difference(values, accuracy[way]))}
+                    for way, values in cell.accuracy.items()
                 }
 
 
@@ -280,6 +289,8 @@ def readings(prm: str, trees: Sequence[Tree], run: Path) -> dict[Key, Reading]:
         found[id_, tuple(steps)] = tuple(scores), tuple(ends)
     missing = [tree for tree in trees if (tree.id, tree.solutions[0].steps) not in found]
     if missing:
+        from erprm_cli.prm.scorer import Scorer  # loads torch
+
         new = read_solutions(missing, Scorer(prm))
         with path.open("a") as file:
             file.writelines(json.dumps([*key, *reading]) + "\n" for key, reading in new.items())
@@ -294,10 +305,9 @@ def main() -> None:
     )
     parser.add_argument("--run", type=Path, default=Path("runs/search_study"), help="folder of the models")
     parser.add_argument("--seeds", type=int, default=2, help="reward models of each kind of label")
-    parser.add_argument("--samples", type=int, default=160, help="per problem; so many / n searches")
+    parser.add_argument("--samples", type=int, default=64, help="per problem; so many / n searches")
     parser.add_argument("--tune", action="store_true", help="compare settings of SMC on validation problems")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     args.run.mkdir(parents=True, exist_ok=True)
     names = train_prms(args.run, args.seeds)
     path = args.run / "trees.jsonl"
@@ -317,8 +327,9 @@ def main() -> None:
         }
         print(summary(trees, temperature))
         for row in study(playgrounds, names, tuned if args.tune else settings, args.samples):
-            rows.append({"temperature": temperature, **row})
-            print(line_of(row), flush=True)
+            rows.append({"temperature": temperature, "problems": len(trees), **row})
+            if row["label"] == ALL or not args.tune:
+                print(line_of(row), flush=True)
     if not args.tune:
         RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -336,8 +347,8 @@ def summary(trees: Sequence[Tree], temperature: float) -> str:
 
 def line_of(row: Row) -> str:
     """Return a row as a line of the table: accuracies, and points of the vote against best-of-n."""
-    cells = " ".join(f"{way} {row['accuracy'][way]['value']:5.1f}" for way in WAYS)
-    minus = row["accuracy"][VOTE]["minus_best_of_n"]
+    cells = " ".join(f"{way} {row[way]['value']:5.1f}" for way in WAYS)
+    minus = row[VOTE]["minus_best_of_n"]
     return (
         f"{row['label']:5} n={row['n']:2} {row['search']:22} {cells}  vote - best-of-n's "
         f"{minus['value']:+5.1f} ({minus['low']:+.1f} to {minus['high']:+.1f})  tokens {row['tokens']:5.0f}  "

@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
-from transformers import DynamicCache
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.data_formats.problems import as_problem
@@ -31,7 +29,6 @@ from erprm_cli.evaluation.arrays import Floats
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.labels.estimator import label_of_rate
-from erprm_cli.models.loading import load_causal_lm, load_tokenizer
 from erprm_cli.policy.grading import grade
 from erprm_cli.policy.prompts import make_prompt
 from erprm_cli.policy.templates import PolicyTemplate, load_template
@@ -52,7 +49,6 @@ class Listed(NamedTuple):
     log_p_T: list[float]
 
 
-@torch.inference_mode()
 def enumerate_solutions(
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -65,9 +61,17 @@ def enumerate_solutions(
     Listed are the solutions of at most `max_tokens` tokens, the end token included, that have at least the
     probability `least` at one of the temperatures.
     """
+    import torch  # what follows from the listed solutions needs neither torch nor the policy
+    from transformers import DynamicCache
+
     temperature_T = torch.tensor(temperatures)[:, None]
     cache = DynamicCache()
-    logits_FV = model(torch.tensor(prompts), past_key_values=cache).logits[:, -1]
+
+    @torch.inference_mode()
+    def next_logits(ids: Any) -> Any:
+        return model(ids, past_key_values=cache).logits[:, -1]
+
+    logits_FV = next_logits(torch.tensor(prompts))
     prefixes: list[tuple[int, list[int]]] = [(number, []) for number in range(len(prompts))]
     log_p_FT = torch.zeros(len(prompts), len(temperatures))
     found: list[list[Listed]] = [[] for _ in prompts]
@@ -89,7 +93,7 @@ def enumerate_solutions(
         prefixes, log_p_FT = [grown[index] for index in going.tolist()], log_p_FT[going]
         if not torch.equal(row_F[going], torch.arange(len(logits_FV))):
             cache.batch_select_indices(row_F[going])
-        logits_FV = model(token_F[going, None], past_key_values=cache).logits[:, -1]
+        logits_FV = next_logits(token_F[going, None])
     return found
 
 
@@ -99,6 +103,10 @@ def list_solutions(problems: Iterable[Row], least: float = LEAST) -> Iterator[Ro
     A solution has its `steps`, the number of tokens of each step (`num_tokens`, with the line break or the
     end token), its `reward` and its log-probability at each of TEMPERATURES (`log_probs`).
     """
+    import torch
+
+    from erprm_cli.models.loading import load_causal_lm, load_tokenizer
+
     model = load_causal_lm(POLICY, dtype=torch.float32).eval()
     tokenizer, template = load_tokenizer(POLICY), load_template(POLICY)
     by_length: dict[int, list[tuple[Row, tuple[int, ...]]]] = defaultdict(list)

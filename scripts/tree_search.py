@@ -12,14 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tiny_trees import Node, Tree
 
 from erprm_cli.answers.extraction import extract
 from erprm_cli.policy.templates import load_template
-from erprm_cli.prm.scorer import Scorer
 from erprm_cli.search.prefix import Found, Prefix, Search
+
+if TYPE_CHECKING:
+    from erprm_cli.prm.scorer import Scorer  # loads torch
 
 Key = tuple[str, tuple[str, ...]]  # the id of a problem and the steps of a solution
 Reading = tuple[tuple[float, ...], tuple[int, ...]]  # per step of a solution: its score, PRM tokens so far
@@ -101,6 +103,10 @@ class Playground:
         """Return the reward of a whole solution, the exact success rate of another prefix."""
         return self.places[self.place(prefix)].node.rate
 
+    def exact_value(self, prefix: Prefix, eta: float) -> float:
+        """Return the process reward at eta; of a whole solution, its reward, as a verifier gives it."""
+        return self.places[self.place(prefix)].node.label(eta)
+
     def answer(self, prefix: Prefix) -> str | None:
         """Return the answer of a whole solution."""
         return self.answers[self.place(prefix)]
@@ -141,7 +147,7 @@ class Playground:
 RULES = load_template("tiny").answers
 
 
-def read_solutions(trees: Iterable[Tree], scorer: Scorer) -> dict[Key, Reading]:
+def read_solutions(trees: Iterable[Tree], scorer: "Scorer") -> dict[Key, Reading]:
     """Return the reading of each solution of the trees, by the id of the problem and the steps."""
     rows = [
         {"id": tree.id, "problem": tree.problem, "steps": list(node.steps)}

@@ -54,7 +54,7 @@ def value_of(playground: Playground, config: SearchConfig) -> Value:
     """Return the exact value for SMC, the minimum of the scores for the other methods."""
     if config.method != "smc":
         return lambda prefix: min(prefix.scores)
-    return lambda prefix: playground.places[playground.place(prefix)].node.label(config.eta)
+    return lambda prefix: playground.exact_value(prefix, config.eta)
 
 
 def mean_of(playground: Playground, config: SearchConfig, way: str, runs: int = 400) -> float:

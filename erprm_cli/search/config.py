@@ -34,7 +34,7 @@ class SearchConfig:
     eta: Annotated[
         float,
         Option(metavar="ETA", help="smc: strength of the preference for reward: samples from pi0 e^(eta r)."),
-    ] = 5.0
+    ] = 10.0
     ess_threshold: Annotated[
         float,
         Option(
@@ -43,7 +43,7 @@ class SearchConfig:
             metavar="SHARE",
             help="smc: resample if the effective sample size is below this share of N.",
         ),
-    ] = 0.5
+    ] = 0.9
     draws: Annotated[
         int,
         Option(
