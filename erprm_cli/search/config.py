@@ -34,7 +34,7 @@ class SearchConfig:
     eta: Annotated[
         float,
         Option(metavar="ETA", help="smc: strength of the preference for reward: samples from pi0 e^(eta r)."),
-    ] = 10.0
+    ] = 5.0
     ess_threshold: Annotated[
         float,
         Option(

@@ -109,7 +109,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_rows(erprm: Run, prm: str,
     result = erprm(*words, "-o", part)
     assert "nothing is missing: the output has 16 solutions" in result.stderr
     result = erprm(*words, "--eta", 2, "-o", part)
-    assert isinstance(result.exception, UserError) and "eta 10.0, not 2.0" in str(result.exception)
+    assert isinstance(result.exception, UserError) and "eta 5.0, not 2.0" in str(result.exception)
 
 
 def test_weights_are_shares_and_draws_have_equal_ones(prm: str) -> None:
