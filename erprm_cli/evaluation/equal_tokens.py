@@ -92,9 +92,11 @@ class Costs:
                 self.counts.setdefault(name, {}).setdefault(row["id"], []).append(number)
 
     def mean(self, name: str, ids: Sequence[str]) -> float | None:
-        """Return the mean of a count over problems: per problem of a search, else per sample."""
-        by_id = self.counts.get(name)
-        return None if by_id is None else float(np.mean([np.mean(by_id[id_]) for id_ in ids]))
+        """Return the mean of a count over problems, per problem of a search, else per sample; None: unknown."""
+        by_id = self.counts.get(name, {})
+        if not all(id_ in by_id for id_ in ids):
+            return None
+        return float(np.mean([np.mean(by_id[id_]) for id_ in ids]))
 
 
 @dataclass(slots=True)

@@ -17,6 +17,8 @@ from erprm_cli.search.config import SearchConfig
 from erprm_cli.search.methods import METHODS
 from erprm_cli.search.prefix import Prefix
 from erprm_cli.search.values import make_value
+from tests.prm.scoring_server import PRM
+from tests.scripted_server import Reply, refusal, serving
 from tests.tiny_models import save_model
 
 Run = Callable[..., Result]
@@ -240,3 +242,36 @@ def test_bon_compares_searches_at_equal_tokens(erprm: Run, prm: str, tmp_path: P
     written = [json.loads(line)["search"] for line in files[1].open()]
     assert smc["tokens"] == pytest.approx(sum(row["generated_tokens"] for row in written) / len(written))
     assert smc["prm_tokens"] is not None and smc["prompt_tokens"] is not None
+
+
+def test_the_prm_may_be_behind_a_server(erprm: Run, tmp_path: Path) -> None:
+    """Only the server knows how its PRM is read, and its eta. Here it scores each step by its length."""
+    served, bad = PRM | {"eta": 2.0}, tmp_path / "bad.jsonl"
+
+    def say(_: str, asked: dict[str, Any]) -> Reply:
+        (row,) = asked["rows"]
+        if "Nobody" in row["problem"]:
+            return refusal("the solution has too many tokens")
+        return Reply({"scores": [[len(step) / 100 for step in row["steps"]]], "prm": served, "errors": []})
+
+    names = ("Tom", "Ann", "Nobody")
+    problems = "".join(
+        json.dumps({"problem": f"{name} has 3 apples and gets 4 more. How many?", "answer": "7"}) + "\n"
+        for name in names
+    )
+    with serving(say) as server:
+        server.gets["/prm"] = Reply(served)
+        words = ("--prm", "m", "--prm-base-url", server.url, "-n", 4, "--ess-threshold", 0, "--eta", 3)
+        result = erprm("search", *words, "--errors", bad, stdin=problems)
+    (refused,) = [json.loads(line) for line in bad.open()]
+    assert "cannot read a prefix" in refused["reason"] and "Nobody" in refused["line"]
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(found) == 8 and {row["prm"] for row in found} == {"m"}
+    for name in names[:2]:
+        of_problem = [row for row in found if name in row["problem"]]
+        weights = torch.tensor([3 * relabel(row["scores"][-1], 2.0, 3.0) for row in of_problem])
+        expected = weights.log_softmax(0).tolist()
+        assert [row["log_weight"] for row in of_problem] == pytest.approx(expected, abs=1e-6)
+        for row in of_problem:
+            assert row["scores"] == [len(step) / 100 for step in row["steps"]]
+            assert row["search"]["prm_tokens"] is None
