@@ -266,7 +266,8 @@ def erprm(*words: object, stdout: Path | None = None) -> None:
 def train_prms(run: Path, seeds: int) -> dict[str, list[str]]:
     """Return the reward models of each kind of label, trained with the settings of the demo."""
     solutions, rollouts = run / "solutions.jsonl", run / "rollouts.jsonl"
-    erprm("sample", "tiny:train", "-L", 300, "-n", 8, "--max-tokens", 160, "-o", solutions)
+    sampling = ("-n", 8, "--temperature", 1, "--max-tokens", 160)
+    erprm("sample", "tiny:train", "-L", 300, *sampling, "-o", solutions)
     erprm("rollout", solutions, "-k", 16, "--max-tokens", 160, "-o", rollouts)
     names: dict[str, list[str]] = defaultdict(list)
     for label, flags in LABELS.items():

@@ -92,7 +92,7 @@ class Costs:
                 self.counts.setdefault(name, {}).setdefault(row["id"], []).append(number)
 
     def mean(self, name: str, ids: Sequence[str]) -> float | None:
-        """Return the mean of a count over problems, per problem of a search, else per sample; None: unknown."""
+        """Return the mean count of a problem of a search, or of a sample; None if it is not known."""
         by_id = self.counts.get(name, {})
         if not all(id_ in by_id for id_ in ids):
             return None
