@@ -307,13 +307,14 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/search_study"), help="folder of the models")
     parser.add_argument("--seeds", type=int, default=2, help="reward models of each kind of label")
     parser.add_argument("--samples", type=int, default=64, help="per problem; so many / n searches")
+    parser.add_argument("--limit", type=int, default=len(TEST), help="the first test problems only")
     parser.add_argument("--tune", action="store_true", help="compare settings of SMC on validation problems")
     args = parser.parse_args()
     args.run.mkdir(parents=True, exist_ok=True)
     names = train_prms(args.run, args.seeds)
     path = args.run / "trees.jsonl"
     write_trees("tiny:test", path, VALIDATION.stop)
-    lines = VALIDATION if args.tune else TEST
+    lines = VALIDATION if args.tune else TEST[: args.limit]
     wanted = {f"tiny-test-{line:04}" for line in lines}
     rows = []
     for temperature in (0.7, 1.3):
@@ -331,8 +332,8 @@ def main() -> None:
             rows.append({"temperature": temperature, "problems": len(trees), **row})
             if row["label"] == ALL or not args.tune:
                 print(line_of(row), flush=True)
-    if not args.tune:
-        RESULTS.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if lines == TEST:
+        RESULTS.write_text("".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
 
 
 def summary(trees: Sequence[Tree], temperature: float) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -30,7 +30,12 @@ def listed() -> list[Row]:
 def small_model() -> Any:
     """Return a random model with five tokens, of which token 2 ends a solution."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     config = LlamaConfig(vocab_size=5, eos_token_id=2, initializer_range=1.0, **sizes)
     return LlamaForCausalLM(config).eval()
 
@@ -62,7 +67,7 @@ def test_the_probability_of_a_solution_is_that_of_the_policy(listed: list[Row]) 
     template = load_template("tiny")
     for row in listed:
         solution = max(row["solutions"], key=lambda one: one["log_probs"][1])
-        prompt = list(make_prompt(template, tokenizer, row["problem"]))
+        prompt = list(cast(tuple[int, ...], make_prompt(template, tokenizer, row["problem"])))
         text = "\n".join(solution["steps"])
         ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         assert sum(solution["num_tokens"]) == len(ids)
@@ -88,7 +93,7 @@ def test_a_tree_has_the_exact_success_rate_and_label_of_every_prefix(listed: lis
         below = [one for one in tree.solutions if one.steps[: len(node.steps)] == node.steps]
         total = sum(one.probability for one in below)
         right = sum(one.probability * one.rate for one in below)
-        assert (node.probability, node.rate) == (pytest.approx(total), pytest.approx(right / total))
+        assert [node.probability, node.rate] == pytest.approx([total, right / total])
         assert node.label(2.0) == pytest.approx(label_of_rate(min(node.rate, 1.0), 2.0))
         if node.children:  # the rates are a martingale, and so is e^(eta v)
             children = [(child.probability / node.probability, child) for child in node.children.values()]
