@@ -554,7 +554,7 @@ def test_torch_is_not_loaded_for_rows_that_have_scores(scored: str) -> None:
 def searched(method: str, n: int, right: bool, tokens: int) -> list[Row]:
     """Rows of a search on the problems of ROWS, which found one solution each."""
     figures = {"n": n, "prompt_tokens": 30, "generated_tokens": tokens, "prm_tokens": 50, "distinct": 1}
-    more = {"method": method, "search": figures, "num_tokens": 10}
+    more: Row = {"method": method, "search": figures, "num_tokens": 10}
     return [candidate(id_, 0, [0.5, 0.7], "7" if right else "5", **more) for id_ in "ab"]
 
 
