@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.engines.config import EngineConfig
@@ -15,8 +16,21 @@ def search(
     config: SearchConfig,
     engine: EngineConfig,
     prm_format: options.PrmFormatName = None,
-    prm_engine: options.PrmEngine = "auto",
-    prm_base_url: options.PrmBaseUrl = None,
+    prm_engine: Annotated[
+        options.EngineName,
+        options.Option(
+            help="Backend that runs the PRM. auto: server with --prm-base-url, else transformers.",
+            rich_help_panel=options.Heading.MODEL,
+        ),
+    ] = "auto",
+    prm_base_url: Annotated[
+        str | None,
+        options.Option(
+            metavar="URL",
+            help="API of a server that scores with the PRM, as --base-url of `erprm score`.",
+            rich_help_panel=options.Heading.SERVER,
+        ),
+    ] = None,
     template: options.Template = None,
     chat_template_kwargs: options.ChatTemplateKwargs = None,
     temperature: options.Temperature = 1.0,

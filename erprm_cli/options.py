@@ -226,21 +226,6 @@ ScoringEngine = Annotated[
     LocalEngineName,
     Option(help="Backend that runs the PRM. auto: transformers.", rich_help_panel=Heading.MODEL),
 ]
-PrmEngine = Annotated[
-    EngineName,
-    Option(
-        help="Backend that runs the PRM. auto: server with --prm-base-url, else transformers.",
-        rich_help_panel=Heading.MODEL,
-    ),
-]
-PrmBaseUrl = Annotated[
-    str | None,
-    Option(
-        metavar="URL",
-        help="API of a server that scores with the PRM, as --base-url of `erprm score`.",
-        rich_help_panel=Heading.SERVER,
-    ),
-]
 PrmOnTheWay = Annotated[
     str | None,
     Role.READ_BY_NAME,

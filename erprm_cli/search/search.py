@@ -164,12 +164,10 @@ def search_to(
 
 
 def _report(engine: Engine, reader: Reader, count: int, correct: int, reporter: Reporter) -> None:
-    read = reader.scorer.num_tokens
-    reporter.info(
-        f"{count:,} solutions, {correct:,} correct, {engine.usage.summary(reporter.seconds)}; the PRM read "
-        f"{read:,} tokens"
-    )
-    if reader.highest - reader.lowest < SAME_SCORE:
+    num_read = reader.scorer.num_tokens
+    read = f"; the PRM read {num_read:,} tokens" if num_read else ""  # a server may not say
+    reporter.info(f"{count:,} solutions, {correct:,} correct, {engine.usage.summary(reporter.seconds)}{read}")
+    if 0 <= reader.highest - reader.lowest < SAME_SCORE:  # negative without any score
         reporter.warn(
             f"{reader.scorer.name} gave every step the score {reader.highest:.6g}, so the search was "
             "left to chance; --prm-format may not suit the model, or its weights may be untrained"
