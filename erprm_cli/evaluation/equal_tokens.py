@@ -9,9 +9,9 @@ Shapes: P problems, A aggregates, B budgets of one curve, V ways to choose.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,9 +180,16 @@ class Budget(NamedTuple):
 class Curve:
     """One search, or independent samples, at several budgets, on the same problems in the same order."""
 
-    def __init__(self, files: Sequence[Searched], problems: Sequence[Sequence[GradedProblem]], seed: int):
+    def __init__(
+        self,
+        files: Sequence[Searched],
+        problems: Sequence[Sequence[GradedProblem]],
+        chosen_by: Sequence[Way],
+        seed: int,
+    ) -> None:
         """Take files of one search, with their graded problems."""
         self.files, self.problems, self.seed = files, problems, seed
+        self.weights = any(way.method == WEIGHTED for way in chosen_by)
         self.costs = files[0].costs
         self.name = self.costs.method
 
@@ -240,14 +247,19 @@ class Curve:
         found = accuracies(problems, int(pool.scored), aggregates, budgets, True, self.seed)
         if not pool.scored:
             return found.majority_PB[:, None]
-        return np.concatenate([found.weighted_PKAB[:, 0], found.best_PKAB[:, 0]], axis=1)
+        weighted = [found.weighted_PKAB[:, 0]] * self.weights
+        return np.concatenate([*weighted, found.best_PKAB[:, 0]], axis=1)
 
 
-def ways(pool: Candidates) -> list[Way]:
-    """Return the ways to choose among candidates like these."""
+def ways(pool: Candidates, problems: Iterable[GradedProblem]) -> list[Way]:
+    """Return the ways to choose in `problems`, whose candidates are like those of `pool`.
+
+    Negative scores, which models of whole solutions may give, cannot be weights of votes.
+    """
     if not pool.scored:
         return [Way(MAJORITY)]
-    return [Way(method, name) for method in (WEIGHTED, BEST) for name in pool.table.aggregates]
+    weights = all((problem.score_KAN >= 0).all() for problem in problems)
+    return [Way(method, name) for method in [WEIGHTED] * weights + [BEST] for name in pool.table.aggregates]
 
 
 def evaluate(
@@ -273,8 +285,9 @@ def evaluate(
         )
     if not ids:
         return []
-    curves = _curves(files, [[problems[id_] for id_ in ids] for problems in graded], seed)
-    chosen_by, results = ways(files[0].pool), list[TokensResult]()
+    problems_of = [[problems[id_] for id_ in ids] for problems in graded]
+    chosen_by = ways(files[0].pool, chain.from_iterable(problems_of))
+    curves, results = _curves(files, problems_of, chosen_by, seed), list[TokensResult]()
     for curve in curves:
         for budget in curve.budgets(budgets):
             for way, value_P in zip(chosen_by, budget.value_PV.T, strict=True):
@@ -316,7 +329,9 @@ def _check_same_problems(ours: Candidates, theirs: Candidates) -> None:
         )
 
 
-def _curves(files: Sequence[Searched], problems: Sequence[list[GradedProblem]], seed: int) -> list[Curve]:
+def _curves(
+    files: Sequence[Searched], problems: Sequence[list[GradedProblem]], chosen_by: Sequence[Way], seed: int
+) -> list[Curve]:
     """Return the curves in the order of their first files, with names that differ."""
     groups: list[list[int]] = []
     for index, file in enumerate(files):
@@ -328,7 +343,9 @@ def _curves(files: Sequence[Searched], problems: Sequence[list[GradedProblem]], 
                 break
         else:
             groups.append([index])
-    curves = [Curve([files[i] for i in group], [problems[i] for i in group], seed) for group in groups]
+    curves = [
+        Curve([files[i] for i in group], [problems[i] for i in group], chosen_by, seed) for group in groups
+    ]
     for curve in curves:
         rivals = [other.costs for other in curves if other.costs.method == curve.costs.method]
         differing = [

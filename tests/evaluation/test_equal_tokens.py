@@ -118,6 +118,13 @@ def test_curves_are_named_by_what_differs() -> None:
     assert {one.search for one in results(*same)} == {"smc, a", "smc, b"}
 
 
+def test_negative_scores_cannot_vote() -> None:
+    rows = [row | {"scores": None, "model_reward": row["scores"][0] - 1} for row in SAMPLES]
+    found = results(searched("samples.jsonl", rows), budgets=[4])
+    assert {result.way for result in found} == {Way(BEST, "min")}
+    assert value(found, "best-of-n", 40) == 0.5
+
+
 def test_without_scores_the_majority_is_compared() -> None:
     rows = [row | {"scores": None} for row in SAMPLES]
     found = results(searched("samples.jsonl", rows), budgets=[4])
