@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from erprm_cli.app import COMMANDS, how_to_continue
+from erprm_cli.errors import UsageError
 from erprm_cli.io.ownership import NamedFile
 from erprm_cli.options import Heading
 from erprm_cli.roles import Role
@@ -72,6 +73,24 @@ def test_help_loads_nothing_heavy() -> None:
     code = "import sys; from erprm_cli.app import make_app; make_app(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not HEAVY & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("words", ["help", "-h", "--help"])
+def test_the_list_of_commands_is_the_same_without_their_modules(erprm: Run, shell: Run, words: str) -> None:
+    done = shell(words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1:] == erprm(words).stdout.splitlines()[1:]  # after the name as called
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    code = "import atexit, sys; sys.argv[1:] = ['--help']; atexit.register(lambda: print(*sys.modules)); "
+    done = subprocess.run(
+        [sys.executable, "-c", code + "from erprm_cli.app import main; main()"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "erprm_cli.app " in done.stdout and "erprm_cli.commands." not in done.stdout
 
 
 def first_and_last_line(help_text: str) -> tuple[str, str]:
@@ -220,6 +239,45 @@ def test_a_stop_in_a_pipe_names_no_command_that_would_wait_for_the_terminal(tmp_
     assert how_to_continue([from_pipe, output], None) == "to continue, run the whole pipe again"
     kept = "to continue, run the whole pipe again; out.jsonl keeps the rows so far"
     assert how_to_continue([from_pipe, output], "out.jsonl") == kept
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "value", "told"),
+    [
+        ("sample", "--temperature", "nan", "--temperature nan is not a finite number"),
+        ("sample", "--top-p", "nan", "--top-p nan is not a finite number"),
+        ("train", "--lr", "inf", "--lr inf is not a finite number"),
+        ("train", "--epochs", "nan", "--epochs nan is not a finite number"),
+        ("convert", "--threshold", "nan", "--threshold nan is not a finite number"),
+        ("rollout", "--k", "9" * 30, "is beyond 64 bits"),
+        ("label", "--limit", "9" * 30, "is beyond 64 bits"),
+    ],
+)
+def test_numbers_that_no_flag_means_are_refused(
+    erprm: Run, tmp_path: Path, command: str, flag: str, value: str, told: str
+) -> None:
+    done = erprm(*arguments(command, tmp_path), flag, value)
+    assert isinstance(done.exception, UsageError) and told in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "value"),
+    [("train", "--epochs", "0"), ("train", "--seed", "-1"), ("sample", "--seed", str(2**32))],
+)
+def test_numbers_out_of_bounds_are_refused(
+    erprm: Run, tmp_path: Path, command: str, flag: str, value: str
+) -> None:
+    done = erprm(*arguments(command, tmp_path), flag, value)
+    assert done.exit_code == 2 and "is not in the range" in done.output
+
+
+def test_a_file_of_another_command_is_named_as_such(shell: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    row = json.dumps(SOLUTION | {"rollouts": [[1.0]]})
+    assert shell("label", "-o", out, stdin=row).returncode == 0
+    done = shell("grade", "-o", out, stdin=row)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"erprm: {out} was made by `erprm label`; --overwrite starts again")
 
 
 def test_a_closed_pipe_is_quiet() -> None:

@@ -37,7 +37,7 @@ STREAMS = {
 }
 FREE = {
     "sample": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"n"},
-    "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),
+    "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"budget"},
     "score": STREAMS | (EngineConfig.FREE - {"revision"}) | {"batch_tokens"},
     "search": STREAMS
     | (EngineConfig.FREE - {"model", "revision"})
@@ -83,6 +83,8 @@ TEXTS = {
     "accelerate_config": "multi-cpu",
     "chat_template_kwargs": "enable_thinking=false",
     "steps_of": "reasoning",
+    "steps": "bisect",
+    "for_estimator": "hard",
     "field": "answer=gold",
     "plot": "-",
     "table": "made.md",
@@ -180,7 +182,7 @@ def test_every_flag_is_compared_or_listed_as_free(
     for flag in flags(command):
         if flag.name in ("output", "directory", "overwrite", "config"):
             continue
-        also = ["--lora-rank", "1"] if flag.name == "merge_lora" else []
+        also = {"merge_lora": ["--lora-rank", "1"], "for_eta": ["--until-width", "1"]}.get(flag.name, [])
         changed = [other_model if word == "OTHER" else word for word in other(flag)]
         done = erprm(*words, *changed, *also)
         refused = "was made with" in str(done.exception)

@@ -1,7 +1,8 @@
 """The engine boundary: requests in as they are read, completions out as they finish, in any order.
 
 An engine keeps itself full: it reads from the iterator of requests whenever it has room, never all of it
-at once, and yields each completion as soon as it is finished.
+at once, and yields each completion as soon as it is finished. If the next request depends on completions that
+are in flight, the iterator yields LATER, and the engine reads on when it has yielded one of them.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -51,9 +52,7 @@ class Request:
         return params.max_tokens if self.max_tokens is None else min(self.max_tokens, params.max_tokens)
 
 
-# Requests may depend on completions of the same call. This one says that there is none before another
-# completion has been taken, so it comes only while completions are due.
-NOT_YET = Request(None, (), (), 0)
+LATER = Request("", "", (), 0)  # stands for what cannot be asked for yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +135,7 @@ class Engine(Protocol):
     usage: Usage
 
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion | Failure]:
-        """Yield one completion per index of each request, in any order, as they finish, or a failure.
-
-        `requests` may be NOT_YET, again and again.
-        """
+        """Yield one completion per index of each request, in any order, as they finish, or a failure."""
         ...
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from erprm_cli.engines.base import NOT_YET, Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.causal_model import CausalModel
 from erprm_cli.engines.rolling_cache import KeysValues, RollingCache, move_columns
 from erprm_cli.engines.token_sampling import draw
@@ -94,11 +94,12 @@ class ContinuousBatch:
 
     def __iter__(self) -> Iterator[Completion]:
         while self.num_waiting < self.num_slots and not self.is_exhausted:
-            is_complete = self._read_requests(self.num_slots)
-            yield from self._take_finished()
-            if self.num_waiting and not is_complete:
+            self._read_requests(self.num_slots)
+            finished = self._take_finished()
+            yield from finished
+            if not finished:  # either there are enough, or all others depend on these
                 break
-        self._allocate(min(self.num_slots, self.num_waiting))
+        self._allocate(max(1, min(self.num_slots, self.num_waiting)))
         self._refill()
         while any(self.slots) or not self.is_exhausted:
             if any(self.slots):
@@ -120,16 +121,18 @@ class ContinuousBatch:
 
     # Requests
 
-    def _read_requests(self, wanted: int) -> bool:
-        """Read requests for `wanted` completions, and prefill their prompts; return whether all were there.
+    def _read_requests(self, wanted: int) -> None:
+        """Read requests for `wanted` completions, if there are as many, and prefill their prompts.
 
         Prompts that are too long finish at once. They count towards `wanted`: a source may hold nothing else.
         """
         model, new = self.model, list[QueuedRequest]()
-        while wanted > len(self.finished):
+        while wanted > len(self.finished) and not self.is_exhausted:
             request = next(self.requests, None)
-            if request is None or request is NOT_YET:
-                self.is_exhausted = request is None
+            if request is None:
+                self.is_exhausted = True
+                break
+            if request is LATER:
                 break
             self.has_greedy |= request.greedy
             ids = encode(model.tokenizer, request.prompt)
@@ -148,7 +151,6 @@ class ContinuousBatch:
                 wanted -= len(request.indices)
         self._prefill(queued for queued in new if not queued.past)
         self.queue.extend(new)
-        return wanted <= len(self.finished)
 
     def _prefill(self, new: Iterable[QueuedRequest]) -> None:
         """Compute each prompt's keys and values; a prompt that begins another one shares those of it."""
@@ -205,7 +207,9 @@ class ContinuousBatch:
             return
         if not self.is_exhausted and self.num_waiting < len(free):
             self._read_requests(self.num_slots)
-            free += self._grow()
+        if self.num_waiting > len(free) and len(self.slots) < self.num_slots:
+            self._resize(min(self.num_slots, len(self.slots) - len(free) + self.num_waiting))
+            free = [number for number, slot in enumerate(self.slots) if slot is None]
         entering: dict[int, Slot] = {}
         prompts: list[tuple[QueuedRequest, list[int]]] = []
         while free and self.queue:
@@ -234,26 +238,19 @@ class ContinuousBatch:
         """Remove the free slots when at least half are free and nothing is there to fill them."""
         occupied = [number for number, slot in enumerate(self.slots) if slot]
         if occupied and 2 * len(occupied) <= len(self.slots):
-            self.slots = [self.slots[number] for number in occupied]
-            self._select(occupied)
+            self._resize(len(occupied))
 
-    def _grow(self) -> list[int]:
-        """Add slots for the completions that wait, `num_slots` in all at most; return them."""
-        before = len(self.slots)
-        wanted = self.num_waiting + before - self.slots.count(None)
-        new = list(range(before, min(self.num_slots, wanted)))
-        if new:
-            self._select([*range(before), *[0] * len(new)])  # what free slots hold is never looked at
-            self.state_5B[:, new] = torch.tensor(FREE_STATE, device=self.device)[:, None]
-            self.slots += [None] * len(new)
-        return new
-
-    def _select(self, numbers: list[int]) -> None:
-        """Keep these slots, in this order."""
-        kept = torch.tensor(numbers, device=self.device)
+    def _resize(self, num_slots: int) -> None:
+        """Keep the occupied slots and as many free ones as make `num_slots`."""
+        occupied = [number for number, slot in enumerate(self.slots) if slot]
+        free = num_slots - len(occupied)
+        self.slots = [*(self.slots[number] for number in occupied), *[None] * free]
+        kept = torch.tensor([*occupied, *[0] * free], device=self.device)
         self.cache.select(kept)
         self.token_BT1, self.to_check_B = self.token_BT1[kept], self.to_check_B[kept]
         self.state_5B = self.state_5B[:, kept]
+        self.state_5B[:, len(occupied) :] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+        self.to_check_B[len(occupied) :] = False
 
     # Steps
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from erprm_cli.engines.base import NOT_YET, Chat, Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import LATER, Chat, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.rows.row import Row
 
@@ -49,7 +49,7 @@ class DryEngine:
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
         """Yield one empty, unfinished completion per index of each request."""
         for request in requests:
-            if request is NOT_YET:
+            if request is LATER:
                 continue
             self._count(request, request.limit(params))
             for index in request.indices:

@@ -36,7 +36,7 @@ def choose_engine(config: EngineConfig) -> options.EngineName:
     check_server(config)
     chosen: options.EngineName = config.engine
     if chosen == "auto":
-        chosen = "server" if config.base_url else _local_engine()
+        chosen = "server" if config.base_url else local_engine()
     if chosen != "server":
         check_packages([*MODELS, *["vllm"] * (chosen == "vllm")], f"--engine {chosen}")
         find_model(config.model, config.revision)
@@ -70,7 +70,7 @@ def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engin
     return TransformersEngine.load(config)
 
 
-def _local_engine() -> options.LocalEngineName:
+def local_engine() -> options.LocalEngineName:
     """Return vllm if it is installed and there is a GPU, else transformers."""
     if find_spec("vllm") is not None and find_spec("torch") is not None:
         import torch

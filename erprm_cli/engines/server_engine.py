@@ -18,9 +18,9 @@ from concurrent.futures import Future
 from contextlib import closing
 from typing import Any
 
-from erprm_cli.engines.base import NOT_YET, Chat, Completion, Failure, Request, SamplingParams, Usage
+from erprm_cli.engines.base import LATER, Chat, Completion, Failure, Request, SamplingParams, Usage
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.in_flight import Pause, in_flight
+from erprm_cli.engines.in_flight import Wait, in_flight
 from erprm_cli.engines.server_answers import ABOUT_CONTENT, ABOUT_LENGTH, Answer, Choice
 from erprm_cli.engines.server_client import (
     READ_TIMEOUT_S,
@@ -99,12 +99,12 @@ class ServerEngine:
         with closing(in_flight(self._calls(requests, params), start, self.concurrency)) as finished:
             yield from blamed(result for _, results in finished for result in results)
 
-    def _calls(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Call | Pause]:
+    def _calls(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Call | Wait]:
         """Yield each request with those of its indices that one HTTP request can ask for."""
         dialect = self._dialect
         for request in requests:
-            if request is NOT_YET:
-                yield Pause()
+            if request is LATER:
+                yield Wait.FOR_RESULT
                 continue
             if isinstance(request.prompt, Chat):
                 self._portal.call(dialect.check_chat, bool(request.prompt.begun))

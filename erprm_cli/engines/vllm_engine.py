@@ -10,9 +10,9 @@ from one tokenisation, so they share all full blocks.
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from erprm_cli.engines.base import NOT_YET, Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.in_flight import Pause
+from erprm_cli.engines.in_flight import Wait
 from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.hashing import derive_seed
 from erprm_cli.models import loading
@@ -56,11 +56,11 @@ class VllmEngine:
 
     def _jobs(
         self, requests: Iterable[Request], params: SamplingParams
-    ) -> Iterator[Job[CompletionKey] | Pause]:
+    ) -> Iterator[Job[CompletionKey] | Wait]:
         """Yield the jobs for vLLM, empty ones for completions for which the context has no room."""
         for request in requests:
-            if request is NOT_YET:
-                yield Pause()
+            if request is LATER:
+                yield Wait.FOR_RESULT
                 continue
             ids = encode(self.tokenizer, request.prompt)
             limit = min(request.limit(params), self.stream.max_model_len - len(ids))

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from erprm_cli import options, shipped
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.in_flight import Pause, in_flight
+from erprm_cli.engines.in_flight import Wait, in_flight
 from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.models import loading
@@ -70,10 +70,9 @@ class VllmStream:
         self._thread = Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
 
-    def run(self, jobs: Iterable[Job[Tag] | Pause]) -> Iterator[tuple[Tag, Any]]:
+    def run(self, jobs: Iterable[Job[Tag] | Wait]) -> Iterator[tuple[Tag, Any]]:
         """Yield each job's tag and vLLM's last output for it, in any order, as they finish.
 
-        For a Pause among the jobs, see `in_flight`.
         Raises EngineError if the engine dies.
         """
 

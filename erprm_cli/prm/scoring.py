@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.open import check_server, provenance
+from erprm_cli.engines.open import check_server, local_engine, provenance
 from erprm_cli.engines.plan import report_plan
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.hashing import fields_hash
@@ -245,10 +245,13 @@ class ScoredRows:
 
 
 def chosen_engine(config: EngineConfig) -> EngineName:
-    """Return the engine that scores: the one that `config` names; auto is server with a URL."""
+    """Return the engine that scores: the one that `config` names, or that auto stands for.
+
+    A PRM for which vLLM is `Unsuitable` is scored by transformers after all, if vLLM was not named.
+    """
     if config.engine != "auto":
         return config.engine
-    return "server" if config.base_url is not None else "transformers"
+    return "server" if config.base_url is not None else local_engine()
 
 
 def open_scorer(
@@ -261,9 +264,14 @@ def open_scorer(
 
         return open_server_scorer(config, prm_format, eta)
     if chosen == "vllm" and not config.dry_run:
+        from erprm_cli.prm.vllm_classifier import Unsuitable
         from erprm_cli.prm.vllm_scorer import VllmScorer
 
-        return VllmScorer(config, prm_format, eta)
+        try:
+            return VllmScorer(config, prm_format, eta)
+        except Unsuitable:
+            if config.engine == "vllm":
+                raise
     from erprm_cli.prm.dry_scorer import DryScorer
     from erprm_cli.prm.scorer import Scorer
 

@@ -185,7 +185,7 @@ class PoolingScorer(ServerScorer):
     @property
     def _start(self) -> str:
         """The command that starts a server for this PRM."""
-        from erprm_cli.prm.vllm_scorer import start_command
+        from erprm_cli.prm.vllm_classifier import start_command
 
         return start_command(self._config, self.tagger)
 

@@ -1,30 +1,29 @@
-"""Score with a process reward model of kind "token" in vLLM, by its pooling runner.
+"""Score with a process reward model in vLLM, by its pooling runner.
 
-vLLM turns two rows of the output layer into a classifier with one number per token, sigmoid(logit of good -
-logit of bad), which equals the softmax over the two. It returns the numbers of all tokens, and those of the
-tags are selected here: vLLM's own STEP pooling indexes hidden dimensions by token ids (vLLM issue 16545).
+vLLM loads the model as a classifier of tokens (vllm_classifier.py) and returns the logits of all tokens;
+those of the tags are selected here. Its own STEP pooling is not used. In vLLM 0.32, STEP selects
+`returned_token_ids` among the columns of what the model returns before its head. For a language model these
+are hidden dimensions, not logits, so the documented recipe for Math-Shepherd gives wrong scores (vLLM issue
+16545). For Qwen2.5-Math-PRM, whose head is part of the model, they are the classes and the scores are right;
+but STEP also returns a score for a tag in the problem.
 
-Shapes: T tokens of a solution, L steps.
+Shapes: T tokens of a solution, C logits per token, L steps.
 """
 
-import json
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from erprm_cli import shipped
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
-from erprm_cli.errors import UsageError
-from erprm_cli.models import loading
-from erprm_cli.models.file_checks import adapter_settings
-from erprm_cli.prm.scorer import Scorer
+from erprm_cli.prm.scorer import Scorer, good_probability
 from erprm_cli.prm.step_scorer import in_order
-from erprm_cli.prm.tagger import Tagged, Tagger
+from erprm_cli.prm.tagger import Tagged
+from erprm_cli.prm.vllm_classifier import POOLER, TASK, classifier_settings, loadable
 from erprm_cli.rows.row import Row
-
-# What some architectures do to logits after the output layer. vLLM's classifier does not do it.
-LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 NumberedSolution = tuple[int, Row, Tagged]
 
@@ -33,7 +32,7 @@ class VllmScorer(Scorer):
     """A Scorer whose model runs in vLLM: with continuous batching, and on several GPUs."""
 
     def __init__(self, config: EngineConfig, prm_format: str | None = None, eta: float | None = None) -> None:
-        """Start vLLM; UsageError for a model that vLLM would not score correctly."""
+        """Start vLLM; Unsuitable for a model that vLLM would not score correctly."""
         self.config = config
         super().__init__(
             config.model,
@@ -48,12 +47,11 @@ class VllmScorer(Scorer):
         """Start the engine instead of loading a model."""
         from vllm.config import PoolerConfig
 
-        self.stream = VllmStream(
-            self.config,
-            runner="pooling",
-            pooler_config=PoolerConfig(task="token_classify"),
-            hf_overrides=classifier_settings(self.config, self.tagger),
-        )
+        settings = classifier_settings(self.config, self.tagger)
+        with loadable(self.config, self.tagger) as config:
+            self.stream = VllmStream(
+                config, runner="pooling", pooler_config=PoolerConfig(**POOLER), hf_overrides=settings
+            )
         self.tagger.max_tokens = self.stream.max_model_len
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
@@ -62,9 +60,7 @@ class VllmScorer(Scorer):
 
     def _score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[tuple[int, Row]]:
         for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
-            good_T = output.outputs.data.flatten().float()
-            good_L = good_T[tagged.tags.tolist()]
-            self.check_finite(good_L)
+            good_L = self._good(output, tagged.tags)
             yield number, self.scored(row, good_L.tolist())
 
     def read(
@@ -77,16 +73,26 @@ class VllmScorer(Scorer):
         """
         from vllm import PoolingParams
 
-        params = PoolingParams(task="token_classify", skip_reading_prefix_cache=is_whole)
-        jobs = ((number, tagged.ids.tolist(), params.clone()) for number, (_, tagged) in enumerate(solutions))
+        params = PoolingParams(task=TASK, use_activation=False, skip_reading_prefix_cache=is_whole)
+        jobs = ((number, tagged.ids.tolist(), params) for number, (_, tagged) in enumerate(solutions))
         found: dict[int, list[float | None]] = {}
         for number, output in self.stream.run(jobs):
-            good, (_, tagged) = output.outputs.data.flatten().float(), solutions[number]
-            self.num_tokens += len(good)
-            tags = tagged.tags - (len(tagged.ids) - len(good))
-            self.check_finite(good[tags[tags >= 0].tolist()])
-            found[number] = [None if tag < 0 else float(good[tag]) for tag in tags]
+            _, tagged = solutions[number]
+            num_new = len(tagged.ids) - output.num_cached_tokens
+            self.num_tokens += num_new
+            tags = tagged.tags - output.num_cached_tokens
+            is_new = tags >= 0
+            found[number] = [*[None] * int((~is_new).sum()), *self._good(output, tags[is_new]).tolist()]
         return [found[number] for number in range(len(solutions))]
+
+    def _good(self, output: Any, places: NDArray[np.int32]) -> Tensor:
+        """Return P(good) at `places` among the tokens of vLLM's output, in float32."""
+        is_head = self.prm_format.kind == "head"
+        logits_TC = output.outputs.data.reshape(-1, self.prm_format.num_labels if is_head else 1).float()
+        logits_NC = logits_TC[places.tolist()]
+        good_N = good_probability(self.prm_format, logits_NC) if is_head else logits_NC[:, 0].sigmoid()
+        self.check_finite(good_N)
+        return good_N
 
     def close(self) -> None:
         """End vLLM's processes."""
@@ -95,51 +101,7 @@ class VllmScorer(Scorer):
     def _jobs(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Job[NumberedSolution]]:
         from vllm import PoolingParams
 
+        params = PoolingParams(task=TASK, use_activation=False)
         for number, (row, tagged) in enumerate(solutions):
             self.num_tokens += len(tagged.ids)
-            yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task="token_classify")
-
-
-def start_command(config: EngineConfig, tagger: Tagger) -> str:
-    """Return the command that serves a PRM so that `erprm score --base-url` can ask it."""
-    name = shlex.quote(config.model)
-    try:
-        settings = json.dumps(classifier_settings(config, tagger))
-    except UsageError:
-        return f"`erprm serve --prm {name}`"
-    task = """'{"task": "token_classify"}'"""
-    return (
-        f"`vllm serve {name} --runner pooling --pooler-config {task} --hf-overrides {shlex.quote(settings)}`"
-    )
-
-
-def classifier_settings(config: EngineConfig, tagger: Tagger) -> dict[str, Any]:
-    """Return the changes to the configuration of the PRM `config.model` that make it a classifier in vLLM.
-
-    Raises UsageError for a model that vLLM would not score correctly; the engine is not started.
-    """
-    name, prm_format = config.model, tagger.prm_format
-    if prm_format.kind != "token":
-        raise UsageError(
-            f"--engine vllm supports token PRMs only; {prm_format.name} needs --engine transformers"
-        )
-    if adapter_settings(shipped.resolve(name), revision=config.revision) is not None:
-        raise UsageError(
-            f"{name} holds adapters: use --engine transformers, or merge them once with "
-            "`erprm export --kind token`"
-        )
-    model = loading.load_config(name, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    architecture = (model.architectures or [""])[0]
-    changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
-    if changed or not architecture.endswith("ForCausalLM"):
-        reason = f"ignores its {changed[0]}" if changed else "supports ...ForCausalLM only"
-        raise UsageError(
-            f"--engine vllm cannot score {name} ({architecture}): vLLM {reason}; use --engine transformers"
-        )
-    ids = tagger.token_ids
-    return {
-        "architectures": [architecture.replace("ForCausalLM", "ForSequenceClassification")],
-        "classifier_from_token": tagger.tokenizer.convert_ids_to_tokens([ids.bad, ids.good]),
-        "method": "from_2_way_softmax",
-        "num_labels": 1,
-    }
+            yield (number, row, tagged), tagged.ids.tolist(), params

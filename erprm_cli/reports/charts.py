@@ -102,12 +102,18 @@ def processbench_chart(
 
 
 def calibration_chart(results: Sequence[CalibrationResult]) -> Chart:
-    """Return the reliability diagram: the mean target of each bin against its mean score."""
+    """Return the reliability diagram: the mean target of each bin against its mean score.
+
+    If all labels have intervals, a band goes from the mean of their lower ends to that of their upper ends.
+    """
     curves = []
     for result in results:
         points = [(part.score, part.target) for part in result.bins]
+        ends = [(part.target_low, part.target_high) for part in result.bins]
+        intervals = [(low, high) for low, high in ends if low is not None and high is not None]
+        intervals = intervals if len(intervals) == len(points) else []
         name = f"{calibration_title(result)} (error {result.error:.3f})"
-        curves.append(Curve(name, points, points, dashed=result.of != "steps"))
+        curves.append(Curve(name, points, points, intervals, dashed=result.of != "steps"))
     return Chart("mean score", "mean target", "score", "mean", curves, y_unit=0.5, diagonal="perfect")
 
 

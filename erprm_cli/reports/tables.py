@@ -166,6 +166,8 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
             + (f" ({result.noise:.4f} of it is noise of the rollouts)" if result.noise else "")
             + f"; calibration error {result.error:.3f}; AUC {auc}",
         ]
+        if result.in_interval is not None:
+            lines.append(f"  {result.in_interval:.1%} of the scores are within the interval of their label")
         cells = [["  score", result.of, "mean", result.against, f"  0{'0.5':^{BAR_WIDTH}}1"]]
         for part in result.bins:
             bar = list(("=" * round(part.target * (BAR_WIDTH - 1))).ljust(BAR_WIDTH))

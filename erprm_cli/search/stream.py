@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from erprm_cli.engines.base import NOT_YET, Completion, Failure, Request, generate
+from erprm_cli.engines.base import LATER, Completion, Failure, Request, generate
 from erprm_cli.errors import EngineError
 from erprm_cli.search.extender import Extender
 from erprm_cli.search.prefix import Extension, Found
@@ -62,7 +62,7 @@ class Stream:
             elif self._complete:
                 self._score()
             elif self._in_flight:
-                yield NOT_YET
+                yield LATER
             else:
                 return
 

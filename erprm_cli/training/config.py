@@ -39,7 +39,7 @@ Output = Annotated[
         rich_help_panel=Heading.STREAMS,
     ),
 ]
-Epochs = Annotated[float, TrainingOption(min=0, metavar="N", help="Passes over the solutions.")]
+Epochs = Annotated[float, TrainingOption(min=0.001, metavar="N", help="Passes over the solutions.")]
 BatchSize = Annotated[
     int, TrainingOption(min=1, metavar="N", help="Solutions per optimizer step, over all GPUs.")
 ]
@@ -93,7 +93,13 @@ class TrainingConfig:
         "adamw_torch_fused"
     )
     seed: Annotated[
-        int, TrainingOption(metavar="N", help="Seed of the batches and of new weights (heads, adapters).")
+        int,
+        TrainingOption(
+            min=0,
+            max=options.MAX_SEED,
+            metavar="N",
+            help="Seed of the batches and of new weights (heads, adapters).",
+        ),
     ] = 0
     bf16: Annotated[
         bool | None,
@@ -200,7 +206,11 @@ class PrmTrainingConfig(TrainingConfig):
     ] = ER_PRM
     target: Annotated[
         Literal["labels", "counts"],
-        Option(help="Learn `labels`, or the counts of correct completions in `rollouts`."),
+        Option(
+            help="Learn `labels`, or the counts of correct completions in `rollouts`. Counts suit rollouts "
+            "that stopped early (--until-width, --for): stopping does not bias their likelihood, but it "
+            "biases labels."
+        ),
     ] = "labels"
     weighting: Annotated[
         Literal["step", "solution"], Option(help="Weight every step equally, or every solution equally.")

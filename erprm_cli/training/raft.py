@@ -93,7 +93,7 @@ class Raft:
         check_names(self.training)
         _, tagger = load_tagger(config.prm, config.prm_format, trust_remote_code=code)
         if self.engine.engine == "vllm":
-            from erprm_cli.prm.vllm_scorer import classifier_settings
+            from erprm_cli.prm.vllm_classifier import classifier_settings
 
             classifier_settings(replace(self.engine, model=config.prm), tagger)
         tokenizer = load_tokenizer(self.engine.model, trust_remote_code=code)

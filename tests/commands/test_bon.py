@@ -548,6 +548,14 @@ def test_torch_is_not_loaded_for_rows_that_have_scores(scored: str) -> None:
     subprocess.run([sys.executable, "-c", code, "bon", scored], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_votes_with_too_many_different_formulas_are_counted(erprm: Erprm) -> None:
+    answers = [f"x^2 + {number}" for number in range(20)]
+    rows = [candidate("a", sample, [0.5], answer, "x^2 + 7") for sample, answer in enumerate(answers)]
+    done = erprm("bon", stdin="".join(json.dumps(row) + "\n" for row in rows))
+    assert done.exit_code == 0
+    assert "votes: 1 problems have more different answers than are compared by value" in done.stderr
+
+
 # ---- Accuracy against tokens
 
 

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from erprm_cli.engines.base import NOT_YET, Completion, Request, SamplingParams
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
 from erprm_cli.engines.token_sampling import draw, uniforms
@@ -94,6 +94,12 @@ def test_tokens_are_drawn_with_their_probabilities(temperature: float, top_p: fl
     assert chi_square < 18.5  # the 99.9th percentile at 4 degrees of freedom
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-6])
+def test_a_temperature_of_almost_0_is_greedy(temperature: float) -> None:
+    logits = torch.tensor([[100.0, -80.0, 101.0, 3.0]])
+    assert draw(logits, temperature, 1.0, torch.tensor([1]), torch.tensor([0])).tolist() == [2]
+
+
 def test_uniforms_are_those_of_splitmix64() -> None:
     # The published first outputs of the generator with seed 1234567; the top 52 bits are used.
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
@@ -125,7 +131,7 @@ def test_requests_may_depend_on_completions_of_the_same_call(batch_size: int) ->
                 due += len(request.indices)
                 yield request
             else:
-                yield NOT_YET
+                yield LATER
 
     for completion in engine.generate(source(), params):
         due -= 1
@@ -328,3 +334,40 @@ def test_generation_ends_at_the_end_of_a_turn_and_keeps_other_special_tokens() -
     count = ids.index(end)
     assert (cut.text, cut.finish_reason) == (engine.tokenizer.decode(ids[:count]), "stop")
     assert cut.num_tokens < whole.num_tokens
+
+
+@pytest.mark.parametrize("batch_size", [0, 3])
+def test_requests_that_follow_from_completions_give_the_same_ones(batch_size: int) -> None:
+    """Two completions per prompt, then six more of some: what eight at once would be, whatever the slots."""
+    params = SamplingParams(max_tokens=20)
+    whole = run(engine_of(), params, 8)
+    taken: list[Completion] = []
+
+    def requests() -> Iterator[Request]:
+        yield from (Request(key, text, (0, 1), key) for key, text in enumerate(PROMPTS))
+        followed: set[int] = set()
+        while len(taken) < 2 * len(PROMPTS) or len(followed) < len(PROMPTS):
+            ready = {int(str(one.key)) for one in taken} - followed
+            if not ready:
+                yield LATER
+                continue
+            followed.add(key := min(ready))
+            yield Request(key, PROMPTS[key], tuple(range(2, 8)), key)
+
+    for completion in engine_of(batch_size=batch_size).generate(requests(), params):
+        taken.append(completion)
+    assert {(one.key, one.index): one for one in taken} == whole
+
+
+def test_a_prompt_that_is_too_long_may_be_followed_by_others() -> None:
+    taken: list[Completion] = []
+
+    def requests() -> Iterator[Request]:
+        yield Request(0, "Tom " * 400, (0,), 0)
+        while not taken:
+            yield LATER
+        yield Request(1, "Tom has", (0,), 1)
+
+    for completion in engine_of().generate(requests(), SamplingParams(max_tokens=5)):
+        taken.append(completion)
+    assert [(one.key, one.num_tokens > 0) for one in taken] == [(0, False), (1, True)]

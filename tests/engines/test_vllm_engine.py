@@ -1,6 +1,7 @@
 """The real vLLM with the shipped policy: one engine for the module, and commands in their own processes."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typer.testing import Result
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.data_formats.problems import as_problem
-from erprm_cli.engines.base import NOT_YET, Completion, Request, SamplingParams
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.transformers_engine import TransformersEngine
 from erprm_cli.engines.vllm_stream import engine_args
@@ -29,6 +30,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.options import Dtype
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.stopping import StoppingRule
 from erprm_cli.policy.templates import load_template
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import prefixes
@@ -120,6 +122,24 @@ class TestEngine:
         assert sum(same) >= len(same) - 1  # rounding may change one
         assert len({completion.text for completion in whole.values()}) > 40
 
+    def test_a_stopping_rule_keeps_the_first_completions(self, engine: Any) -> None:
+        settings = SamplingSettings("tiny", None, 1.0, 1.0, 160, 0, TEMPLATE.name)
+        with Grader() as grader:
+            rows = list(sample_solutions(problems(10), engine, TEMPLATE, settings, 2, grader))
+            found = [
+                {
+                    (row["id"], row["sample"]): row["rollouts"]
+                    for row in Roller(engine, TEMPLATE, settings, 8, grader, rule=rule).roll(rows)
+                }
+                for rule in (StoppingRule(), StoppingRule(0.5), StoppingRule(1.0, math.inf))
+            ]
+        whole, *stopped = found
+        for lists in stopped:
+            pairs = [pair for key in whole for pair in zip(whole[key], lists[key], strict=True)]
+            assert sum(map(len, (fewer for _, fewer in pairs))) < sum(map(len, (all_ for all_, _ in pairs)))
+            # Rounding may change a completion.
+            assert sum(fewer == all_[: len(fewer)] for all_, fewer in pairs) >= 0.97 * len(pairs)
+
     def test_a_greedy_continuation_is_the_rest_of_the_greedy_solution(self, engine: Any) -> None:
         settings = SamplingSettings("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
         with Grader() as grader:
@@ -174,7 +194,7 @@ class TestEngine:
             yield Request(0, ids, (0,), 0)
             for number in range(1, 4):
                 while len(found) < number:
-                    yield NOT_YET
+                    yield LATER
                 prompt = ids * (1000 if number == 2 else 1) + (found[0].token_ids or ())
                 yield Request(number, prompt, (0,), 0, greedy=number == 3)
 

@@ -41,6 +41,7 @@ def hub(status: int, monkeypatch: pytest.MonkeyPatch, delay_s: float = 0.0) -> I
         def log_message(self, *_: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # the client left
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

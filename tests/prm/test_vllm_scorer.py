@@ -16,7 +16,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.models.folder import CARD
 from erprm_cli.options import LocalEngineName
 from erprm_cli.prm.formats import load_prm_format
-from erprm_cli.prm.scoring import open_scorer
+from erprm_cli.prm.scoring import chosen_engine, open_scorer
 from erprm_cli.prm.step_scorer import StepScorer
 from erprm_cli.prm.tagger import Tagger
 
@@ -122,10 +122,12 @@ def test_a_model_whose_logits_vllm_would_leave_unchanged_is_refused(tmp_path: Pa
         open_scorer(EngineConfig(str(folder), "vllm"))
 
 
-def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
+def test_auto_is_vllm_on_a_gpu_but_not_for_a_model_that_it_would_score_wrongly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erprm_cli.prm.scoring.local_engine", lambda: "vllm")  # as on a machine with a GPU
     folder = save_prm(tmp_path / "prm", None)
-    (folder / "adapter_config.json").write_bytes(
-        orjson.dumps({"base_model_name_or_path": "tiny", "peft_type": "LORA"})
-    )
-    with pytest.raises(UsageError, match="holds adapters: use --engine transformers"):
-        open_scorer(EngineConfig(str(folder), "vllm"))
+    assert chosen_engine(EngineConfig(str(folder))) == "vllm"
+    config = orjson.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_bytes(orjson.dumps(config | {"logits_scaling": 2.0}))
+    assert type(open_scorer(EngineConfig(str(folder)))).__name__ == "Scorer"

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from erprm_cli.engines.base import NOT_YET, Completion, Failure, Request, SamplingParams, Usage
+from erprm_cli.engines.base import LATER, Completion, Failure, Request, SamplingParams, Usage
 from erprm_cli.errors import EngineError, RowError, UserError
 from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import load_template
@@ -52,7 +52,7 @@ class Policy:
         while is_open or self.in_flight:
             while is_open and len(self.in_flight) < self.room:
                 request = next(source, None)
-                if request is None or request is NOT_YET:
+                if request is None or request is LATER:
                     is_open = request is not None
                     assert is_open is False or self.in_flight, "nothing is due"
                     self.asked += ["not yet"] * is_open
