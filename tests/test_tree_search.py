@@ -87,9 +87,9 @@ def test_the_other_methods_find_right_solutions(playground: Playground, method: 
 
 def test_greedy_particles_end_with_copies_of_one_solution(playground: Playground) -> None:
     random = Random(0)
-    found = [
-        playground.play(greedy_particles(SearchConfig("smc", 8), random), random).found for _ in range(50)
-    ]
+    config = SearchConfig("smc", 8)
+    searches = (greedy_particles(config, lambda prefix: 0.0, random) for _ in range(50))
+    found = [playground.play(search, random).found for search in searches]
     assert np.mean([len({one.text for one in each.solutions}) for each in found]) < 1.5
     assert np.mean([judge(playground, each)["last"] for each in found]) > 0.9
 
