@@ -11,6 +11,7 @@ import numpy as np
 
 from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
 from erprm_cli.evaluation.calibration import CalibrationResult
+from erprm_cli.evaluation.equal_tokens import TokensResult
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.evaluation.processbench import AVERAGE, ProcessBenchResult, Split
 from erprm_cli.reports.tables import calibration_title, names_of
@@ -58,6 +59,21 @@ def accuracy_chart(results: Sequence[BestOfNResult]) -> Chart:
         curves.append(Curve(name, points, points, intervals, dashed=found[0].method != BEST))
     budgets = sorted({result.n for result in results})
     return Chart("candidates n", "% correct", "n", "%", curves, budgets, log_x=True, y_unit=5)
+
+
+def tokens_chart(results: Sequence[TokensResult]) -> Chart:
+    """Return % correct against the policy's tokens per problem: a curve per search and way to choose."""
+    by_name: dict[str, list[TokensResult]] = {}
+    for result in results:
+        if result.minus is None:
+            by_name.setdefault(", ".join(filter(None, [result.search, *result.way])), []).append(result)
+    curves = []
+    for name, found in by_name.items():
+        points = [(result.tokens, 100 * result.estimate.value) for result in found]
+        intervals = [_interval(result.estimate) for result in found]
+        curves.append(Curve(name, points, points, intervals, dashed=found[0].way.method != BEST))
+    label = "tokens generated per problem"
+    return Chart(label, "% correct", "tok", "%", curves, log_x=True, y_unit=5)
 
 
 def processbench_chart(

@@ -43,7 +43,7 @@ class SearchConfig:
             metavar="SHARE",
             help="smc: resample if the effective sample size is below this share of N.",
         ),
-    ] = 0.5
+    ] = 0.9
     draws: Annotated[
         int,
         Option(

@@ -225,6 +225,25 @@ def test_an_empty_input_needs_no_model(erprm: Run) -> None:
     assert result.exception is None and result.stdout == ""
 
 
+def test_bon_compares_searches_at_equal_tokens(erprm: Run, prm: str, tmp_path: Path) -> None:
+    """`bon` knows all fields of `search`: an unknown figure of a problem would look like another search."""
+    names = ("best-of-n", "smc", "beam")
+    files = [tmp_path / f"{name}.jsonl" for name in names]
+    for name, file in zip(names, files, strict=True):
+        n = 8 if name == "best-of-n" else 4  # a search may use a few more tokens than as many samples
+        words = ("search", "tiny:test", "-L", 3, "--prm", prm, "-n", n, "--temperature", 1.3, "-o", file)
+        rows(erprm(*words, "--method", name))
+    report, others = tmp_path / "report.jsonl", [word for file in files[1:] for word in ("--compare", file)]
+    rows(erprm("bon", files[0], *others, "--x", "tokens", "--report", report))
+    found = [json.loads(line) for line in report.open()]
+    assert {row["search"] for row in found if row["minus"] is None} == set(names)
+    assert {row["minus"] for row in found} == {None, "smc", "beam"}
+    smc = next(row for row in found if row["search"] == "smc")
+    written = [json.loads(line)["search"] for line in files[1].open()]
+    assert smc["tokens"] == pytest.approx(sum(row["generated_tokens"] for row in written) / len(written))
+    assert smc["prm_tokens"] is not None and smc["prompt_tokens"] is not None
+
+
 def test_the_prm_may_be_behind_a_server(erprm: Run, tmp_path: Path) -> None:
     """Only the server knows how its PRM is read, and its eta. Here it scores each step by its length."""
     served, bad = PRM | {"eta": 2.0}, tmp_path / "bad.jsonl"
