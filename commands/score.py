@@ -6,6 +6,7 @@ from typing import Annotated
 from erprm_cli import options
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.io.streams import open_streams
+from erprm_cli.prm.config import BatchTokens, ScoreEta
 from erprm_cli.terminal.reporter import Reporter
 
 
@@ -15,23 +16,8 @@ def score(
     streams: options.ShardedStreams,
     engine: Annotated[EngineConfig, options.Without("model", "batch_size")],
     prm_format: options.PrmFormatName = None,
-    eta: Annotated[
-        float | None,
-        options.Option(
-            metavar="ETA",
-            help="Convert scores to labels at ETA, if the PRM was trained on counts, on soft labels or at a "
-            "known eta. Default: scores as they are.",
-        ),
-    ] = None,
-    batch_tokens: Annotated[
-        int,
-        options.Option(
-            min=0,
-            metavar="N",
-            help="Tokens per forward pass, padding included; 0: automatic.",
-            rich_help_panel=options.Heading.MODEL,
-        ),
-    ] = 0,
+    eta: ScoreEta = None,
+    batch_tokens: BatchTokens = 0,
 ) -> None:
     """Score the steps of solutions with a reward model.
 

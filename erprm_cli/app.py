@@ -32,6 +32,7 @@ COMMANDS = (
     "train",
     "export",
     "score",
+    "serve",
     "inspect",
     "grade",
     "bon",

@@ -12,6 +12,7 @@ from typer import Option as Option
 from erprm_cli.completions import shipped_model, shipped_problems, template_names
 from erprm_cli.errors import UsageError
 from erprm_cli.flag_groups import Without as Without
+from erprm_cli.flag_groups import given as given
 from erprm_cli.flag_groups import grouped as grouped
 from erprm_cli.roles import Role as Role
 
@@ -24,6 +25,7 @@ class Heading(StrEnum):
     SAMPLING = "Sampling"
     MODEL = "Model"
     TRAINING = "Training"
+    GRPO = "GRPO"
     PROCESSES = "Processes"
     VLLM = "vLLM"
     SERVER = "Server"

@@ -4,6 +4,7 @@ Existing rows are those of the output, if a stopped run continues, and those of 
 them with the same settings but another stopping rule.
 """
 
+from collections import OrderedDict
 from pathlib import Path
 
 from erprm_cli.errors import RowError
@@ -35,7 +36,8 @@ class FinishedPrefixes:
         `marks` are those of the reasoning in the template.
         """
         self.keep_text, self.marks = keep_text, marks
-        self._found: dict[PrefixKey, tuple[list[float], list[str]]] = {}
+        # Not a dict: finding its first key takes longer, the more keys before it were deleted.
+        self._found: OrderedDict[PrefixKey, tuple[list[float], list[str]]] = OrderedDict()
 
     def get(self, key: PrefixKey) -> tuple[list[float], list[str]]:
         """Return the rewards and the texts of a prefix; empty lists if it is unknown."""
@@ -47,7 +49,7 @@ class FinishedPrefixes:
             return
         self._found[key] = rewards, texts
         if len(self._found) > MAX_CACHED:
-            del self._found[next(iter(self._found))]
+            self._found.popitem(last=False)
 
     def add_row(self, row: Row, count_own: bool = False) -> Row:
         """Add the prefixes of an existing rollouts row; return the row. RowError if it is not one.

@@ -122,9 +122,15 @@ class Scorer(StepScorer):
         if not bool(scores.isfinite().all()):
             raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
 
-    @torch.inference_mode()
     def probabilities(self, batch: Sequence[Tagged]) -> list[list[float]]:
         """Return P(good) of every step of every solution of one batch, in one forward pass."""
+        good_N = self.probabilities_on_device(batch).cpu()
+        self.check_finite(good_N)
+        return [part.tolist() for part in good_N.split([len(tagged.tags) for tagged in batch])]
+
+    @torch.inference_mode()
+    def probabilities_on_device(self, batch: Sequence[Tagged]) -> Tensor:
+        """Return P(good) [N] of the steps of all solutions of one batch, on the device of the model."""
         ids_BT = pad([tagged.ids for tagged in batch])
         check_token(self.model, int(ids_BT.max()))
         position_N = flat_positions([tagged.tags for tagged in batch], ids_BT.shape[1])
@@ -133,9 +139,7 @@ class Scorer(StepScorer):
         device = self.model.device
         with output_at(self.model, position_N.to(device), self.tagger.rows):
             logits_NR = self.model(input_ids=ids_BT.to(device), use_cache=False).logits
-        good_N = good_probability(self.prm_format, logits_NR).cpu()
-        self.check_finite(good_N)
-        return [part.tolist() for part in good_N.split([len(tagged.tags) for tagged in batch])]
+        return good_probability(self.prm_format, logits_NR)
 
 
 def good_probability(prm_format: PrmFormat, logits_NR: Tensor) -> Tensor:

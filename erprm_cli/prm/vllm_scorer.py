@@ -13,6 +13,8 @@ Shapes: T tokens of a solution, C logits per token, L steps.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from torch import Tensor
+
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.prm.scorer import Scorer, good_probability
@@ -56,12 +58,16 @@ class VllmScorer(Scorer):
 
     def _score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[tuple[int, Row]]:
         for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
-            logits_TC = output.outputs.data.reshape(len(tagged.ids), -1).float()
-            logits_LC = logits_TC[tagged.tags.tolist()]
-            is_head = self.prm_format.kind == "head"
-            good_L = good_probability(self.prm_format, logits_LC) if is_head else logits_LC[:, 0].sigmoid()
+            good_L = self.good(output)[tagged.tags.tolist()]
             self.check_finite(good_L)
             yield number, self.scored(row, good_L.tolist())
+
+    def good(self, output: Any) -> Tensor:
+        """Return P(good) [T] from the logits of vLLM's output: one per token, or one per class of a head."""
+        logits_TC = output.outputs.data.float()
+        if self.prm_format.kind == "head":
+            return good_probability(self.prm_format, logits_TC)
+        return logits_TC.flatten().sigmoid()
 
     def close(self) -> None:
         """End vLLM's processes."""
@@ -70,7 +76,6 @@ class VllmScorer(Scorer):
     def _jobs(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Job[NumberedSolution]]:
         from vllm import PoolingParams
 
-        params = PoolingParams(task=TASK, use_activation=False)
         for number, (row, tagged) in enumerate(solutions):
             self.num_tokens += len(tagged.ids)
-            yield (number, row, tagged), tagged.ids.tolist(), params
+            yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task=TASK, use_activation=False)

@@ -250,13 +250,11 @@ class PolicyTrainingConfig(TrainingConfig):
 
 
 @dataclass(frozen=True, slots=True)
-class RaftConfig:
-    """How RAFT chooses what the policy is fine-tuned on (section 4.3)."""
+class RlhfConfig:
+    """How the solutions that a policy learns from are sampled and scored, whatever the algorithm."""
 
     prm: options.Prm
     prm_format: options.PrmFormatName = None
-    iterations: Annotated[int, Option(min=1, metavar="N", help="Rounds of sample, score, select, train.")] = 3
-    slice_size: Annotated[int, Option(min=1, metavar="N", help="Problems per round.")] = 20_000
     n: Annotated[
         int,
         Option(
@@ -266,11 +264,21 @@ class RaftConfig:
     temperature: options.Temperature = 1.0
     top_p: options.TopP = 1.0
     max_tokens: options.MaxTokens = 512
+    seed: options.Seed = 0
+    eval: Annotated[
+        str | None,
+        Role.READ,
+        Option(metavar="FILE", help="Problems for a greedy evaluation, at the beginning and in each round."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RaftConfig(RlhfConfig):
+    """How RAFT chooses what the policy is fine-tuned on (section 4.3)."""
+
+    iterations: Annotated[int, Option(min=1, metavar="N", help="Rounds of sample, score, select, train.")] = 3
+    slice_size: Annotated[int, Option(min=1, metavar="N", help="Problems per round.")] = 20_000
     aggregate: options.AggregateOption = options.Aggregate.min
     require_correct: Annotated[
         bool, Option("--require-correct", help="Select only solutions whose answer is correct.")
     ] = False
-    seed: options.Seed = 0
-    eval: Annotated[
-        str | None, Role.READ, Option(metavar="FILE", help="Problems for a greedy evaluation in each round.")
-    ] = None
