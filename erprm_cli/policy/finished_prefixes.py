@@ -7,11 +7,10 @@ them with the same settings but another stopping rule.
 from collections import OrderedDict
 from pathlib import Path
 
-from erprm_cli.errors import RowError, UserError
+from erprm_cli.errors import RowError
 from erprm_cli.hashing import content_hash
 from erprm_cli.io.output import Output
-from erprm_cli.io.ownership import sidecar
-from erprm_cli.io.provenance import read_meta
+from erprm_cli.io.ownership import read_sidecar, sidecar
 from erprm_cli.io.settings import difference
 from erprm_cli.policy.reasoning import Marks, written_prefixes
 from erprm_cli.rows import schema
@@ -79,12 +78,12 @@ def continued_input(source: str, settings: Row, reporter: Reporter) -> Row | Non
     They are if only settings in CHOOSING differ from `settings`. None, with a warning, if others differ; None
     also if `source` does not come from `rollout`.
     """
-    path = Path(source)
-    if source == "-" or not sidecar(path).exists():
+    path = sidecar(Path(source))
+    if source == "-" or not path.exists():
         return None
     try:
-        made_with = read_meta(path)["settings"]
-    except UserError:  # not a sidecar of erprm
+        made_with = read_sidecar(path)["settings"]
+    except ValueError:  # not a sidecar of erprm
         return None
     if made_with.get("command") != "rollout":
         return None
