@@ -10,7 +10,8 @@ from pathlib import Path
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.hashing import content_hash
 from erprm_cli.io.output import Output
-from erprm_cli.io.provenance import meta_path, read_meta
+from erprm_cli.io.ownership import sidecar
+from erprm_cli.io.provenance import read_meta
 from erprm_cli.io.settings import difference
 from erprm_cli.policy.reasoning import Marks, written_prefixes
 from erprm_cli.rows import schema
@@ -79,7 +80,7 @@ def continued_input(source: str, settings: Row, reporter: Reporter) -> Row | Non
     also if `source` does not come from `rollout`.
     """
     path = Path(source)
-    if source == "-" or not meta_path(path).exists():
+    if source == "-" or not sidecar(path).exists():
         return None
     try:
         made_with = read_meta(path)["settings"]
