@@ -3,6 +3,7 @@
 The directory holds
 
     log.jsonl       all rows of the log, when the run is complete
+    step-N/         the greedy solutions of the --eval problems after step N, eval.jsonl
     policy/         the trained policy
     .policy.run/    until then: the last checkpoint, from which a stopped run continues
 """

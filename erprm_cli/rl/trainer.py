@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from erprm_cli.errors import UserError
+from erprm_cli.io.writing import write_rows
 from erprm_cli.rl.config import GrpoConfig
 from erprm_cli.rl.divergence import WARN_AFTER, Divergence
 from erprm_cli.rl.judge import Judge, Judged
@@ -53,13 +54,17 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         held_out: Sequence[Row],
         encode_prompt: EncodePrompt,
         *,
+        directory: Path,
         run: Path,
         log: Log,
         reporter: Reporter,
     ) -> None:
-        """Train `model` on `problems`; its tokenizer is the judge's. `held_out` is for greedy evaluation."""
+        """Train `model` on `problems`; its tokenizer is the judge's. `held_out` is for greedy evaluation.
+
+        `directory` gets the solutions of the evaluations, `run` the checkpoints.
+        """
         self.config, self.judge, self.problems, self.held_out = config, judge, problems, held_out
-        self.encode_prompt, self.run_folder = encode_prompt, run
+        self.encode_prompt, self.directory, self.run_folder = encode_prompt, directory, run
         self.log_to, self.reporter = log, reporter
         self.window, self.divergence = Window(), Divergence()
         self.stopped = False  # by --stop-on-divergence
@@ -145,30 +150,42 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
 
     # Evaluation
 
-    def accuracy(self) -> float | None:
-        """Return the share of the held-out problems that the policy solves greedily; None without any.
+    def accuracy(self, step: int) -> float | None:
+        """Return the share of the held-out problems that the policy of `step` solves; None without any.
 
-        Every process takes its share of them, in the same number of batches: sharded weights need all.
+        The greedy solutions are kept in step-N/eval.jsonl.
         """
         if not self.held_out:
             return None
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        size = self.batch_size
-        own = list(self.held_out[rank::world]) or [self.held_out[0]]
-        found: list[float] = []
+        rows = self._solved()
+        if self.accelerator.is_main_process:
+            folder = self.directory / f"step-{step}"
+            folder.mkdir(exist_ok=True)
+            write_rows(folder / "eval.jsonl", rows, overwrite=True)
+        return sum(row["reward"] for row in rows) / len(rows)
+
+    def _solved(self) -> list[Row]:
+        """Return a greedy solution of every held-out problem.
+
+        Every process takes its share of them, in the same number of batches: sharded weights need all.
+        """
+        rank, world, size = self.accelerator.process_index, self.accelerator.num_processes, self.batch_size
+        greedy = replace(self.judge.settings, temperature=0.0, top_p=1.0).row()
+        own = self.held_out[rank::world]
+        found: list[Row] = []
         with self._greedy():
             for begin in range(0, math.ceil(len(self.held_out) / world), size):
-                part = own[begin : begin + size] or own[:1]
+                part = own[begin : begin + size] or self.held_out[:1]
                 prompt_ids = [list(self.encode_prompt(problem["problem"])) for problem in part]
                 completions, _ = self._generate_single_turn(prompt_ids, None, {}, 1)
-                verdicts = [
-                    self.judge.solution(problem, ids)[1]
-                    for problem, ids in zip(part, completions, strict=True)
-                ]
-                found += [verdict.reward() for verdict in verdicts] if own[begin:] else []
-        own_share = found[: len(self.held_out[rank::world])]
-        every = gather_object(own_share) if world > 1 else own_share
-        return sum(every) / len(every)
+                for problem, ids in zip(part, completions, strict=True):
+                    row, verdict, _ = self.judge.solution(problem, ids)
+                    found.append(row | {"reward": verdict.reward(), "sampling": greedy})
+        found = found[: len(own)]
+        if world == 1:
+            return found
+        by_id = {row["id"]: row for row in gather_object(found)}
+        return [by_id[problem["id"]] for problem in self.held_out]
 
     @contextmanager
     def _greedy(self) -> Iterator[None]:
@@ -203,7 +220,7 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         elif "generated_tokens" not in logs:  # Trainer's summary
             return
         if self.evaluates(step):
-            accuracy = self.accuracy()
+            accuracy = self.accuracy(step)
             logs.update({} if accuracy is None else {"accuracy": accuracy})
         super().log(logs, start_time)
         self.log_to(log_row(self.state.log_history[-1]))

@@ -12,9 +12,11 @@ from typer.testing import Result
 from erprm_cli import packages
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.provenance import write_meta
+from erprm_cli.io.reading import read_rows
 from erprm_cli.io.run_directory import check_run_directory
 from erprm_cli.rl.config import GrpoConfig
 from erprm_cli.rl.log_rows import FIELDS
+from erprm_cli.rows.schema import check_solution
 from tests.rl.runs import FLAGS, Killed, command, short_run
 
 pytest.importorskip("trl")
@@ -46,8 +48,19 @@ def test_rows_say_what_the_completions_are_like_and_the_last_names_the_policy(
     assert rows[-1]["policy_step"] == 4
     kept = [orjson.loads(line) for line in (folder / "log.jsonl").read_bytes().splitlines()]
     assert kept == rows
-    assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "log.jsonl.meta.json", "policy"]
+    names = ["log.jsonl", "log.jsonl.meta.json", "policy", "step-0", "step-4"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     assert "trained by GRPO in erprm on 6 problems" in (folder / "policy" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_solutions_of_an_evaluation_are_kept(problems_file: Path, unbroken: tuple[Path, Any]) -> None:
+    folder, rows = unbroken
+    for step, accuracy in ((0, rows[0]["accuracy"]), (4, rows[-1]["accuracy"])):
+        kept = list(read_rows(str(folder / f"step-{step}" / "eval.jsonl"), check_solution))
+        assert [row["id"] for row in kept] == [row["id"] for row in read_rows(str(problems_file), dict)]
+        assert sum(row["reward"] for row in kept) / len(kept) == accuracy
+        assert {row["sampling"]["temperature"] for row in kept} == {0.0}
 
 
 @pytest.mark.slow
@@ -145,7 +158,7 @@ def test_a_learning_rate_that_breaks_the_policy_is_named(
 ) -> None:
     with pytest.raises(UserError, match="the policy is NaN or infinite after step .*; try a smaller --lr"):
         short_run(base, problems_file, tmp_path / "run", lr=1e30, save_steps=0)
-    assert not list((tmp_path / "run").iterdir())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["step-0"]
 
 
 def test_a_dry_run_counts(
