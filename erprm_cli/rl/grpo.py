@@ -9,14 +9,12 @@ The directory holds
 """
 
 import warnings
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from erprm_cli.data_formats.field_names import FieldNames
-from erprm_cli.engines.config import EngineConfig, LocalConfig
+from erprm_cli.engines.config import LocalConfig
 from erprm_cli.engines.open import choose_engine
 from erprm_cli.errors import UserError
-from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.options import Dtype
 from erprm_cli.packages import check_packages
@@ -35,33 +33,24 @@ def quiet_trl() -> None:
     warnings.filterwarnings("ignore", "TRL currently supports vLLM versions")
 
 
+@dataclass(eq=False)
 class Grpo(Rlhf):
-    """One run in one directory."""
+    """One run in one directory. Settings of RAFT in `config` are left out."""
 
-    def __init__(
-        self,
-        config: RlhfConfig,
-        grpo: GrpoConfig,
-        training: PolicyTrainingConfig,
-        engine: EngineConfig,
-        template: PolicyTemplate,
-        directory: Path,
-        reporter: Reporter,
-        bad: BadRows | None = None,
-        names: FieldNames | None = None,
-    ) -> None:
-        """As Rlhf; `grpo` are the settings of GRPO, and those of RAFT in `config` are left out."""
-        training = replace(
-            training,
+    grpo: GrpoConfig = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        self.training = replace(
+            self.training,
             base=engine.model,
-            output=directory / "policy",
-            seed=config.seed,
+            output=self.directory / "policy",
+            seed=self.config.seed,
             trust_remote_code=engine.trust_remote_code,
             allow_pickle=engine.allow_pickle,
         )
-        common = {field.name: getattr(config, field.name) for field in fields(RlhfConfig)}
-        super().__init__(RlhfConfig(**common), training, engine, template, directory, reporter, bad, names)
-        self.grpo = grpo
+        shared = [each.name for each in fields(RlhfConfig)]
+        self.config = RlhfConfig(**{name: getattr(self.config, name) for name in shared})
 
     @property
     def use_vllm(self) -> bool:
@@ -179,10 +168,10 @@ class Grpo(Rlhf):
         engine = job["engine"] | {"dtype": Dtype(job["engine"]["dtype"])}
         return cls(
             RlhfConfig(**job["config"]),
-            GrpoConfig(**job["grpo"]),
             PolicyTrainingConfig.from_json(job["training"]),
             LocalConfig(**engine),
             from_table(PolicyTemplate, job["template"], "the job"),
             Path(job["directory"]),
             reporter,
+            grpo=GrpoConfig(**job["grpo"]),
         )
