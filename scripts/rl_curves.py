@@ -87,7 +87,8 @@ class Curves:
         """Return the mean over the budget [S, P] of whether a problem is solved."""
         solved_SPT = self.solved[arm]
         middle_SPT = (solved_SPT[..., 1:] + solved_SPT[..., :-1]) / 2
-        return middle_SPT.mean(-1)
+        area_SP: Floats = middle_SPT.mean(-1)
+        return area_SP
 
     def at(self, arm: str, share: float) -> Floats:
         """Return which problems are solved [S, P] after this share of the budget."""

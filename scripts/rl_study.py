@@ -102,7 +102,7 @@ def main() -> None:
     train_prms(size)
     runs = [(arm, seed) for seed in range(size.seeds) for arm in arms(size)]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        finished = pool.map(lambda run: list(evaluations(*run, size)), runs)
+        finished = pool.map(lambda run: list(evaluations(run[0], run[1], size)), runs)
         rows = [row for found in finished for row in found]
     results = Path("results.jsonl") if arguments.short else ROOT / "scripts/rl_study.jsonl"
     write_rows(results, rows, overwrite=True)

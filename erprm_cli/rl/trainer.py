@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -162,7 +163,7 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
             folder = self.directory / f"step-{step}"
             folder.mkdir(exist_ok=True)
             write_rows(folder / "eval.jsonl", rows, overwrite=True)
-        return sum(row["reward"] for row in rows) / len(rows)
+        return fmean(row["reward"] for row in rows)
 
     def _solved(self) -> list[Row]:
         """Return a greedy solution of every held-out problem.
