@@ -10,6 +10,7 @@ S seeds, P problems, T points of the grid of tokens
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import orjson
@@ -64,9 +65,9 @@ class Curves:
     """The curves of all arms on one grid of tokens."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
-        """Take the rows of the study; seeds that not all arms have yet are left out."""
+        """Take the rows of the study; seeds that not all arms have are left out, and arms that are pushed."""
         by_run: dict[str, dict[int, list[Row]]] = {}
-        for row in rows:
+        for row in (row for row in rows if not row["arm"].endswith("pushed")):
             by_run.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
         self.seeds = sorted(set.intersection(*(set(runs) for runs in by_run.values())))
         self.runs = {arm: [runs[seed] for seed in self.seeds] for arm, runs in by_run.items()}
@@ -123,32 +124,38 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def hacking_table(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the lines of a table of what the solutions were like, from the first evaluation to the last."""
+    """Yield the lines of a table of the pushed runs: their accuracy, and what solutions were like."""
     names = {
-        "prm_score": "PRM score of the worst step",
         "outcome": "outcome",
+        "prm_score": "PRM score",
+        "kl": "KL per token",
         "completion_tokens": "tokens",
         "num_steps": "steps",
         "without_answer": "without answer",
-        "kl": "KL per token",
     }
-    yield "| arm | " + " | ".join(names.values()) + " |"
-    yield "|---" * (len(names) + 1) + "|"
-    for arm, runs in Curves(rows).runs.items():
-        if not arm.startswith("grpo"):
-            continue
-        cells = []
-        for name in names:
-            first, last = (np.mean([run[place][name] for run in runs]) for place in (1, -1))
-            cells.append(f"{first:.3g} to {last:.3g}")
-        yield f"| {arm} | " + " | ".join(cells) + " |"
+    yield "| arm | step | greedy accuracy, % | " + " | ".join(names.values()) + " |"
+    yield "|---" * (len(names) + 3) + "|"
+    for row in rows:
+        if row["arm"].endswith("pushed") and "step" in row:
+            solved = 100 * fmean(map(int, row["solved"]))
+            cells = [f"{row[name]:.3g}" for name in names]
+            yield (
+                f"| {row['arm'].removesuffix('-pushed')} | {row['step']} | {solved:.1f} | "
+                + " | ".join(cells)
+                + " |"
+            )
 
 
 def chart(rows: Sequence[Row]) -> Chart:
-    """Return accuracy against tokens, the mean over seeds; dashed without the outcome."""
+    """Return accuracy against tokens of the arms with the ER PRM, the mean over seeds.
+
+    Dashed without the outcome.
+    """
     curves = Curves(rows)
     drawn = []
     for arm, runs in curves.runs.items():
+        if arm.endswith(("soft", "hard")):
+            continue
         marks = [
             (
                 float(np.mean([row["tokens"] for row in same])),

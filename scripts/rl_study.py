@@ -10,6 +10,8 @@ greedily on the same problems of tiny:test:
     grpo-outcome                    GRPO with the outcome only
     grpo-ADVANTAGE-PRM              each process advantage with the ER, soft and hard PRM
     grpo-ADVANTAGE-PRM-alone        the ER PRM without the outcome (--outcome-weight 0)
+    ...-pushed                      the last ones, and grpo-outcome, at ten times the learning rate and for
+                                    twice as many steps, to see where they break; one seed
 
 What is finished in the folder is not repeated, so the script may be stopped and started again. It takes one
 seed after the other, so that all arms have equally many.
@@ -21,7 +23,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -39,6 +41,7 @@ ADVANTAGES = ("increments", "process", "min-form")
 N = 8  # solutions per problem
 MAX_TOKENS = ("--max-tokens", 160)
 LR = "1e-4"  # with 3e-4, all arms are near their end after four steps
+PUSHED_LR = "1e-3"
 # What the log of GRPO says of the solutions since the last evaluation, averaged.
 FIGURES = "outcome prm_score kl completion_tokens num_steps truncated without_answer".split()
 
@@ -69,13 +72,13 @@ class Arm:
     advantage: str | None
     prm: str
     is_alone: bool = False  # the PRM, without the outcome
+    is_pushed: bool = False
 
     @property
     def name(self) -> str:
-        if self.advantage == "outcome":  # which reads no PRM's scores
-            return "grpo-outcome"
-        parts = self.algorithm, self.advantage, self.prm, "alone" if self.is_alone else None
-        return "-".join(filter(None, parts))
+        prm = None if self.advantage == "outcome" else self.prm  # which reads no scores
+        suffixes = ["alone"] * self.is_alone + ["pushed"] * self.is_pushed
+        return "-".join(filter(None, (self.algorithm, self.advantage, prm, *suffixes)))
 
 
 def arms(size: Size) -> Iterator[Arm]:
@@ -85,6 +88,15 @@ def arms(size: Size) -> Iterator[Arm]:
     for estimator in size.estimators:
         yield from (Arm("grpo", advantage, estimator) for advantage in ADVANTAGES)
     yield from (Arm("grpo", advantage, "er", is_alone=True) for advantage in ADVANTAGES)
+
+
+def runs(size: Size) -> Iterator[tuple[Arm, int]]:
+    """Yield each arm with each seed; after those of the first seed, what is pushed until it breaks."""
+    for seed in range(size.seeds):
+        yield from ((arm, seed) for arm in arms(size))
+        if seed == 0 < size.seeds - 1:
+            found = [arm for arm in arms(size) if arm.is_alone or arm.advantage == "outcome"]
+            yield from ((replace(arm, is_pushed=True), seed) for arm in found)
 
 
 def main() -> None:
@@ -100,9 +112,8 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.output)
     train_prms(size)
-    runs = [(arm, seed) for seed in range(size.seeds) for arm in arms(size)]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        finished = pool.map(lambda run: list(evaluations(run[0], run[1], size)), runs)
+        finished = pool.map(lambda run: list(evaluations(run[0], run[1], size)), runs(size))
         rows = [row for found in finished for row in found]
     results = Path("results.jsonl") if arguments.short else ROOT / "scripts/rl_study.jsonl"
     write_rows(results, rows, overwrite=True)
@@ -152,7 +163,11 @@ def evaluations(arm: Arm, seed: int, size: Size) -> Iterator[Row]:
                 tokens += sum(sample["num_tokens"] for sample in read_rows(str(part / "samples.jsonl"), dict))
         else:
             part, tokens = folder / f"step-{row['step']}", row["generated_tokens"]
-            figures = {name: mean(row[name] for row in since) for name in FIGURES} if row["step"] else {}
+            if row["step"]:
+                figures = {
+                    "step": row["step"],
+                    **{name: mean(row[name] for row in since) for name in FIGURES},
+                }
             since = []
         solved = {row["id"]: row["reward"] for row in read_rows(str(part / "eval.jsonl"), dict)}
         bits = "".join(str(int(solved[problem["id"]])) for problem in read_rows("test.jsonl", dict))
@@ -167,12 +182,13 @@ def mean(values: Iterable[float]) -> float:
 def command(arm: Arm, seed: int, size: Size) -> list[object]:
     """Return the command line of one arm, without its folder."""
     words = ["rlhf", "tiny:train", "--prm", f"prm-{arm.prm}", "--eval", "test.jsonl", "--seed", seed]
-    words += ["-n", N, *MAX_TOKENS, "--lr", LR]
+    words += ["-n", N, *MAX_TOKENS, "--lr", PUSHED_LR if arm.is_pushed else LR]
     if arm.algorithm == "raft":
         problems = size.steps * size.batch_size // N // size.evaluations
         return [*words, "--iterations", size.evaluations, "--slice-size", problems, "--batch-size", 16]
     words += ["--algorithm", "grpo", "--advantage", arm.advantage, "--batch-size", size.batch_size]
-    words += ["--max-steps", size.steps, "--eval-steps", size.steps // size.evaluations, "--log-every", 1]
+    steps = 2 * size.steps if arm.is_pushed else size.steps
+    words += ["--max-steps", steps, "--eval-steps", size.steps // size.evaluations, "--log-every", 1]
     return [*words, "--outcome-weight", 0] if arm.is_alone else words
 
 
