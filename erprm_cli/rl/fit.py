@@ -144,6 +144,7 @@ def _finish(trainer: ProcessGrpoTrainer, run: Grpo, last: Row) -> Row:
     best, point = trainer.best_checkpoint(), trainer.divergence.best
     assert best is not None and point is not None  # every best row is saved
     trainer._load_from_checkpoint(str(best))
+    trainer._last_loaded_step = -1  # vLLM has other weights
     trainer.reporter.warn(f"stopped: {trainer.divergence}; the policy is that of step {point.step:,}")
     return last | policy | {"policy_step": point.step, "accuracy": trainer.accuracy(point.step)}
 

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from erprm_cli.engines.config import LocalConfig
 from erprm_cli.engines.open import choose_engine
+from erprm_cli.engines.vllm_environment import set_environment
 from erprm_cli.errors import UserError
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.options import Dtype
 from erprm_cli.packages import check_packages
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rl.config import GrpoConfig
+from erprm_cli.rl.vllm_server import check_device, check_server
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, RlhfConfig
@@ -29,7 +31,11 @@ SET_HERE = {"base", "seed", "merge_lora", "epochs", "max_length"}  # fields of t
 
 
 def quiet_trl() -> None:
-    """Keep TRL from warning of vLLM's version five times when it is imported, whether vLLM is used or not."""
+    """Keep TRL from warning of vLLM's version five times when it is imported, whether vLLM is used or not.
+
+    It imports vLLM then, whose log must not come between the rows on stdout.
+    """
+    set_environment()
     warnings.filterwarnings("ignore", "TRL currently supports vLLM versions")
 
 
@@ -79,6 +85,9 @@ class Grpo(Rlhf):
                 remedy="train one without --outcome-only",
             )
         grpo_arguments(self.config, self.grpo, self.training, self.engine, self.use_vllm)
+        if self.use_vllm and self.grpo.vllm_server_base_url is not None:
+            check_device()
+            check_server(self.grpo.vllm_server_base_url)
 
     def check_problems(self, problems: list[Row]) -> None:
         """Raise UserError if the problems have no answers, or are too few for a step."""
