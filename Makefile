@@ -28,7 +28,7 @@ demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash templates/pipelines/quickstart.sh runs/quickstart
 
 rl-demo: $(READY) ## RAFT against GRPO on the shipped policy, a short form, in ten minutes on 2 idle cores
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/rl_study.py --short -o runs/rl-demo
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/rl_study.py --short --jobs 2 -o runs/rl-demo
 
 test: $(READY) ## the tests, the torture tests at a small size (about a quarter of an hour on 2 cores)
 	$(PYTEST) -m 'not thorough'

@@ -106,14 +106,19 @@ def main() -> None:
     )
     parser.add_argument("--short", action="store_true", help="1 seed, the ER PRM only and fewer solutions")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--report", action="store_true", help="run nothing; compare what is finished")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/rl"), help="folder of the runs")
     arguments = parser.parse_args()
     size = SHORT if arguments.short else FULL
     arguments.output.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.output)
-    train_prms(size)
+    if arguments.report:
+        wanted = [run for run in runs(size) if log_file(*run).exists()]
+    else:
+        wanted = list(runs(size))
+        train_prms(size)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        finished = pool.map(lambda run: list(evaluations(run[0], run[1], size)), runs(size))
+        finished = pool.map(lambda run: list(evaluations(*run, size)), wanted)
         rows = [row for found in finished for row in found]
     results = Path("results.jsonl") if arguments.short else ROOT / "scripts/rl_study.jsonl"
     write_rows(results, rows, overwrite=True)
@@ -145,10 +150,14 @@ def train_prms(size: Size) -> None:
         erprm("train", f"{name}.labels.jsonl", "--epochs", 3, "--lr", "1e-3", "-o", f"prm-{name}")
 
 
+def log_file(arm: Arm, seed: int) -> Path:
+    """Return the file of the rows that a run printed; it is there when the run is finished."""
+    return Path(f"{arm.name}-{seed}.log.jsonl")
+
+
 def evaluations(arm: Arm, seed: int, size: Size) -> Iterator[Row]:
     """Train one arm unless that is done; yield a row for each evaluation."""
-    folder = Path(f"{arm.name}-{seed}")
-    log = Path(f"{folder}.log.jsonl")
+    folder, log = Path(f"{arm.name}-{seed}"), log_file(arm, seed)
     if not log.exists():
         erprm(*command(arm, seed, size), "-o", folder, stdout=str(log))
     tokens, since = 0, list[Row]()  # rows since the last evaluation
