@@ -118,7 +118,7 @@ def main() -> None:
         wanted = list(runs(size))
         train_prms(size)
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        finished = pool.map(lambda run: list(evaluations(*run, size)), wanted)
+        finished = pool.map(lambda run: list(evaluations(run[0], run[1], size)), wanted)
         rows = [row for found in finished for row in found]
     results = Path("results.jsonl") if arguments.short else ROOT / "scripts/rl_study.jsonl"
     write_rows(results, rows, overwrite=True)

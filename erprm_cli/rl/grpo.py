@@ -15,7 +15,7 @@ from pathlib import Path
 from erprm_cli.engines.config import LocalConfig
 from erprm_cli.engines.open import choose_engine
 from erprm_cli.engines.vllm_environment import set_environment
-from erprm_cli.errors import UserError
+from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.options import Dtype
 from erprm_cli.packages import check_packages
@@ -85,7 +85,9 @@ class Grpo(Rlhf):
                 remedy="train one without --outcome-only",
             )
         grpo_arguments(self.config, self.grpo, self.training, self.engine, self.use_vllm)
-        if self.use_vllm and self.grpo.vllm_server_base_url is not None:
+        if self.grpo.vllm_server_base_url is not None:
+            if not self.use_vllm:
+                raise UsageError("--vllm-mode server requires --engine vllm")
             check_device()
             check_server(self.grpo.vllm_server_base_url)
 

@@ -13,7 +13,7 @@ B completions, N of each problem; L steps, T tokens (both padded)
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from statistics import fmean
@@ -33,6 +33,7 @@ from erprm_cli.rl.config import GrpoConfig
 from erprm_cli.rl.divergence import WARN_AFTER, Divergence
 from erprm_cli.rl.judge import Judge, Judged
 from erprm_cli.rl.log_rows import Window, log_row, point
+from erprm_cli.rl.vllm_on_cpu import replace_sync, started_without_graph
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.checkpoints import SealedCheckpoints
@@ -74,15 +75,19 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         # completions that one process generates together
         self.batch_size = arguments.per_device_train_batch_size * (arguments.steps_per_generation or 1)
         reward_funcs: list[Any] = [self._outcome]
-        super().__init__(
-            model,
-            reward_funcs=reward_funcs,
-            args=arguments,
-            train_dataset=Dataset.from_dict(
-                {"prompt": [row["problem"] for row in problems], "number": list(range(len(problems)))}
-            ),
-            processing_class=judge.texts.tokenizer,
-        )
+        on_cpu = arguments.use_vllm and arguments.use_cpu
+        with started_without_graph() if on_cpu else nullcontext():
+            super().__init__(
+                model,
+                reward_funcs=reward_funcs,
+                args=arguments,
+                train_dataset=Dataset.from_dict(
+                    {"prompt": [row["problem"] for row in problems], "number": list(range(len(problems)))}
+                ),
+                processing_class=judge.texts.tokenizer,
+            )
+        if on_cpu:
+            replace_sync(self.vllm_generation)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Schedule(self))
 

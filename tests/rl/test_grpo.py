@@ -148,7 +148,7 @@ def test_a_divergence_warns_or_stops_and_keeps_the_best_checkpoint(
             "outcome": outcome,
             "outcome_error": 0.01,
             "prm_score": score,
-            "prm_score_error": 0.01,
+            "gap_error": 0.01,
             "generated_tokens": 1,
         }
 
@@ -207,6 +207,10 @@ def test_a_directory_of_another_run_is_refused(
         (["--outcome-weight", 2], "--outcome-weight is at most 1 with --advantage increments"),
         (["--advantage", "outcome", "--outcome-weight", 0], "--outcome-weight is for a process advantage"),
         (["--vllm-mode", "server"], "--vllm-mode server requires --vllm-server-base-url, and the reverse"),
+        (
+            ["--engine", "transformers", "--vllm-mode", "server", "--vllm-server-base-url", "http://x"],
+            "--vllm-mode server requires --engine vllm",
+        ),
         (["-n", 1], "-n must be at least 2 with --algorithm grpo"),
         (["-n", 3], "--batch-size 4 is not a multiple of -n 3"),
         (["--temperature", 0], "--temperature 0 makes all solutions of a problem equal"),
