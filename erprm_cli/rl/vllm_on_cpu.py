@@ -13,12 +13,16 @@ from typing import Any
 from torch import Tensor
 from trl.generation import vllm_generation
 
+CACHE_BYTES = 2**30
+
 
 @contextmanager
 def started_without_graph() -> Iterator[None]:
-    """Have TRL start vLLM in float32, as the policy is on a CPU, and without a compiled graph."""
+    """Have TRL start vLLM in float32, like the policy, with a small cache and without a compiled graph."""
     original = vllm_generation.LLM
-    vllm_generation.LLM = partial(original, dtype="float32", enforce_eager=True)
+    vllm_generation.LLM = partial(
+        original, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=CACHE_BYTES
+    )
     try:
         yield
     finally:
