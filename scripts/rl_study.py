@@ -10,8 +10,8 @@ greedily on the same problems of tiny:test:
     grpo-outcome                    GRPO with the outcome only
     grpo-ADVANTAGE-PRM              each process advantage with the ER, soft and hard PRM
     grpo-ADVANTAGE-PRM-alone        the ER PRM without the outcome (--outcome-weight 0)
-    ...-pushed                      the last ones, and grpo-outcome, at ten times the learning rate and for
-                                    twice as many steps, to see where they break; one seed
+    ...-pushed                      GRPO with the ER PRM at ten times the learning rate and for twice as many
+                                    steps, to see where it breaks; one seed
 
 What is finished in the folder is not repeated, so the script may be stopped and started again. It takes one
 seed after the other, so that all arms have equally many.
@@ -95,7 +95,7 @@ def runs(size: Size) -> Iterator[tuple[Arm, int]]:
     for seed in range(size.seeds):
         yield from ((arm, seed) for arm in arms(size))
         if seed == 0 < size.seeds - 1:
-            found = [arm for arm in arms(size) if arm.is_alone or arm.advantage == "outcome"]
+            found = [arm for arm in arms(size) if arm.algorithm == "grpo" and arm.prm == "er"]
             yield from ((replace(arm, is_pushed=True), seed) for arm in found)
 
 
