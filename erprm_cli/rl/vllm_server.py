@@ -20,14 +20,23 @@ def check_device() -> None:
 
 
 def check_server(url: str) -> None:
-    """Raise UserError unless a vLLM server answers at `url` that can receive weights."""
-    from trl.generation.vllm_client import VLLMClient
+    """Raise UserError unless a vLLM server answers at `url` that can receive weights.
+
+    TRL would ask a server that has another address again and again.
+    """
+    import httpx2
 
     try:
-        can_receive = VLLMClient(url).get_server_info()["weight_transfer_config"] is not None
-    except ConnectionError:
-        raise UserError("no vLLM server answers", where=url, remedy=f"`{START}` starts one") from None
-    except RuntimeError:  # it lacks vLLM's endpoints for development
+        answer = httpx2.get(f"{url.rstrip('/')}/server_info", params={"config_format": "json"}, timeout=30)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise UserError(
+            f"no vLLM server answers ({error})", where=url, remedy=f"`{START}` starts one"
+        ) from None
+    try:
+        can_receive = answer.json()["vllm_config"]["weight_transfer_config"] is not None
+    except (ValueError, KeyError, TypeError):  # vLLM has this address only with VLLM_SERVER_DEV_MODE=1
         can_receive = False
     if not can_receive:
-        raise UserError("this vLLM server cannot receive weights", where=url, remedy=f"start it as `{START}`")
+        raise UserError(
+            "is not a vLLM server that can receive weights", where=url, remedy=f"start it as `{START}`"
+        )

@@ -14,13 +14,10 @@ from erprm_cli.errors import UserError
 from erprm_cli.rl.vllm_server import check_server
 from tests.rl.runs import command
 
-pytest.importorskip("trl")
-pytest.importorskip("vllm")
-pytestmark = pytest.mark.vllm
-
-# The answers of `vllm serve` without and with VLLM_SERVER_DEV_MODE=1.
-PLAIN = {"/health": {}, "/v1/models": {"data": [{"id": "m"}]}}
-DEVELOPMENT = PLAIN | {"/server_info": {"vllm_config": {"weight_transfer_config": None}}}
+# The answers of `vllm serve` without and with VLLM_SERVER_DEV_MODE=1 and --weight-transfer-config.
+PLAIN: dict[str, object] = {}
+DEVELOPMENT = {"/server_info": {"vllm_config": {"weight_transfer_config": None}}}
+USABLE = {"/server_info": {"vllm_config": {"weight_transfer_config": {"backend": "nccl"}}}}
 
 
 @pytest.fixture
@@ -42,14 +39,17 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_a_server_that_does_not_answer_is_named_with_the_command_that_starts_one() -> None:
-    with pytest.raises(UserError, match=r"http://localhost:1: no vLLM server answers.*vllm serve MODEL"):
+    with pytest.raises(UserError, match=r"http://localhost:1: no vLLM server answers .*vllm serve MODEL"):
         check_server("http://localhost:1")
 
 
+@pytest.mark.vllm
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_without_cuda_a_server_is_refused_before_any_work(
     erprm: Callable[..., Result], base: str, problems_file: Path, tmp_path: Path
 ) -> None:
+    pytest.importorskip("trl")
+    pytest.importorskip("vllm")
     more = ["--engine", "vllm", "--vllm-mode", "server", "--vllm-server-base-url", "http://localhost:1"]
     done = command(erprm, base, problems_file, tmp_path / "run", *more)
     assert "--vllm-mode server needs a CUDA device" in str(done.exception)
@@ -58,5 +58,10 @@ def test_without_cuda_a_server_is_refused_before_any_work(
 
 @pytest.mark.parametrize("server", [PLAIN, DEVELOPMENT], indirect=True, ids=["plain", "no weight transfer"])
 def test_a_server_without_weight_transfer_is_refused(server: str) -> None:
-    with pytest.raises(UserError, match=r"cannot receive weights.*--weight-transfer-config"):
+    with pytest.raises(UserError, match=r"can receive weights; start it as .*--weight-transfer-config"):
         check_server(server)
+
+
+@pytest.mark.parametrize("server", [USABLE], indirect=True, ids=["usable"])
+def test_a_server_with_weight_transfer_is_accepted(server: str) -> None:
+    check_server(server)
