@@ -10,7 +10,6 @@ S seeds, P problems, T points of the grid of tokens
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import orjson
@@ -22,6 +21,15 @@ from erprm_cli.rows.row import Row
 
 RESULTS = Path(__file__).with_name("rl_study.jsonl")
 BASELINE = "grpo-outcome"
+# Columns of the table of the pushed runs, and what they are called there.
+SOLUTIONS = {
+    "outcome": "outcome",
+    "prm_score": "PRM score",
+    "kl": "KL per token",
+    "completion_tokens": "tokens",
+    "num_steps": "steps",
+    "without_answer": "without answer",
+}
 GRID = 120  # intervals of the grid; halves and quarters of the budget are on it
 
 
@@ -81,8 +89,8 @@ class Curves:
     def _solved(self, run: Sequence[Row]) -> Floats:
         """Return which problems [P, T] the policy of one run solves; a curve that ends early stays level."""
         tokens = [row["tokens"] for row in run]
-        bits = np.array([[int(bit) for bit in row["solved"]] for row in run])
-        return np.stack([np.interp(self.tokens_T, tokens, own) for own in bits.T])
+        solved_EP = np.stack([solved(row) for row in run])  # E evaluations
+        return np.stack([np.interp(self.tokens_T, tokens, solved_E) for solved_E in solved_EP.T])
 
     def area(self, arm: str) -> Floats:
         """Return the mean over the budget [S, P] of whether a problem is solved."""
@@ -110,8 +118,8 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the lines of the table that compares the arms."""
     curves = Curves(rows)
     yield (
-        f"| arm | tokens | mean accuracy over {curves.budget:,} tokens, % | minus {BASELINE} | "
-        f"after half of them, % | after all, % |"
+        f"| arm, {len(curves.seeds)} of 3 seeds | tokens | mean accuracy over {curves.budget:,} tokens, % "
+        f"| minus {BASELINE} | after half of them, % | after all, % |"
     )
     yield "|---|---|---|---|---|---|"
     baseline_SP = curves.area(BASELINE)
@@ -123,27 +131,37 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         yield f"| {arm} | {curves.tokens(arm):,.0f} | {mean} | {minus} | {half} | {end} |"
 
 
-def hacking_table(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the lines of a table of the pushed runs: their accuracy, and what solutions were like."""
-    names = {
-        "outcome": "outcome",
-        "prm_score": "PRM score",
-        "kl": "KL per token",
-        "completion_tokens": "tokens",
-        "num_steps": "steps",
-        "without_answer": "without answer",
-    }
-    yield "| arm | step | greedy accuracy, % | " + " | ".join(names.values()) + " |"
-    yield "|---" * (len(names) + 3) + "|"
+def pushed_table(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of a table of the pushed runs: their accuracy, and what their solutions are like.
+
+    The latter are of the first and the last quarter of the run.
+    """
+    runs: dict[str, dict[int, list[Row]]] = {}
     for row in rows:
-        if row["arm"].endswith("pushed") and "step" in row:
-            solved = 100 * fmean(map(int, row["solved"]))
-            cells = [f"{row[name]:.3g}" for name in names]
-            yield (
-                f"| {row['arm'].removesuffix('-pushed')} | {row['step']} | {solved:.1f} | "
-                + " | ".join(cells)
-                + " |"
-            )
+        if row["arm"].endswith("pushed") and row["tokens"]:
+            arm = row["arm"].removesuffix("-pushed")
+            runs.setdefault(arm, {}).setdefault(row["seed"], []).append(row)
+    baseline = runs[BASELINE]
+    steps = ", ".join(str(row["step"]) for row in baseline[0])
+    columns = ["seeds", f"greedy accuracy after {steps} steps, %", f"minus {BASELINE}", *SOLUTIONS.values()]
+    yield "| arm | " + " | ".join(columns) + " |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for arm, by_seed in runs.items():
+        seeds = [seed for seed in by_seed if seed in baseline]
+        at_steps = list(zip(*(by_seed[seed] for seed in seeds), strict=True))  # the same step of each seed
+        accuracy = ", ".join(f"{100 * np.mean([solved(row) for row in same]):.1f}" for same in at_steps)
+        gain_SP = np.stack([solved(by_seed[seed][-1]) - solved(baseline[seed][-1]) for seed in seeds])
+        minus = percent(over_seeds_and_problems(gain_SP), "+") if arm != BASELINE else ""
+        figures = [
+            " to ".join(f"{np.mean([row[name] for row in same]):.2g}" for same in (at_steps[0], at_steps[-1]))
+            for name in SOLUTIONS
+        ]
+        yield "| " + " | ".join([arm, str(len(seeds)), accuracy, minus, *figures]) + " |"
+
+
+def solved(row: Row) -> Floats:
+    """Return whether each problem is solved [P]."""
+    return np.array([float(bit) for bit in row["solved"]])
 
 
 def chart(rows: Sequence[Row]) -> Chart:
@@ -159,7 +177,7 @@ def chart(rows: Sequence[Row]) -> Chart:
         marks = [
             (
                 float(np.mean([row["tokens"] for row in same])),
-                100 * float(np.mean([[int(bit) for bit in row["solved"]] for row in same])),
+                100 * float(np.mean([solved(row) for row in same])),
             )
             for same in zip(*runs, strict=True)
         ]

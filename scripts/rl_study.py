@@ -11,7 +11,7 @@ greedily on the same problems of tiny:test:
     grpo-ADVANTAGE-PRM              each process advantage with the ER, soft and hard PRM
     grpo-ADVANTAGE-PRM-alone        the ER PRM without the outcome (--outcome-weight 0)
     ...-pushed                      GRPO with the ER PRM at ten times the learning rate and for twice as many
-                                    steps, to see where it breaks; one seed
+                                    steps, to see where it breaks
 
 What is finished in the folder is not repeated, so the script may be stopped and started again. It takes one
 seed after the other, so that all arms have equally many.
@@ -91,12 +91,12 @@ def arms(size: Size) -> Iterator[Arm]:
 
 
 def runs(size: Size) -> Iterator[tuple[Arm, int]]:
-    """Yield each arm with each seed; after those of the first seed, what is pushed until it breaks."""
+    """Yield each arm with each seed."""
     for seed in range(size.seeds):
-        yield from ((arm, seed) for arm in arms(size))
-        if seed == 0 < size.seeds - 1:
+        if size.seeds > 1:
             found = [arm for arm in arms(size) if arm.algorithm == "grpo" and arm.prm == "er"]
             yield from ((replace(arm, is_pushed=True), seed) for arm in found)
+        yield from ((arm, seed) for arm in arms(size))
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from rl_curves import Curves, chart, hacking_table, over_seeds_and_problems, read_results, table
+from rl_curves import Curves, chart, over_seeds_and_problems, pushed_table, read_results, table
 
 from erprm_cli.rows.row import Row
 
@@ -61,5 +61,5 @@ def test_the_results_of_the_study_make_its_tables_and_its_plot() -> None:
     rows = read_results()
     arms = {row["arm"] for row in rows if not row["arm"].endswith("pushed")}
     assert len(list(table(rows))) == 2 + len(arms)
-    assert len(list(hacking_table(rows))) > 2
+    assert len(list(pushed_table(rows))) > 2
     assert all(curve.points[0][0] == 0 for curve in chart(rows).curves)
