@@ -13,7 +13,7 @@ from erprm_cli.io.writing import write_rows
 
 pytest.importorskip("trl")
 pytest.importorskip("vllm")
-pytestmark = [pytest.mark.vllm, pytest.mark.thorough]
+pytestmark = [pytest.mark.vllm, pytest.mark.thorough, pytest.mark.timeout(1800)]
 
 PROBLEMS = 12
 
