@@ -164,22 +164,22 @@ def solved(row: Row) -> Floats:
     return np.array([float(bit) for bit in row["solved"]])
 
 
-def chart(rows: Sequence[Row]) -> Chart:
-    """Return accuracy against tokens of the arms with the ER PRM, the mean over seeds.
+def chart(rows: Sequence[Row], is_pushed: bool) -> Chart:
+    """Return accuracy against tokens of the gentle or the pushed arms with the ER PRM, the mean over seeds.
 
-    Dashed without the outcome.
+    Seeds that not all arms have are left out. Dashed without the outcome.
     """
-    curves = Curves(rows)
+    runs: dict[str, dict[int, list[Row]]] = {}
+    for row in rows:
+        arm = row["arm"].removesuffix("-pushed")
+        if row["arm"].endswith("pushed") == is_pushed and not arm.endswith(("soft", "hard")):
+            runs.setdefault(arm, {}).setdefault(row["seed"], []).append(row)
+    seeds = set.intersection(*(set(by_seed) for by_seed in runs.values()))
     drawn = []
-    for arm, runs in curves.runs.items():
-        if arm.endswith(("soft", "hard")):
-            continue
+    for arm, by_seed in runs.items():
         marks = [
-            (
-                float(np.mean([row["tokens"] for row in same])),
-                100 * float(np.mean([solved(row) for row in same])),
-            )
-            for same in zip(*runs, strict=True)
+            (float(np.mean([row["tokens"] for row in same])), 100 * float(np.mean([*map(solved, same)])))
+            for same in zip(*(by_seed[seed] for seed in seeds), strict=True)
         ]
         drawn.append(Curve(arm, marks, marks, dashed=arm.endswith("alone")))
     return Chart("generated tokens", "greedy accuracy, %", "tok", "%", drawn)

@@ -1,6 +1,6 @@
 """RAFT against GRPO on the shipped policy: greedy accuracy by generated tokens. The figures of docs/rl.md.
 
-    python scripts/rl_study.py              # 3 seeds; writes rl_study.jsonl and docs/images/rl.png
+    python scripts/rl_study.py              # 3 seeds; writes rl_study.jsonl and docs/images/rl*.png
     python scripts/rl_study.py --short      # a part of it, in minutes; writes into its folder only
 
 Every arm starts from the same policy, learns from equally many solutions of tiny:train and is evaluated
@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from rl_curves import chart, table
+from rl_curves import chart, pushed_table, table
 
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.io.reading import read_rows
@@ -122,9 +122,13 @@ def main() -> None:
         rows = [row for found in finished for row in found]
     results = Path("results.jsonl") if arguments.short else ROOT / "scripts/rl_study.jsonl"
     write_rows(results, rows, overwrite=True)
-    drawn = chart(rows)
-    save_plot(drawn, "rl.png" if arguments.short else str(ROOT / "docs/images/rl.png"))
-    print(*table(rows), "", text_plot(drawn), sep="\n")
+    images = Path() if arguments.short else ROOT / "docs/images"
+    gentle = chart(rows, is_pushed=False)
+    save_plot(gentle, str(images / "rl.png"))
+    print(*table(rows), "", text_plot(gentle), sep="\n")
+    if not arguments.short:
+        save_plot(chart(rows, is_pushed=True), str(images / "rl-pushed.png"))
+        print("", *pushed_table(rows), sep="\n")
 
 
 def erprm(*words: object, stdout: str | None = None) -> None:

@@ -62,4 +62,5 @@ def test_the_results_of_the_study_make_its_tables_and_its_plot() -> None:
     arms = {row["arm"] for row in rows if not row["arm"].endswith("pushed")}
     assert len(list(table(rows))) == 2 + len(arms)
     assert len(list(pushed_table(rows))) > 2
-    assert all(curve.points[0][0] == 0 for curve in chart(rows).curves)
+    for is_pushed in (False, True):
+        assert all(curve.points[0][0] == 0 for curve in chart(rows, is_pushed).curves)

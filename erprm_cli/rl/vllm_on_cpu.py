@@ -19,14 +19,13 @@ CACHE_BYTES = 2**30
 @contextmanager
 def started_without_graph() -> Iterator[None]:
     """Have TRL start vLLM in float32, like the policy, with a small cache and without a compiled graph."""
-    original = vllm_generation.LLM
-    vllm_generation.LLM = partial(
-        original, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=CACHE_BYTES
-    )
+    module: Any = vllm_generation
+    original = module.LLM
+    module.LLM = partial(original, dtype="float32", enforce_eager=True, kv_cache_memory_bytes=CACHE_BYTES)
     try:
         yield
     finally:
-        vllm_generation.LLM = original
+        module.LLM = original
 
 
 def reload_weights(generation: Any) -> None:
