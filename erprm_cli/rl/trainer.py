@@ -263,6 +263,13 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
 
     # Checkpoints
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As Trainer; of two adapters it loads only the reference, the one with a folder of its own."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        own: Any = self.accelerator.unwrap_model(model or self.model)
+        if "ref" in getattr(own, "peft_config", {}):
+            own.load_adapter(resume_from_checkpoint, own.active_adapter, is_trainable=True)
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """TRL's card is not written: a policy gets erprm's."""
 
