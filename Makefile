@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 PAGES := README.md $(wildcard docs/*.md docs/recipes/*.md) # with parts that cog generates
 
-.PHONY: help setup demo test test-all test-fast torture check style bench docs wheel tiny clean
+.PHONY: help setup demo rl-demo test test-all test-fast cluster-test torture check style bench docs wheel tiny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -27,6 +27,9 @@ endif
 demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash templates/pipelines/quickstart.sh runs/quickstart
 
+rl-demo: $(READY) ## RAFT against GRPO on the shipped policy, a short form, in ten minutes on 2 idle cores
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/rl_study.py --short -o runs/rl-demo
+
 test: $(READY) ## the tests, the torture tests at a small size (about a quarter of an hour on 2 cores)
 	$(PYTEST) -m 'not thorough'
 
@@ -35,6 +38,9 @@ test-all: $(READY) ## all tests, and which messages none of them produces
 
 test-fast: $(READY) ## the tests without vLLM, launched processes and torture: every package, in under 90 s
 	$(PYTEST) -m 'not vllm and not distributed and not torture and not slow and not thorough'
+
+cluster-test: $(READY) ## SLURM, Ray and trainings over several hosts, which are made here (root; docs/cluster.md)
+	bash tests/cluster/hosts.sh $(BIN)/pytest -q tests/cluster
 
 torture: $(READY) ## kills, cuts, flipped bits, hostile answers, a million rows: what is lost (minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture
@@ -58,9 +64,12 @@ bench: $(READY) ## the figures of docs/benchmarks.md, as ratios measured in one 
 	$(BIN)/python benchmarks/bench_generate.py
 	$(BIN)/python benchmarks/bench_engines.py
 	$(BIN)/python benchmarks/bench_rollouts.py
+	$(BIN)/python benchmarks/bench_search.py
 	$(BIN)/python benchmarks/bench_reading.py
 	$(BIN)/python benchmarks/bench_training.py
 	$(BIN)/python benchmarks/bench_score.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_rl.py
+	$(BIN)/python benchmarks/bench_serve.py
 	$(BIN)/python benchmarks/bench_startup.py
 
 docs: $(READY) ## the site of docs/ in site/; a broken link is an error

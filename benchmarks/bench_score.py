@@ -75,6 +75,26 @@ def _words(split: Any, text: str) -> list[str]:
     return [word for word, _ in split.pre_tokenize_str(text)]
 
 
+def make_prm(folder: str, rows: list[Row], options: argparse.Namespace) -> None:
+    """Save a random PRM of the format er-prm with --vocab, --width and --layers, which can read the rows."""
+    tokenizer = make_tokenizer(rows)
+    assert len(tokenizer) <= options.vocab
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=options.vocab,
+        hidden_size=options.width,
+        intermediate_size=options.width * 11 // 4,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.width // 64,
+        num_key_value_heads=options.width // 64,
+        max_position_embeddings=8_192,
+        initializer_range=0.1,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 @torch.no_grad()
 def by_batches(model: Any, tokenizer: Any, rows: list[Row]) -> tuple[list[list[float]], int]:
     """Return the scores as search-and-learn's function gives them, and how many tokens it reads, padded."""
@@ -112,23 +132,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     rows = make_rows(options.problems, options.candidates)
-    tokenizer = make_tokenizer(rows)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=options.vocab,
-        hidden_size=options.width,
-        intermediate_size=options.width * 11 // 4,
-        num_hidden_layers=options.layers,
-        num_attention_heads=options.width // 64,
-        num_key_value_heads=options.width // 64,
-        max_position_embeddings=8_192,
-        initializer_range=0.1,
-        pad_token_id=0,
-    )
-    assert len(tokenizer) <= options.vocab
     with tempfile.TemporaryDirectory() as folder:
-        LlamaForCausalLM(config).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        make_prm(folder, rows, options)
         scorer = Scorer(folder, prm_format="er-prm", dtype="float32")
     model = scorer.model
     ours = [row["scores"] for row in scorer.score(rows)]

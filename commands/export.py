@@ -1,15 +1,18 @@
 """erprm export: a trained process reward model in another shape."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from erprm_cli import options
+from erprm_cli.prm.config import PrmConfig
 from erprm_cli.terminal.reporter import Reporter
 
 Kind = StrEnum("Kind", ["token", "head"])
 
 
+@options.grouped
 def export(
     prm: Annotated[
         str,
@@ -31,13 +34,13 @@ def export(
             rich_help_panel=options.Heading.STREAMS,
         ),
     ],
+    config: PrmConfig,
     kind: Annotated[
         Kind,
         options.Option(
             help="head: a token classification model; token: unchanged except that adapters are merged."
         ),
     ] = Kind.head,
-    prm_format: options.PrmFormatName = None,
     dtype: Annotated[
         options.Dtype,
         options.Option(
@@ -46,9 +49,6 @@ def export(
             rich_help_panel=options.Heading.MODEL,
         ),
     ] = options.Dtype.auto,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
-    allow_pickle: options.AllowPickle = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Export a process reward model to a token classifier.
@@ -62,14 +62,5 @@ def export(
     with Reporter("export", quiet) as reporter:
         from erprm_cli.prm.export import export_prm
 
-        export_prm(
-            prm,
-            output,
-            kind.value,
-            dtype=dtype.value,
-            prm_format=prm_format,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-        )
+        export_prm(prm, output, kind.value, dtype=dtype.value, **asdict(config))
         reporter.info(f"{output}: {prm} as a PRM of kind {kind.value}")

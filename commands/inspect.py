@@ -1,11 +1,13 @@
 """erprm inspect: show what a reward model reads and where it is read."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_output
+from erprm_cli.prm.config import PrmConfig
 from erprm_cli.terminal.reporter import Reporter
 
 
@@ -13,6 +15,7 @@ class What(StrEnum):
     prm = "prm"
 
 
+@options.grouped
 def inspect(
     what: Annotated[
         What,
@@ -29,12 +32,9 @@ def inspect(
             metavar="MODEL", help="A folder or a Hub name.", rich_help_panel=options.Heading.STREAMS
         ),
     ],
+    config: PrmConfig,
     source: options.Source = "-",
-    prm_format: options.PrmFormatName = None,
     dtype: options.DtypeOption = options.Dtype.auto,
-    revision: options.Revision = None,
-    trust_remote_code: options.TrustRemoteCode = False,
-    allow_pickle: options.AllowPickle = False,
     field: options.Field = None,
     limit: options.Limit = 1,
     quiet: options.Quiet = False,
@@ -62,14 +62,7 @@ def inspect(
         from erprm_cli.prm.scorer import Scorer
         from erprm_cli.reports.scored_tokens import description, marked_text, scored_tokens
 
-        scorer = Scorer(
-            model,
-            prm_format=prm_format,
-            dtype=dtype.value,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-        )
+        scorer = Scorer(model, dtype=dtype.value, **asdict(config))
         reporter.info(description(scorer))
         for row in rows:
             try:

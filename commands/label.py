@@ -2,6 +2,7 @@
 
 from itertools import islice
 from math import isnan
+from typing import Annotated
 
 from erprm_cli import options
 from erprm_cli.errors import UsageError
@@ -15,26 +16,33 @@ def label(
     streams: options.Streams,
     eta: options.Eta = None,
     estimator: options.EstimatorOption = options.Estimator.er,
+    intervals: Annotated[
+        bool,
+        options.Option(
+            "--intervals", help="Also add label_low and label_high, the 95 % interval of each label."
+        ),
+    ] = False,
 ) -> None:
     """Label every step by its entropy-regularized reward.
 
-    Adds labels (one float per step), eta and estimator; an infinite eta is written as null. INPUT holds
-    rollouts from `erprm rollout`, with rewards of any size, success rates or counts of your own (rates, or
-    successes and trials), or MATH-APS rows with success rates (mc_value). Existing labels are replaced.
+    Adds labels (one float per step), eta and estimator; an infinite eta is written as null, and so is the
+    label of a step without rollouts. INPUT holds rollouts from `erprm rollout`, with rewards of any size,
+    success rates or counts of your own (rates, or successes and trials), or MATH-APS rows with success rates
+    (mc_value). Existing labels are replaced. Intervals need rewards of 0 and 1, or counts.
 
     Example: erprm label --eta 2 rollouts.jsonl | erprm train -o prm
     """
     from erprm_cli.labels.labeller import Labeller
 
     eta = _chosen_eta(eta, estimator.value)
-    settings = estimator_fields(eta)
+    settings = estimator_fields(eta) | ({"intervals": True} if intervals else {})
     with open_streams("label", streams, settings, atomic=True) as (bad, out, reporter):
         names = None
         if streams.field:
             from erprm_cli.data_formats.field_names import FieldNames
 
             names = FieldNames(streams.field, reporter.info)
-        labeller = Labeller(eta, names)
+        labeller = Labeller(eta, names, intervals)
 
         def before_wait() -> None:
             out.flush()

@@ -52,11 +52,12 @@ def label(rows: Iterable[Row], eta: float = 1.0) -> Iterator[Row]:
     """Yield each row with `labels`, `eta` and `estimator`, from its `rollouts`, as `erprm label` does.
 
     A label is ln(mean_k e^(eta r_k)) / eta over the rewards r_k of a step's rollouts: the mean (soft label)
-    at eta = 0, the maximum (hard label) at eta = inf. Raises RowError if a row has no valid rollouts.
+    at eta = 0, the maximum (hard label) at eta = inf. A step without rollouts (None) has the label None.
+    Raises RowError if a row has no valid rollouts.
     """
     for row in rows:
         rollouts = schema.check_rollouts(row)["rollouts"]
-        labels = [entropy_regularized(rewards, eta) for rewards in rollouts]
+        labels = [None if rewards is None else entropy_regularized(rewards, eta) for rewards in rollouts]
         yield row | {"labels": labels} | estimator_fields(eta)
 
 

@@ -1,9 +1,10 @@
 """The `erprm` program: one Typer app, one module per command, errors as one line."""
 
+import math
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
@@ -31,9 +32,11 @@ COMMANDS = (
     "train",
     "export",
     "score",
+    "serve",
     "inspect",
     "grade",
     "bon",
+    "search",
     "processbench",
     "calibrate",
     "show",
@@ -57,14 +60,16 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, unless it would write a file that it may not."""
+        """Run the command, unless a number is none or it would write a file that it may not."""
+        check_numbers(self, ctx.params)
         files = named_files(self, ctx.params)
         check_files(files, overwrite=ctx.params.get("overwrite", False))
         provenance.read_by_this_run[:] = [file.name for file in files if file.role is Role.READ]
         try:
             return super().invoke(ctx)
         except (EngineError, Stopped) as error:
-            error.add_note(how_to_continue(files, error.kept_in))
+            if "output" in ctx.params:
+                error.add_note(how_to_continue(files, error.kept_in))
             raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # Typer names neither type in public
@@ -91,8 +96,32 @@ class Group(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
-    """Return the program with the commands `names`; a module is loaded for each."""
+def loaded(name: str) -> Callable[..., None]:
+    """Return the command `name`."""
+    return with_config(getattr(import_module(f"erprm_cli.commands.{name}"), name))
+
+
+def outlined(name: str) -> Callable[..., None]:
+    """Return a command that only has the docstring of the command `name`, whose module is not run."""
+    import ast
+    from importlib.abc import InspectLoader
+    from importlib.util import find_spec
+
+    module = find_spec(f"erprm_cli.commands.{name}")
+    assert module is not None and isinstance(module.loader, InspectLoader)
+    parts = ast.parse(module.loader.get_source(module.name) or "").body
+    (function,) = (part for part in parts if isinstance(part, ast.FunctionDef) and part.name == name)
+
+    def outline() -> None: ...
+
+    outline.__doc__ = ast.get_docstring(function)
+    return outline
+
+
+def make_app(
+    names: Sequence[str] = COMMANDS, load: Callable[[str], Callable[..., None]] = loaded
+) -> typer.Typer:
+    """Return the program with the commands `names`, each as `load` returns it."""
     app = typer.Typer(
         cls=Group,
         help="Entropy-regularized process reward models: commands that read and write JSON Lines.",
@@ -103,8 +132,7 @@ def make_app(names: Sequence[str] = COMMANDS) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(root)
     for name in names:
-        command = getattr(import_module(f"erprm_cli.commands.{name}"), name)
-        app.command(name, cls=Command)(with_config(command))
+        app.command(name, cls=Command)(load(name))
     return app
 
 
@@ -112,11 +140,12 @@ def main() -> None:
     """Run the command named on the command line and exit with its status."""
     repair_streams()
     clean_stderr()
-    # A named command does not wait until the others are loaded.
+    # A named command does not wait until the others are loaded, nor the list of all until any is.
     chosen = [name for name in sys.argv[1:2] if name in COMMANDS]
+    load = outlined if sys.argv[1:] in (["help"], ["-h"], ["--help"]) else loaded
     try:
         _check_words()
-        app = make_app(chosen or COMMANDS)
+        app = make_app(chosen or COMMANDS, load)
         catch_signals()
         try:
             app()
@@ -133,6 +162,17 @@ def main() -> None:
         if stop.signal_number == signal.SIGPIPE:
             sys.exit(stop.exit_status)
         _exit(_with_notes(stop, "stopped"), stop.exit_status)
+
+
+def check_numbers(command: Command, values: Mapping[str, Any]) -> None:
+    """Raise UsageError for an integer beyond 64 bits, and for infinity or NaN where a flag has bounds."""
+    for parameter in command.params:
+        value = values[str(parameter.name)]
+        has_bounds = getattr(parameter.type, "min", None) is not None
+        if isinstance(value, float) and has_bounds and not math.isfinite(value):
+            raise UsageError(f"{parameter.opts[0]} {value} is not a finite number")
+        if isinstance(value, int) and value.bit_length() > 63:
+            raise UsageError(f"{parameter.opts[0]} {value} is beyond 64 bits")
 
 
 def file_flags(command: Command) -> Iterator[tuple[Any, Role]]:

@@ -1,6 +1,6 @@
 """Flags from dataclasses: each field of a command's parameters declares one flag."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from inspect import Parameter, signature
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -14,6 +14,18 @@ class Without:
 
     def __init__(self, *names: str) -> None:
         object.__setattr__(self, "names", names)
+
+
+def given(config: Any, names: Iterable[str] | None = None) -> list[str]:
+    """Return the flags of a dataclass that are not at their defaults; only those in `names`, if given."""
+    hints = get_type_hints(type(config), include_extras=True)
+    flags = []
+    for field in fields(config):
+        if (names is None or field.name in names) and getattr(config, field.name) != field.default:
+            # Typer keeps the name of a flag that has one of its own as the default of the option.
+            named = getattr(get_args(hints[field.name])[-1], "default", None)
+            flags.append(named if isinstance(named, str) else f"--{field.name.replace('_', '-')}")
+    return flags
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

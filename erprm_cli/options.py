@@ -12,6 +12,7 @@ from typer import Option as Option
 from erprm_cli.completions import shipped_model, shipped_problems, template_names
 from erprm_cli.errors import UsageError
 from erprm_cli.flag_groups import Without as Without
+from erprm_cli.flag_groups import given as given
 from erprm_cli.flag_groups import grouped as grouped
 from erprm_cli.roles import Role as Role
 
@@ -24,6 +25,7 @@ class Heading(StrEnum):
     SAMPLING = "Sampling"
     MODEL = "Model"
     TRAINING = "Training"
+    GRPO = "GRPO"
     PROCESSES = "Processes"
     VLLM = "vLLM"
     SERVER = "Server"
@@ -218,13 +220,16 @@ Engine = Annotated[
 LocalEngine = Annotated[
     LocalEngineName,
     Option(
-        help="Backend that runs the models. auto: vllm for a policy if there is a GPU, else transformers.",
+        help="Backend that runs the models. auto: vllm if there is a GPU, else transformers.",
         rich_help_panel=Heading.MODEL,
     ),
 ]
 ScoringEngine = Annotated[
     LocalEngineName,
-    Option(help="Backend that runs the PRM. auto: transformers.", rich_help_panel=Heading.MODEL),
+    Option(
+        help="Backend that runs the PRM. auto: vllm if there is a GPU, else transformers.",
+        rich_help_panel=Heading.MODEL,
+    ),
 ]
 PrmOnTheWay = Annotated[
     str | None,
@@ -340,7 +345,10 @@ MaxTokens = Annotated[
         rich_help_panel=Heading.SAMPLING,
     ),
 ]
-Seed = Annotated[int, Option(metavar="N", help="Seed of sampling, shuffling and resampling.")]
+MAX_SEED = 2**32 - 1  # the largest that numpy takes
+Seed = Annotated[
+    int, Option(min=0, max=MAX_SEED, metavar="N", help="Seed of sampling, shuffling and resampling.")
+]
 
 # Method
 Eta = Annotated[

@@ -12,11 +12,14 @@ EXTRAS = {  # the extra of erprm that has a package
     **dict.fromkeys(("accelerate", "datasets", "pyarrow", "torch", "transformers"), "train"),
     "matplotlib": "plot",
     "peft": "lora",
+    "trl": "rl",
+    **dict.fromkeys(("fastapi", "prometheus_client", "uvicorn"), "serve"),
     "vllm": "vllm",
     "zstandard": "zst",
 }
 MODELS = ("torch", "transformers")  # to run a model
 TRAINING = (*MODELS, "accelerate", "datasets")
+SERVING = (*MODELS, "fastapi", "prometheus_client", "uvicorn")
 
 
 def check_packages(packages: Iterable[str], needed_by: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from erprm_cli.app import make_app
+from erprm_cli.engines import server_client
 
 pytest_plugins = ["tests.messages.coverage"]
 
@@ -46,3 +47,12 @@ def shell() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, input=stdin, capture_output=True, text=True)
 
     return run
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use no key and no Hub, and wait next to no time between two tries."""
+    monkeypatch.setattr(server_client, "BACKOFF_S", 0.01)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in server_client.KEY_NAMES:
+        monkeypatch.delenv(name, raising=False)

@@ -50,7 +50,7 @@ def completed(asked: Fields, text: str = "The answer is: 5", **usage: int) -> Re
 class ScriptedServer:
     """Serves the model "m"; remembers the POSTs, their headers and how many were under way at most.
 
-    `models` is the answer to a GET.
+    `models` is the answer to a GET, unless `gets` has another one for its path.
     """
 
     def __init__(self, say: Callable[[str, Fields], Reply], port: int = 0) -> None:
@@ -60,6 +60,7 @@ class ScriptedServer:
         """
         self.say = say
         self.models = Reply({"data": [{"id": "m"}]})
+        self.gets = {"/prm": Reply({"detail": "Not Found"}, 404)}
         self.asked: list[Fields] = []
         self.headers: list[dict[str, str]] = []
         self.most_at_once = self._at_once = 0
@@ -70,7 +71,7 @@ class ScriptedServer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self.reply(script.models)
+                self.reply(script.gets.get(self.path.removeprefix("/v1"), script.models))
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))

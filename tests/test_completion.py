@@ -16,6 +16,7 @@ CASES = {
     "score --prm-format q": {"qwen"},
     "label --estimator ": {"er", "soft", "hard", "min"},
     "sample --engine v": {"vllm"},
+    "search --method b": {"best-of-n", "beam"},
     "convert --from prm": {"prm800k", "prmbench"},
     "convert --to er-": {"er-prm"},
     "train --accelerate-config fs": {"fsdp2"},

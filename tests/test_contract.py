@@ -69,6 +69,7 @@ GOOD = {
     "sample": rows.problem(1),
     "rollout": rows.solution(1),
     "score": solution_rows(3)[2],
+    "search": rows.problem(1),
 }
 LABELLED = next(row for row in solution_rows(9, labels=True) if len(set(row["labels"])) > 1)
 # Those that make a folder and write log rows to stdout.
@@ -78,6 +79,8 @@ WORDS = {
     "sample": ("-n", "1"),
     "rollout": ("-k", "1"),
     "score": ("--prm", "MODEL", "--prm-format", "er-prm"),
+    # By whole solutions: the scripted engine has no token ids.
+    "search": ("--method", "best-of-n", "-n", "1", "--prm", "MODEL", "--prm-format", "er-prm"),
     "train": ("--base", "MODEL", "-o", "made", *RATES),
     "rlhf": (*("-m", "MODEL", "--prm", "MODEL", "--prm-format", "er-prm", "-o", "made"), *RATES)
     + ("-n", "1", "--iterations", "1", "--max-tokens", "8"),

@@ -127,6 +127,7 @@ def test_rlhf(erprm: Run, tmp_path: Path) -> None:
         ["sample", "tiny:test", "-m", "./missing"],
         ["sample", "tiny:test", "-t", "nosuch"],
         ["score", "tiny:test", "--prm", "./missing"],
+        ["search", "tiny:test", "--prm", "./missing"],
         ["train", "nosuch.jsonl", "-o", "prm"],
         ["rlhf", "tiny:train", "--prm", "./missing", "-o", "raft"],
     ],

@@ -39,6 +39,7 @@ WORDS = {
     "train": ("-o", "{tmp}/prm"),
     "export": ("tiny", "-o", "{tmp}/head"),
     "score": ("--prm", "tiny"),
+    "search": ("--prm", "tiny"),
     "inspect": ("prm", "tiny"),
     "rlhf": ("--prm", "tiny", "-o", "{tmp}/raft"),
     "rerun": ("tiny",),
@@ -221,6 +222,20 @@ def test_an_input_is_not_an_output(tmp_path: Path, read: tuple[str, str], writte
 def test_two_flags_do_not_share_stdout(erprm: Run) -> None:
     for line in (("bon", "--report", "-"), ("processbench", "--scored", "-")):
         assert "cannot share stdout" in str(erprm(*line).exception)
+
+
+@pytest.mark.parametrize(
+    "key", [key for key in WRITTEN if ROLES[key][1] not in (Role.ROWS, Role.PLOT)], ids=" ".join
+)
+def test_stdout_is_for_rows_and_plots_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: tuple[str, str]
+) -> None:
+    """Otherwise a file that is called - would be written, and one that is there replaced."""
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_text("mine")
+    message = refused(words(key[0], tmp_path, {key[1]: Path("-")}), tmp_path)
+    assert "cannot be stdout" in message
+    assert Path("-").read_text() == "mine"
 
 
 def test_what_an_earlier_run_wrote_is_replaced(erprm: Run, tmp_path: Path) -> None:

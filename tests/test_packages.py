@@ -116,7 +116,7 @@ def test_a_command_looks_for_its_packages_before_it_reads(
 def test_a_library_that_is_missed_later_is_named_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(_: object) -> None:
+    def broken(*_: object) -> None:
         raise ModuleNotFoundError("No module named 'peft'", name="peft")
 
     monkeypatch.setattr(app, "catch_signals", lambda: None)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,13 @@ from erprm_cli.app import make_app
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import EngineError
 from erprm_cli.io.provenance import START_AGAIN
+from erprm_cli.rl.config import (
+    GRPO_TRAINING,
+    RAFT_ENGINE,
+    RAFT_ONLY,
+    RAFT_TRAINING,
+    GrpoConfig,
+)
 from erprm_cli.training.config import PrmTrainingConfig
 from tests.tiny_models import save_model, solution_rows
 from tests.torture import rows
@@ -37,8 +45,12 @@ STREAMS = {
 }
 FREE = {
     "sample": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"n"},
-    "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}),
+    "rollout": STREAMS | (EngineConfig.FREE - {"model", "revision"}) | {"budget"},
     "score": STREAMS | (EngineConfig.FREE - {"revision"}) | {"batch_tokens"},
+    "search": STREAMS
+    | (EngineConfig.FREE - {"model", "revision"})
+    | {"prm_engine"}
+    | {"eta", "ess_threshold", "draws", "verify", "width", "aggregate", "ahead"},  # of other methods
     "rlhf": STREAMS
     | {"field"}
     | (EngineConfig.FREE - {"model"})
@@ -46,7 +58,13 @@ FREE = {
     "train": (STREAMS - {"limit"}) | PrmTrainingConfig.FREE | {"field", "plot", "table", "tokens_per_s"},
 }
 FREE["rlhf"] -= {"batch_size", "eval", "trust_remote_code", "allow_pickle"}  # compared there
-for command in ("sample", "rollout"):
+FREE["grpo"] = FREE["rlhf"] | GrpoConfig.FREE
+# Flags that the other algorithm of rlhf reads, and refuses with this one.
+UNREAD = {
+    "rlhf": {field.name for field in fields(GrpoConfig)} | GRPO_TRAINING,
+    "grpo": RAFT_ONLY | RAFT_TRAINING | RAFT_ENGINE | {"algorithm"},
+}
+for command in ("sample", "rollout", "score", "search"):
     FREE[command] -= {"base_url"}  # a local model is compared by its content, which a server's does not have
 # Another value of the flags that take text; numbers and switches find their own.
 TEXTS = {
@@ -60,8 +78,11 @@ TEXTS = {
     "format": "math-shepherd",
     "dtype": "float16",
     "engine": "transformers",
+    "prm_engine": "transformers",
+    "method": "beam",
     "quantization": "fp8",
     "engine_args": "kv_cache_dtype=fp8",
+    "prm_base_url": "http://localhost:1/v1",
     "base_url": "http://localhost:1/v1",
     "shard": "1/2",
     "aggregate": "last",
@@ -74,8 +95,17 @@ TEXTS = {
     "report_to": "tensorboard",
     "attn_implementation": "eager",
     "accelerate_config": "multi-cpu",
+    "algorithm": "grpo",
+    "advantage": "outcome",
+    "loss_type": "grpo",
+    "scale_rewards": "none",
+    "vllm_mode": "server",
+    "vllm_server_base_url": "http://localhost:1",
+    "trl_arg": "top_k=5",
     "chat_template_kwargs": "enable_thinking=false",
     "steps_of": "reasoning",
+    "steps": "bisect",
+    "for_estimator": "hard",
     "field": "answer=gold",
     "plot": "-",
     "table": "made.md",
@@ -122,15 +152,29 @@ SOURCES = {
     "sample": [rows.problem(1)],
     "rollout": [rows.solution(1)],
     "score": solution_rows(1),
-    "train": solution_rows(9, labels=True),
-    "rlhf": [rows.problem(1)],
+    "search": [rows.problem(1)],
+    "train": solution_rows(10, labels=True),
+    "rlhf": [rows.problem(number) for number in range(8)],  # of a step of GRPO
+    "grpo": [rows.problem(number) for number in range(8)],
 }
 WORDS = {
     "sample": "-m MODEL -t tiny -n 1",
     "rollout": "-m MODEL -t tiny -k 1",
     "score": "--prm MODEL --prm-format er-prm",
+    "search": "--method best-of-n -m MODEL -t tiny -n 4 --prm MODEL --prm-format er-prm",
     "train": "--base MODEL --lr 1e-3",
     "rlhf": "-m MODEL -t tiny --prm MODEL --prm-format er-prm",
+    "grpo": "-m MODEL -t tiny --prm MODEL --prm-format er-prm --algorithm grpo",
+}
+# What some flags need beside them, or another value that suits GRPO.
+ALSO = {
+    "n": ["-n", "32"],
+    "limit": ["-L", "9"],  # as many problems as before
+    "batch_size": ["--batch-size", "32"],
+    "merge_lora": ["--lora-rank", "1"],
+    "for_eta": ["--until-width", "1"],
+    "vllm_mode": ["--vllm-server-base-url", "http://localhost:1"],
+    "vllm_server_base_url": ["--vllm-mode", "server"],
 }
 
 
@@ -138,7 +182,7 @@ def given(command: str, model: str, folder: Path) -> list[object]:
     """Return a command line that makes an output in `folder`."""
     source = rows.write(folder / "in.jsonl", SOURCES[command])
     words = [model if word == "MODEL" else word for word in WORDS[command].split()]
-    return [command, source, *words, "-o", folder / "out", "-q"]
+    return ["rlhf" if command == "grpo" else command, source, *words, "-o", folder / "out", "-q"]
 
 
 @pytest.mark.parametrize("command", FREE)
@@ -153,24 +197,27 @@ def test_every_flag_is_compared_or_listed_as_free(
 ) -> None:
     """The flags are those that the command declares, so a new one fails here until it is one or the other."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "thinking.toml").write_text(CHAT + 'reasoning = "think"\n' * (command != "rollout"))
+    monkeypatch.setattr("erprm_cli.prm.server_scorer.served_hash", lambda *_: "of another PRM")
+    (tmp_path / "thinking.toml").write_text(
+        CHAT + 'reasoning = "think"\n' * (command not in ("rollout", "search"))
+    )
     words = ["thinking.toml" if word == "tiny" else word for word in given(command, model, tmp_path)]
-    if command == "rlhf":
+    if command in UNREAD:
 
         def fail(*_: object) -> None:
             raise EngineError("no engine")
 
         monkeypatch.setattr("erprm_cli.engines.open.open_engine", fail)
+        monkeypatch.setattr("erprm_cli.rl.fit.fit", fail)
     first = erprm(*words)
-    assert isinstance(first.exception, EngineError) if command == "rlhf" else first.exit_code == 0, first
+    assert isinstance(first.exception, EngineError) if command in UNREAD else first.exit_code == 0, first
     assert isinstance(first.exception, type(erprm(*words).exception))  # it is continued
     seen = []
-    for flag in flags(command):
-        if flag.name in ("output", "directory", "overwrite", "config"):
+    for flag in flags(str(words[0])):
+        if flag.name in {"output", "directory", "overwrite", "config"} | UNREAD.get(command, set()):
             continue
-        also = ["--lora-rank", "1"] if flag.name == "merge_lora" else []
         changed = [other_model if word == "OTHER" else word for word in other(flag)]
-        done = erprm(*words, *changed, *also)
+        done = erprm(*words, *changed, *ALSO.get(flag.name, []))
         refused = "was made with" in str(done.exception)
         assert refused == (flag.name not in FREE[command]), (flag.name, done.exception)
         seen.append(flag.name)

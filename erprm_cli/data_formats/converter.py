@@ -90,6 +90,7 @@ class Converter:
         row = check(row) | {"steps": without_end_space(row["steps"])}
         if self.target is None:
             return row
+        _check_all_labelled(row, self.target.name)
         assert self.target.write is not None
         labels = self._rounded(row["labels"]) if self.target.binary_labels else row["labels"]
         made = self.target.write(row, labels)
@@ -152,3 +153,13 @@ class Converter:
                 if value is not None and value != derived.get(name):
                     self.lost[name] += 1
         return rest
+
+
+def _check_all_labelled(row: Row, target: str) -> None:
+    """Raise RowError if a step has no label: no written format has a place for that."""
+    missing = [step for step, label in enumerate(row["labels"]) if label is None]
+    if missing:
+        raise RowError(
+            f"'labels[{missing[0]}]' (counted from 0) is null, and {target} needs a label for every step; "
+            "`erprm rollout` without --steps bisect makes them all"
+        )

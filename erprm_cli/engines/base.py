@@ -1,7 +1,8 @@
 """The engine boundary: requests in as they are read, completions out as they finish, in any order.
 
 An engine keeps itself full: it reads from the iterator of requests whenever it has room, never all of it
-at once, and yields each completion as soon as it is finished.
+at once, and yields each completion as soon as it is finished. If the next request depends on completions that
+are in flight, the iterator yields LATER, and the engine reads on when it has yielded one of them.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -33,13 +34,25 @@ class Request:
 
     `indices` are the numbers of the wanted completions: 0 .. n-1, or those of them that are missing. `prompt`
     is text, or token ids that are used unchanged, or a chat for an engine without a tokenizer. Equal
-    (seed, index) give an equal completion.
+    (seed, index) give an equal completion. `max_tokens` bounds these completions where it is less than that
+    of the sampling parameters. With `greedy`, the most probable token is taken each time. With `keep`, a
+    later request of the same call may continue these completions: what is computed of them is worth keeping.
     """
 
     key: Hashable
     prompt: Prompt
     indices: tuple[int, ...]
     seed: int
+    max_tokens: int | None = None
+    greedy: bool = False
+    keep: bool = False
+
+    def limit(self, params: "SamplingParams") -> int:
+        """Return the most tokens of one completion, whatever the model's context has room for."""
+        return params.max_tokens if self.max_tokens is None else min(self.max_tokens, params.max_tokens)
+
+
+LATER = Request("", "", (), 0)  # stands for what cannot be asked for yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +60,8 @@ class Completion:
     """What a model wrote after a prompt: exactly the text that follows it, without the stop text.
 
     Special tokens are in the text, except the one that ends it. `num_tokens` counts all that was generated.
-    `reasoning` is what a server sends apart from the text.
+    `reasoning` is what a server sends apart from the text. `token_ids` are all generated tokens, those of a
+    stop text and the end token included; None if a server does not send them.
     """
 
     key: Hashable
@@ -56,6 +70,7 @@ class Completion:
     num_tokens: int
     finish_reason: str  # "stop" or "length"
     reasoning: str | None = None
+    token_ids: tuple[int, ...] | None = field(default=None, compare=False, repr=False)  # not all servers tell
 
 
 @dataclass(frozen=True, slots=True)

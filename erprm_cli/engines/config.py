@@ -78,7 +78,7 @@ class EngineConfig:
     ] = None
     base_url: Annotated[
         str | None,
-        _server(metavar="URL", help="An OpenAI-compatible API, such as http://localhost:8000/v1."),
+        _server(metavar="URL", help="API of a server, such as http://localhost:8000/v1."),
     ] = None
     concurrency: Annotated[int, _server(metavar="N", min=1, help="Requests in flight at once.")] = 256
     dry_run: options.DryRun = False
@@ -109,12 +109,9 @@ class EngineConfig:
         read = {"vllm": options.Heading.VLLM, "server": options.Heading.SERVER}.get(engine)
         others = {options.Heading.VLLM, options.Heading.SERVER} - {read}
         hints = get_type_hints(type(self), include_extras=True)
-        flags: list[str] = []
-        for field in fields(self):
-            option = get_args(hints[field.name])[-1]  # a role may come before it
-            if option.rich_help_panel in others and getattr(self, field.name) != field.default:
-                named = option.default  # where Typer keeps the name of a flag that has one of its own
-                flags.append(named if isinstance(named, str) else f"--{field.name.replace('_', '-')}")
+        options_of = {name: get_args(hint)[-1] for name, hint in hints.items()}  # a role may come before it
+        unread = [field.name for field in fields(self) if options_of[field.name].rich_help_panel in others]
+        flags = options.given(self, unread)
         if flags:
             reporter.warn(f"{', '.join(flags)}: not used by the engine {engine}")
 

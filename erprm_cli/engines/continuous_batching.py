@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.causal_model import CausalModel
 from erprm_cli.engines.rolling_cache import KeysValues, RollingCache, move_columns
 from erprm_cli.engines.token_sampling import draw
@@ -21,7 +21,7 @@ REFILL_SHARE = 32  # refill when at least one in this many slots is free
 CONTEXT_TOKENS = 8  # prompt tokens decoded with a completion, so that its first token keeps its space
 LEAST_SPARE = 64  # columns
 NEVER = 1 << 62
-FREE_STATE = (NEVER, 0, NEVER, 0)  # Slot.state of an empty slot
+FREE_STATE = (NEVER, 0, NEVER, 0, 0)  # Slot.state of an empty slot
 
 
 @dataclass(slots=True)
@@ -51,10 +51,11 @@ class Slot:
         """Time of the prompt's first token."""
         return self.entered - len(self.queued.ids) + 1
 
-    def state(self) -> tuple[int, int, int, int]:
-        """Return start, entered, the time at which the last token is drawn, and the seed."""
-        seed = derive_seed(self.queued.request.seed, self.index)
-        return self.start, self.entered, self.entered + self.queued.limit - 1, seed
+    def state(self) -> tuple[int, int, int, int, int]:
+        """Return start, entered, the time at which the last token is drawn, the seed, and whether greedy."""
+        request = self.queued.request
+        last = self.entered + self.queued.limit - 1
+        return self.start, self.entered, last, derive_seed(request.seed, self.index), request.greedy
 
 
 class ContinuousBatch:
@@ -75,6 +76,7 @@ class ContinuousBatch:
         self.model, self.params, self.usage, self.device = model, params, usage, model.device
         self.requests = iter(requests)
         self.is_exhausted = False
+        self.has_greedy = False  # among the requests so far
         self.queue: deque[QueuedRequest] = deque()
         self.finished: list[Completion] = []
         self.slots: list[Slot | None] = []
@@ -87,19 +89,24 @@ class ContinuousBatch:
         self.may_end_V = torch.zeros(model.vocab_size, dtype=torch.bool, device=self.device)
         self.end_ids = model.eos_ids.union(params.stop_token_ids)
         self.may_end_V[[*self.end_ids, *stop_ends]] = True
+        self.kept: dict[tuple[int, ...], list[KeysValues]] = {}  # of completions, by all tokens, oldest first
         self.has_nan = torch.zeros((), dtype=torch.bool, device=self.device)
 
     def __iter__(self) -> Iterator[Completion]:
         while self.num_waiting < self.num_slots and not self.is_exhausted:
             self._read_requests(self.num_slots)
-            yield from self._take_finished()
-        self._allocate(min(self.num_slots, self.num_waiting))
+            finished = self._take_finished()
+            yield from finished
+            if not finished:  # either there are enough, or all others depend on these
+                break
+        self._allocate(max(1, min(self.num_slots, self.num_waiting)))
         self._refill()
         while any(self.slots) or not self.is_exhausted:
             if any(self.slots):
                 for _ in range(self.steps_per_check):
                     self._step()
                 self._finish_slots()
+                yield from self._take_finished()  # the next requests may depend on them
             self._refill()
             yield from self._take_finished()
 
@@ -125,20 +132,24 @@ class ContinuousBatch:
             if request is None:
                 self.is_exhausted = True
                 break
+            if request is LATER:
+                break
+            self.has_greedy |= request.greedy
             ids = encode(model.tokenizer, request.prompt)
-            limit = min(self.params.max_tokens, (model.max_length or NEVER) - len(ids))
+            limit = min(request.limit(self.params), (model.max_length or NEVER) - len(ids))
             if limit < 1:
                 self.usage.too_long += len(request.indices)
                 self.finished += [
-                    Completion(request.key, index, "", 0, "length") for index in request.indices
+                    Completion(request.key, index, "", 0, "length", token_ids=()) for index in request.indices
                 ]
             elif request.indices:
                 self.usage.prompt_tokens += len(ids)
                 context = ids[-CONTEXT_TOKENS:]
                 text = self.model.decode(context)
-                new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, []))
+                past = self.kept.get(tuple(ids), [])
+                new.append(QueuedRequest(request, ids, deque(request.indices), context, text, limit, past))
                 wanted -= len(request.indices)
-        self._prefill(new)
+        self._prefill(queued for queued in new if not queued.past)
         self.queue.extend(new)
 
     def _prefill(self, new: Iterable[QueuedRequest]) -> None:
@@ -170,8 +181,8 @@ class ContinuousBatch:
         self.cache = RollingCache(self.model.cache_examples, num_slots, 1)
         # The token fed to a slot at each time. One column more than the cache: the newest token.
         self.token_BT1 = torch.zeros((num_slots, 2, 1), dtype=torch.long, device=self.device)
-        self.state_4B = torch.zeros((4, num_slots), dtype=torch.long, device=self.device)
-        self.state_4B[:] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+        self.state_5B = torch.zeros((len(FREE_STATE), num_slots), dtype=torch.long, device=self.device)
+        self.state_5B[:] = torch.tensor(FREE_STATE, device=self.device)[:, None]
         self.to_check_B = torch.zeros(num_slots, dtype=torch.bool, device=self.device)
 
     def _make_room(self, before: int) -> None:
@@ -196,6 +207,9 @@ class ContinuousBatch:
             return
         if not self.is_exhausted and self.num_waiting < len(free):
             self._read_requests(self.num_slots)
+        if self.num_waiting > len(free) and len(self.slots) < self.num_slots:
+            self._resize(min(self.num_slots, len(self.slots) - len(free) + self.num_waiting))
+            free = [number for number, slot in enumerate(self.slots) if slot is None]
         entering: dict[int, Slot] = {}
         prompts: list[tuple[QueuedRequest, list[int]]] = []
         while free and self.queue:
@@ -216,20 +230,27 @@ class ContinuousBatch:
             self.slots[number] = slot
         numbers = torch.tensor(list(entering), device=self.device)
         states = [slot.state() for slot in entering.values()]
-        self.state_4B[:, numbers] = torch.tensor(states, device=self.device).T
+        self.state_5B[:, numbers] = torch.tensor(states, device=self.device).T
         fed = [slot.queued.ids[-1] for slot in entering.values()]
         self.token_BT1[numbers, self.cache.now - self.cache.base, 0] = torch.tensor(fed, device=self.device)
 
     def _shrink(self) -> None:
-        """Remove the free slots when at least half are free and nothing is left to fill them."""
+        """Remove the free slots when at least half are free and nothing is there to fill them."""
         occupied = [number for number, slot in enumerate(self.slots) if slot]
-        if not occupied or 2 * len(occupied) > len(self.slots):
-            return
-        self.slots = [self.slots[number] for number in occupied]
-        kept = torch.tensor(occupied, device=self.device)
+        if occupied and 2 * len(occupied) <= len(self.slots):
+            self._resize(len(occupied))
+
+    def _resize(self, num_slots: int) -> None:
+        """Keep the occupied slots and as many free ones as make `num_slots`."""
+        occupied = [number for number, slot in enumerate(self.slots) if slot]
+        free = num_slots - len(occupied)
+        self.slots = [*(self.slots[number] for number in occupied), *[None] * free]
+        kept = torch.tensor([*occupied, *[0] * free], device=self.device)
         self.cache.select(kept)
         self.token_BT1, self.to_check_B = self.token_BT1[kept], self.to_check_B[kept]
-        self.state_4B = self.state_4B[:, kept]
+        self.state_5B = self.state_5B[:, kept]
+        self.state_5B[:, len(occupied) :] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+        self.to_check_B[len(occupied) :] = False
 
     # Steps
 
@@ -239,7 +260,7 @@ class ContinuousBatch:
         self._make_room(0)
         cache, now, params = self.cache, self.cache.now, self.params
         column = now - cache.base
-        start_B, entered_B, deadline_B, seed_B = self.state_4B
+        start_B, entered_B, deadline_B, seed_B, greedy_B = self.state_5B
         start_B = start_B.clamp(max=now)
         # With several steps per check, a slot may decode a few tokens past the end of its completion.
         last_position = (self.model.max_length or NEVER) - 1
@@ -254,6 +275,8 @@ class ContinuousBatch:
         logits_BV = logits_B1V[:, -1]
         self.has_nan |= logits_BV.amax(-1).isnan().any()
         token_B = draw(logits_BV, params.temperature, params.top_p, seed_B, now - entered_B)
+        if self.has_greedy:
+            token_B = torch.where(greedy_B > 0, logits_BV.argmax(-1), token_B)
         token_B = token_B.clamp(max=self.model.vocab_size - 1)  # NaN logits draw a token out of range
         self.token_BT1[:, column + 1, 0] = token_B
         self.to_check_B |= self.may_end_V[token_B] | (now >= deadline_B)
@@ -281,30 +304,43 @@ class ContinuousBatch:
             completion = self._completion(slot, row[slot.entered + 1 - cache.first :])
             if completion:
                 self.usage.generated_tokens += completion.num_tokens
+                if slot.queued.request.keep:
+                    self._keep(number, slot, completion)
                 self.finished.append(completion)
                 self.slots[number] = None
                 freed.append(number)
         if freed:
-            self.state_4B[:, freed] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+            self.state_5B[:, freed] = torch.tensor(FREE_STATE, device=self.device)[:, None]
+
+    def _keep(self, number: int, slot: Slot, completion: Completion) -> None:
+        """Keep the keys and values of a completion: of as many as there are slots, the newest ones."""
+        tokens = (*slot.queued.ids, *(completion.token_ids or ()))
+        begin = slot.start - self.cache.base
+        columns = slice(begin, begin + len(tokens) - 1)
+        self.kept[tokens] = [
+            (layer.keys[number, :, columns].clone(), layer.values[number, :, columns].clone())
+            for layer in self.cache.states
+        ]
+        if len(self.kept) > self.num_slots:
+            del self.kept[next(iter(self.kept))]
 
     def _completion(self, slot: Slot, tokens: list[int]) -> Completion | None:
         """Return the completion if `tokens` contain its end, possibly followed by more; None if not."""
-        request = slot.queued.request
         for count in range(slot.checked + 1, len(tokens) + 1):
             token = tokens[count - 1]
             if token in self.end_ids:
                 text = self._text(slot.queued, tokens[: count - 1])
-                return Completion(request.key, slot.index, text, count, "stop")
+                return _completion(slot, text, tokens[:count], "stop")
             if token in self.stop_ends and self._find_stop(
                 self.model.decode(tokens[max(0, count - self.stop_tail) : count])
             ):
                 text = self._text(slot.queued, tokens[:count])
                 end = self._find_stop(text)
                 if end is not None:
-                    return Completion(request.key, slot.index, text[:end], count, "stop")
+                    return _completion(slot, text[:end], tokens[:count], "stop")
             if count == slot.queued.limit:
                 text = self._text(slot.queued, tokens[:count])
-                return Completion(request.key, slot.index, text, count, "length")
+                return _completion(slot, text, tokens[:count], "length")
         slot.checked = len(tokens)
         return None
 
@@ -318,3 +354,8 @@ class ContinuousBatch:
         if text.startswith(queued.context_text):
             return text[len(queued.context_text) :]
         return self.model.decode(tokens)  # the prompt ended within a character
+
+
+def _completion(slot: Slot, text: str, tokens: list[int], finish_reason: str) -> Completion:
+    key, ids = slot.queued.request.key, tuple(tokens)
+    return Completion(key, slot.index, text, len(ids), finish_reason, token_ids=ids)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from erprm_cli.engines.base import Chat, Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import LATER, Chat, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.rows.row import Row
 
@@ -49,9 +49,11 @@ class DryEngine:
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
         """Yield one empty, unfinished completion per index of each request."""
         for request in requests:
-            self._count(request, params.max_tokens)
+            if request is LATER:
+                continue
+            self._count(request, request.limit(params))
             for index in request.indices:
-                yield Completion(request.key, index, "", 0, "length")
+                yield Completion(request.key, index, "", 0, "length", token_ids=())
 
     def close(self) -> None:
         """Free nothing."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
+from enum import Enum
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -9,8 +10,14 @@ Input = TypeVar("Input")
 Result = TypeVar("Result")
 
 
+class Wait(Enum):
+    """What takes the place of an input that depends on results."""
+
+    FOR_RESULT = "for a result"
+
+
 def in_flight(
-    inputs: Iterable[Input], start: Callable[[Input], Future[Result]], depth: int
+    inputs: Iterable[Input | Wait], start: Callable[[Input], Future[Result]], depth: int
 ) -> Generator[tuple[Input, Result], None, None]:
     """Start a call for each input and yield (input, result) in the order in which the calls finish.
 
@@ -18,6 +25,9 @@ def in_flight(
     leaves as soon as one is there: before another input is read, so that a slow source holds it back by one
     read at most. The first exception of a call, or of `inputs`, is raised. Calls that are still in flight
     when the generator ends, is closed or raises are cancelled.
+
+    After Wait.FOR_RESULT, an input is read when the next result was taken. With nothing in flight, it is the
+    end.
 
     >>> from concurrent.futures import ThreadPoolExecutor
     >>> with ThreadPoolExecutor() as pool:
@@ -35,6 +45,8 @@ def in_flight(
                     item = next(unread)
                 except StopIteration:
                     is_exhausted = True
+                    break
+                if item is Wait.FOR_RESULT:
                     break
                 future = start(item)
                 pending[future] = item

@@ -33,15 +33,20 @@ def choose_engine(config: EngineConfig) -> options.EngineName:
     Raises UsageError if options contradict each other, UserError if there is no such model or if a package
     is missing.
     """
+    check_server(config)
     chosen: options.EngineName = config.engine
     if chosen == "auto":
-        chosen = "server" if config.base_url else _local_engine()
-    if (chosen == "server") != (config.base_url is not None):
-        raise UsageError("--engine server requires --base-url URL, and the reverse")
+        chosen = "server" if config.base_url else local_engine()
     if chosen != "server":
         check_packages([*MODELS, *["vllm"] * (chosen == "vllm")], f"--engine {chosen}")
         find_model(config.model, config.revision)
     return chosen
+
+
+def check_server(config: EngineConfig) -> None:
+    """Raise UsageError if only one of the server engine and its URL is given."""
+    if config.engine != "auto" and (config.engine == "server") != (config.base_url is not None):
+        raise UsageError("--engine server requires --base-url URL, and the reverse")
 
 
 def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engine:
@@ -65,7 +70,7 @@ def open_engine(config: EngineConfig, reporter: Reporter | None = None) -> Engin
     return TransformersEngine.load(config)
 
 
-def _local_engine() -> options.LocalEngineName:
+def local_engine() -> options.LocalEngineName:
     """Return vllm if it is installed and there is a GPU, else transformers."""
     if find_spec("vllm") is not None and find_spec("torch") is not None:
         import torch

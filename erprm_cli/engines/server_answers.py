@@ -66,6 +66,7 @@ class Choice:
     reason: str  # why it failed or was filtered, in the server's words
     num_tokens: int | None
     reasoning: str | None  # the model's reasoning, if it is in a field or part of its own
+    token_ids: tuple[int, ...] | None = None  # if the server sends them: vLLM, with return_token_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +167,18 @@ def _choice(fields: dict[str, Any], position: int) -> Choice:
     error, reason = fields.get("error"), fields.get("finish_reason")
     finish = "failed" if error else finish_of(reason)
     said = explanation(error) if error else f"finish_reason {reason}"
-    ids = fields.get("token_ids")  # vLLM's, with return_token_ids
-    num_tokens = len(ids) if isinstance(ids, list) and (ids or not text and not reasoning) else None
+    ids = _token_ids(fields.get("token_ids"))
+    if ids is not None and not ids and (text or reasoning):
+        ids = None
+    num_tokens = None if ids is None else len(ids)
     index = _count(fields.get("index"))
-    return Choice(position if index is None else index, text, finish, said, num_tokens, reasoning)
+    return Choice(position if index is None else index, text, finish, said, num_tokens, reasoning, ids)
+
+
+def _token_ids(value: Any) -> tuple[int, ...] | None:
+    """Return a list of token ids, or None if it is not one."""
+    is_list = isinstance(value, list) and all(isinstance(token, int) and token >= 0 for token in value)
+    return tuple(value) if is_list else None
 
 
 def _content(content: Any) -> tuple[str, str]:

@@ -43,7 +43,8 @@ MAX_ANSWER_BYTES = 64 << 20  # 64 completions of 4,096 tokens with their ids tak
 ENCODINGS = ("identity", "gzip", "deflate")  # one at most: each grows up to a thousandfold when decoded
 MAX_REDIRECTS = 5
 MAX_REASON = 300  # characters of a server's message that are shown
-ENDPOINTS = ("/chat/completions", "/completions", "/models")
+ENDPOINTS = ("/chat/completions", "/completions", "/models", "/pooling", "/score", "/prm")
+BESIDE_V1 = ("/pooling",)  # vLLM has these endpoints beside /v1, not in it
 
 T = TypeVar("T")
 
@@ -110,16 +111,25 @@ class ServerClient:
         await self._http.__aexit__(*exception)
 
     async def models(self) -> list[ServedModel]:
-        """Return the models that the server lists. Only overloads are retried; see `complete` for errors."""
-        return await self._exchange("GET", "/models", None, read_models, retries_of_one=0)
+        """Return the models that the server lists. Only overloads are retried; see `ask` for errors."""
+        return await self.get("/models", read_models)
+
+    async def get(self, path: str, read: Callable[[Any], T]) -> T:
+        """Return what `read` makes of the answer at an endpoint. Only overloads are retried; see `ask`."""
+        return await self._exchange("GET", path, None, read, retries_of_one=0)
 
     async def complete(self, path: str, body: Mapping[str, Any]) -> Answer:
-        """Return the answer to `body` at an endpoint (`path` is what follows /v1).
+        """Return the completions that answer `body` at an endpoint; see `ask`."""
+        return await self.ask(path, body, read_answer)
 
-        Raises Refused for a 4xx, RequestFailed if this request keeps failing, EngineError if the server
-        cannot be reached or has too much to do.
+    async def ask(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
+        """Return what `read` makes of the answer to `body` at an endpoint (`path` is what follows /v1).
+
+        An answer for which `read` raises ValueError is a failure, and asked for again. Raises Refused for a
+        4xx, RequestFailed if this request keeps failing, EngineError if the server cannot be reached or has
+        too much to do.
         """
-        return await self._exchange("POST", path, body, read_answer)
+        return await self._exchange("POST", path, body, read)
 
     async def pause(self, failures: int, reason: str, wait_s: float = 0.0) -> None:
         """Wait before a request that failed `failures` times is sent again; `wait_s` is the server's."""
@@ -205,7 +215,8 @@ class ServerClient:
         Redirects are followed on the same origin only, because the key is sent again; Refused for others.
         Failed for an answer that is too long or takes too much time.
         """
-        url = httpx2.URL(self.url + path)
+        base_url = self.url.removesuffix("/v1") if path in BESIDE_V1 else self.url
+        url = httpx2.URL(base_url + path)
         for _ in range(MAX_REDIRECTS):
             with self._limited("status and headers take more than", self._read_timeout_s):
                 response = await self._http.send(

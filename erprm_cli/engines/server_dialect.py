@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.server_answers import ABOUT_LENGTH, ABOUT_MODEL, Answer
+from erprm_cli.engines.server_answers import ABOUT_LENGTH, ABOUT_MODEL, Answer, ServedModel
 from erprm_cli.engines.server_client import Refused, RequestFailed, ServerClient, suggested_url
 from erprm_cli.errors import UserError
 from erprm_cli.models.names import find_model
@@ -40,6 +40,34 @@ PROBE = "Question: What is 2 + 3?\nAnswer:\nStep 1: 2 + 3 = "
 SHOWN_MODELS = 5
 
 
+async def find_served(client: ServerClient, name: str, reporter: Reporter, flag: str) -> ServedModel | None:
+    """Return the served model `name`, which `flag` gave; UserError lists served models if it is not one.
+
+    A list that cannot be had or read is reported, and None returned: later answers show whether the name is
+    right.
+    """
+    names = {name, resolve(name)}
+    reason = "it is empty"
+    try:
+        served = await client.models()
+    except Refused as refusal:
+        served, reason = [], refusal.reason
+    except RequestFailed as error:
+        served, reason = [], error.reason
+    if not served:
+        reporter.info(f"note: cannot use the server's list of models ({reason}); {flag} is not checked")
+        return None
+    for model in served:
+        if {model.id, model.id.removeprefix("models/"), model.root} & names:
+            return model
+    ids = [model.id for model in served]
+    known = ", ".join(ids)
+    if len(ids) > SHOWN_MODELS:
+        nearest = difflib.get_close_matches(name, ids, SHOWN_MODELS, cutoff=0.0)
+        known = f"{len(ids):,} models (the nearest names: {', '.join(nearest)})"
+    raise UserError(f"{client.url} serves {known}, not {name}; set {flag} to a served model")
+
+
 class Dialect:
     """What is known of a server. `tokenizer` is None if prompts are sent as text or as chats."""
 
@@ -55,33 +83,11 @@ class Dialect:
         self._warned: set[str] = set()
 
     async def choose_model(self, name: str) -> None:
-        """Find the served model `name`; UserError lists served models if there are some without it.
-
-        A list that cannot be had or read is only reported: generation shows whether the name is right.
-        """
-        names = {name, resolve(name)}
-        self.model = name
-        reason = "it is empty"
-        try:
-            served = await self.client.models()
-        except Refused as refusal:
-            served, reason = [], refusal.reason
-        except RequestFailed as error:
-            served, reason = [], error.reason
-        self.has_models = bool(served)
-        if not served:
-            self.reporter.info(f"note: cannot use the server's list of models ({reason}); -m is not checked")
-            return
-        for model in served:
-            if {model.id, model.id.removeprefix("models/"), model.root} & names:
-                self.model, self.max_model_len = model.id, model.max_model_len
-                return
-        ids = [model.id for model in served]
-        known = ", ".join(ids)
-        if len(ids) > SHOWN_MODELS:
-            nearest = difflib.get_close_matches(name, ids, SHOWN_MODELS, cutoff=0.0)
-            known = f"{len(ids):,} models (the nearest names: {', '.join(nearest)})"
-        raise UserError(f"{self.client.url} serves {known}, not {name}; set --model to a served model")
+        """Find the served model `name`; see `find_served`."""
+        served = await find_served(self.client, name, self.reporter, "--model")
+        self.has_models = served is not None
+        self.model = name if served is None else served.id
+        self.max_model_len = None if served is None else served.max_model_len
 
     def load_tokenizer(self, config: EngineConfig) -> None:
         """Load the tokenizer of --model, or note that prompts are sent as text."""

@@ -13,47 +13,36 @@ flight. What the server can do is found out by asking it, so nothing needs to be
 - What a server aborts, filters or refuses is a Failure and never a Completion, so it gets no reward.
 """
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing
 from typing import Any
 
-from anyio.from_thread import start_blocking_portal
-
-from erprm_cli.engines.base import Chat, Completion, Failure, Request, SamplingParams, Usage
+from erprm_cli.engines.base import LATER, Chat, Completion, Failure, Request, SamplingParams, Usage
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.in_flight import in_flight
+from erprm_cli.engines.in_flight import Wait, in_flight
 from erprm_cli.engines.server_answers import ABOUT_CONTENT, ABOUT_LENGTH, Answer, Choice
 from erprm_cli.engines.server_client import (
     READ_TIMEOUT_S,
     RETRIES,
     Refused,
     RequestFailed,
-    ServerClient,
 )
+from erprm_cli.engines.server_connection import ServerConnection
 from erprm_cli.engines.server_dialect import (
     ALL_TOKENS,
     CONTINUE_TURN,
     PLAIN_SAMPLING,
     Dialect,
 )
+from erprm_cli.engines.server_failures import PROMPT_STATUS, Doubtful, blamed
 from erprm_cli.errors import EngineError, UserError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.terminal.reporter import Reporter
 
 SEED_BITS = 30  # seed + index stays within the 31 bits that every server accepts
-PROMPT_STATUS = (400, 413, 422)  # refusals that may be about the prompt
-MAX_FAILED = 16  # prompts that fail in a row, before the server is given up and not the prompts
 
 Call = tuple[Request, tuple[int, ...]]  # a request and those of its indices that are asked for together
-
-
-class _Closed(Exception):
-    """The engine is no longer wanted."""
-
-
-class _Doubtful(Failure):
-    """A failure that may be due to the prompt, or to the server or the settings."""
 
 
 class ServerEngine:
@@ -72,11 +61,9 @@ class ServerEngine:
         self.tokenizer = tokenizer
         self.usage = Usage()
         reporter = reporter or Reporter("server")
-        self._client = ServerClient(base_url, concurrency, read_timeout_s, reporter.info)
+        self._connection = ServerConnection(base_url, concurrency, read_timeout_s, reporter.info)
+        self._client, self._portal = self._connection.client, self._connection.portal
         self._dialect = Dialect(self._client, reporter, tokenizer)
-        self._open = ExitStack()
-        self._portal = self._open.enter_context(start_blocking_portal(name="erprm-server"))
-        self._open.enter_context(self._portal.wrap_async_context_manager(self._client))
 
     @classmethod
     def open(cls, config: EngineConfig, reporter: Reporter | None = None) -> "ServerEngine":
@@ -96,9 +83,7 @@ class ServerEngine:
 
     def close(self) -> None:
         """Cancel the requests in flight and close the connections."""
-        # Only an exception makes the portal cancel its tasks instead of waiting for them.
-        with suppress(_Closed), self._open:
-            raise _Closed
+        self._connection.close()
 
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion | Failure]:
         """Yield one completion per index of each request, in any order, as they finish, or a failure.
@@ -112,12 +97,15 @@ class ServerEngine:
 
         # Closed here and not by the garbage collector: what is in flight ends with this generator.
         with closing(in_flight(self._calls(requests, params), start, self.concurrency)) as finished:
-            yield from _blamed(result for _, results in finished for result in results)
+            yield from blamed(result for _, results in finished for result in results)
 
-    def _calls(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Call]:
+    def _calls(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Call | Wait]:
         """Yield each request with those of its indices that one HTTP request can ask for."""
         dialect = self._dialect
         for request in requests:
+            if request is LATER:
+                yield Wait.FOR_RESULT
+                continue
             if isinstance(request.prompt, Chat):
                 self._portal.call(dialect.check_chat, bool(request.prompt.begun))
             elif not dialect.has_completions:
@@ -126,7 +114,7 @@ class ServerEngine:
                     "math-chat"
                 )
             # Greedy completions are all equal, and vLLM refuses to make several.
-            together = params.temperature > 0 and "n" not in dialect.refused_fields
+            together = params.temperature > 0 and not request.greedy and "n" not in dialect.refused_fields
             for indices in _runs(request.indices) if together else ((index,) for index in request.indices):
                 yield request, indices
 
@@ -151,7 +139,7 @@ class ServerEngine:
             try:
                 answer = await self._dialect.ask(path, body | numbers)
             except RequestFailed as failure:
-                return [*results, _Doubtful(request.key, missing, EngineError(str(failure)))]
+                return [*results, Doubtful(request.key, missing, EngineError(str(failure)))]
             except Refused as refusal:
                 if ABOUT_LENGTH.search(refusal.reason):
                     limit //= 2  # the prompt's length is unknown here, so halve until it fits
@@ -161,7 +149,7 @@ class ServerEngine:
                 if ABOUT_CONTENT.search(refusal.reason):
                     return [*results, Failure(request.key, missing, error)]
                 if refusal.status in PROMPT_STATUS:
-                    return [*results, _Doubtful(request.key, missing, error)]
+                    return [*results, Doubtful(request.key, missing, error)]
                 raise error from None
             if run[0] == request.indices[0] and not failures:
                 self.usage.prompt_tokens += answer.prompt_tokens or 0
@@ -172,14 +160,14 @@ class ServerEngine:
                 failures += 1
                 if failures > RETRIES:
                     reason = f"{self._client.url} failed {failures} times in a row; last error: {failed}"
-                    return [*results, _Doubtful(request.key, missing, EngineError(reason))]
+                    return [*results, Doubtful(request.key, missing, EngineError(reason))]
                 await self._client.pause(failures, failed)
         return results
 
     def _body(self, request: Request, params: SamplingParams) -> tuple[str, dict[str, Any], int]:
         """Return the endpoint, the fields that do not depend on the index, and the limit of new tokens."""
         body: dict[str, Any] = {
-            "temperature": params.temperature,
+            "temperature": 0.0 if request.greedy else params.temperature,
             "top_p": params.top_p,
             "return_token_ids": True,
             **PLAIN_SAMPLING,
@@ -187,20 +175,21 @@ class ServerEngine:
         if params.stop:
             body["stop"] = list(params.stop)
         prompt = request.prompt
-        room = self._dialect.max_model_len or params.max_tokens + 1
+        most = request.limit(params)
+        room = self._dialect.max_model_len or most + 1
         if isinstance(prompt, Chat):
             body |= _template_fields(prompt.template_kwargs) | (ALL_TOKENS if params.special_tokens else {})
             body["messages"] = [{"role": role, "content": content} for role, content in prompt.turns]
             if prompt.begun:
                 body["messages"].append({"role": "assistant", "content": prompt.begun})
                 body |= CONTINUE_TURN
-            return "/chat/completions", body, min(params.max_tokens, room - 1)
+            return "/chat/completions", body, min(most, room - 1)
         body |= ALL_TOKENS | {"prompt": prompt if isinstance(prompt, str) else list(prompt)}
         if params.stop_token_ids:
             body["stop_token_ids"] = list(params.stop_token_ids)
         if not isinstance(prompt, str) and self._dialect.max_model_len is not None:
             room = self._dialect.max_model_len - len(prompt) + 1
-        return "/completions", body, min(params.max_tokens, room - 1)
+        return "/completions", body, min(most, room - 1)
 
     def _read(
         self, request: Request, run: tuple[int, ...], answer: Answer, limit: int
@@ -251,34 +240,8 @@ class ServerEngine:
         if not choice.text and choice.reasoning is None:
             self._dialect.warn_once("an answer of the server is empty; an empty solution is wrong")
         self.usage.generated_tokens += num_tokens
-        return Completion(request.key, index, choice.text, num_tokens, finish, choice.reasoning)
-
-
-def _blamed(results: Iterable[Completion | Failure]) -> Iterator[Completion | Failure]:
-    """Yield `results`, but raise the error of a failure that is the server's fault and not the prompt's.
-
-    That is so if more than MAX_FAILED prompts fail with no completion between them. Refusals wait until
-    something is completed: if nothing ever is, the settings are refused and not the prompts.
-    """
-    refused: list[Failure] = []
-    failed: set[Hashable] = set()
-    has_completed = False
-    for result in results:
-        if isinstance(result, Completion):
-            has_completed = True
-            failed.clear()
-            yield from refused
-            refused.clear()
-        elif isinstance(result, _Doubtful):
-            failed.add(result.key)
-            if len(failed) > MAX_FAILED:
-                raise (refused[0] if refused else result).error
-            if not has_completed and not isinstance(result.error, EngineError):
-                refused.append(result)
-                continue
-        yield result
-    if refused:
-        raise refused[0].error
+        ids = choice.token_ids
+        return Completion(request.key, index, choice.text, num_tokens, finish, choice.reasoning, ids)
 
 
 def _template_fields(kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ in another order. A random number within that rounding of a boundary can then gi
 import torch
 from torch import Tensor
 
+GREEDY = 1e-5  # below this temperature logits / temperature can overflow
 TOP_TOKENS = 1024  # the nucleus is searched among so many tokens first
 
 _GAMMA = -0x61C8864680B583EB  # 0x9E3779B97F4A7C15 as a signed 64-bit number, and so on
@@ -37,10 +38,10 @@ def draw(logits_BV: Tensor, temperature: float, top_p: float, seed_B: Tensor, po
     """Return one token per row, [B]: the first whose cumulative probability exceeds the row's uniform number.
 
     Probabilities are softmax(logits / temperature) in float32, restricted to the smallest set of most
-    probable tokens whose mass reaches `top_p`, ties with the least of them included. Temperature 0 is the
-    argmax.
+    probable tokens whose mass reaches `top_p`, ties with the least of them included. A temperature below
+    1e-5, as in vLLM, is the argmax.
     """
-    if temperature == 0:
+    if temperature < GREEDY:
         return logits_BV.argmax(-1)
     probability_BV = torch.softmax(logits_BV.float() / temperature, -1)
     if top_p < 1:

@@ -7,12 +7,12 @@ adjacent, so the automatic prefix cache reads their prompt once. Prefixes of one
 from one tokenisation, so they share all full blocks.
 """
 
-from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
-from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage, encode
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams, Usage, encode
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.engines.in_flight import Wait
 from erprm_cli.engines.vllm_stream import Job, VllmStream
 from erprm_cli.hashing import derive_seed
 from erprm_cli.models import loading
@@ -40,15 +40,14 @@ class VllmEngine:
         Equal (seed, index) give an equal completion, apart from rounding: the last bits of the logits depend
         on the other requests in the batch.
         """
-        empty: deque[Completion] = deque()
-        for (key, index), output in self.stream.run(self._jobs(requests, params, empty)):
+        for (key, index), output in self.stream.run(self._jobs(requests, params)):
+            if output is None:  # the context has no room
+                yield Completion(key, index, "", 0, "length", token_ids=())
+                continue
             (generated,) = output.outputs
-            num_tokens = len(generated.token_ids)
-            self.usage.generated_tokens += num_tokens
-            yield Completion(key, index, generated.text, num_tokens, generated.finish_reason)
-            while empty:
-                yield empty.popleft()
-        yield from empty
+            ids = tuple(generated.token_ids)
+            self.usage.generated_tokens += len(ids)
+            yield Completion(key, index, generated.text, len(ids), generated.finish_reason, token_ids=ids)
         self.usage.prefix_cache_hit_rate = self.stream.prefix_cache_hit_rate()
 
     def close(self) -> None:
@@ -56,34 +55,38 @@ class VllmEngine:
         self.stream.close()
 
     def _jobs(
-        self, requests: Iterable[Request], params: SamplingParams, empty: deque[Completion]
-    ) -> Iterator[Job[CompletionKey]]:
-        """Yield the jobs for vLLM; completions for which the context has no room go to `empty`."""
+        self, requests: Iterable[Request], params: SamplingParams
+    ) -> Iterator[Job[CompletionKey] | Wait]:
+        """Yield the jobs for vLLM, empty ones for completions for which the context has no room."""
         for request in requests:
+            if request is LATER:
+                yield Wait.FOR_RESULT
+                continue
             ids = encode(self.tokenizer, request.prompt)
-            limit = min(params.max_tokens, self.stream.max_model_len - len(ids))
+            limit = min(request.limit(params), self.stream.max_model_len - len(ids))
             if limit < 1:
                 self.usage.too_long += len(request.indices)
-                empty += [Completion(request.key, index, "", 0, "length") for index in request.indices]
+                yield from (((request.key, index), ids, None) for index in request.indices)
                 continue
             self.usage.prompt_tokens += len(ids) if request.indices else 0
             for index in request.indices:
                 seed = derive_seed(request.seed, index)
-                yield (request.key, index), ids, _vllm_params(params, limit, seed)
+                yield (request.key, index), ids, _vllm_params(params, limit, seed, request.greedy)
 
 
-def _vllm_params(params: SamplingParams, limit: int, seed: int) -> Any:
+def _vllm_params(params: SamplingParams, limit: int, seed: int, greedy: bool) -> Any:
     """Return vLLM's own sampling parameters; it stops at the model's end tokens by default."""
     from vllm import SamplingParams as VllmParams
     from vllm.sampling_params import RequestOutputKind
 
+    temperature = 0.0 if greedy else params.temperature
     return VllmParams(
-        temperature=params.temperature,
+        temperature=temperature,
         top_p=params.top_p,
         max_tokens=limit,
         stop=list(params.stop),
         stop_token_ids=list(params.stop_token_ids),
-        seed=None if params.temperature == 0 else seed,
+        seed=None if temperature == 0 else seed,
         skip_special_tokens=False,
         spaces_between_special_tokens=False,
         output_kind=RequestOutputKind.FINAL_ONLY,

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from erprm_cli import options, shipped
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.in_flight import in_flight
+from erprm_cli.engines.in_flight import Wait, in_flight
 from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.models import loading
@@ -34,7 +34,8 @@ DEPTH = 2  # requests in flight per place in the batch, so that a free place is 
 CPU_BLOCK_SIZE = 32  # tokens per block of the prefix cache: the least that vLLM's CPU kernels support
 
 Tag = TypeVar("Tag")
-Job = tuple[Tag, list[int], Any]  # the caller's tag, token ids, vLLM's SamplingParams or PoolingParams
+# The caller's tag, token ids, and vLLM's SamplingParams or PoolingParams; None: there is nothing to do.
+Job = tuple[Tag, list[int], Any]
 
 
 class VllmStream:
@@ -69,7 +70,7 @@ class VllmStream:
         self._thread = Thread(target=self._loop.run_forever, name="vllm", daemon=True)
         self._thread.start()
 
-    def run(self, jobs: Iterable[Job[Tag]]) -> Iterator[tuple[Tag, Any]]:
+    def run(self, jobs: Iterable[Job[Tag] | Wait]) -> Iterator[tuple[Tag, Any]]:
         """Yield each job's tag and vLLM's last output for it, in any order, as they finish.
 
         Raises EngineError if the engine dies.
@@ -85,10 +86,12 @@ class VllmStream:
                 yield tag, output
 
     async def _last_output(self, ids: list[int], params: Any) -> Any:
-        """Return the last output of one request; vLLM aborts it if this is cancelled."""
+        """Return the last output of one request, or None; vLLM aborts it if this is cancelled."""
         from vllm import PoolingParams
         from vllm.inputs import tokens_input
 
+        if params is None:
+            return None
         ask = self.llm.encode if isinstance(params, PoolingParams) else self.llm.generate
         outputs: AsyncIterator[Any] = ask(tokens_input(ids), params, str(next(self._numbers)))
         async for output in outputs:

@@ -189,7 +189,7 @@ def compute_results(
     if not budgets:
         return results
     votes = any((problem.class_N >= 0).any() for problem in problems)
-    curves = _curves(problems, len(prms), len(aggregates), budgets, votes, seed)
+    curves = accuracies(problems, len(prms), len(aggregates), budgets, votes, seed)
 
     def add(values_PB: Floats, method: str, prm: str | None = None, aggregate: str | None = None) -> None:
         for n, value_P in zip(budgets, values_PB.T, strict=True):
@@ -216,7 +216,7 @@ def compute_results(
     return results
 
 
-class _Curves(NamedTuple):
+class Accuracies(NamedTuple):
     """The accuracy of each method per problem and n; NaN where a problem has fewer than n candidates."""
 
     best_PKAB: Floats
@@ -225,9 +225,10 @@ class _Curves(NamedTuple):
     pass_PB: Floats
 
 
-def _curves(
+def accuracies(
     problems: Sequence[GradedProblem], k: int, a: int, budgets: Sequence[int], votes: bool, seed: int
-) -> _Curves:
+) -> Accuracies:
+    """Return the accuracies by the scores of `k` models and `a` aggregates; of votes only with `votes`."""
     shape = (len(problems), k, a, len(budgets))
     best, weighted = np.full(shape, np.nan), np.full(shape, np.nan)
     majority, passed = (np.full((len(problems), len(budgets)), np.nan) for _ in range(2))
@@ -246,4 +247,4 @@ def _curves(
             vote_MB = votes_at_n(weight_MN, problem.correct_N, problem.class_N, fitting, rng)
             majority[p, : len(fitting)] = vote_MB[0]
             weighted[p, ..., : len(fitting)] = vote_MB[1:].reshape(k, a, len(fitting))
-    return _Curves(best, weighted, majority, passed)
+    return Accuracies(best, weighted, majority, passed)

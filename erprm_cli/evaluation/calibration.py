@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from erprm_cli.evaluation.calibration_metrics import (
     brier,
     expected_calibration_error,
     reliability,
+    share_within,
 )
 from erprm_cli.labels.estimator import entropy_regularized, eta_in_row, eta_of_row, rate_of_label
 from erprm_cli.rows import schema
@@ -41,6 +43,7 @@ class CalibrationResult:
     auc: float | None
     auc_interval: tuple[float, float]
     bins: list[Bin]
+    in_interval: float | None = None  # the share of scores within the interval of their label
 
     def row(self, prm: str | None) -> Row:
         """Return the result as a row, with the bins of its reliability diagram."""
@@ -57,6 +60,7 @@ class CalibrationResult:
             "brier_high": self.brier_interval[1],
             "noise": self.noise,
             "calibration_error": self.error,
+            "in_interval": self.in_interval,
             "auc": self.auc,
             "auc_low": self.auc_interval[0],
             "auc_high": self.auc_interval[1],
@@ -64,8 +68,19 @@ class CalibrationResult:
         }
 
 
+class StepTargets(NamedTuple):
+    """The steps of a row that have a target: n of its L steps."""
+
+    scores: list[float]  # [n]
+    targets: list[float]  # [n]
+    variances: list[float]  # [n] of rates; empty for labels
+    intervals: list[tuple[float, float]]  # [n] of labels; empty if the row has none
+
+
 class Targets:
     """Finds the target of each step of a row: its label, or the success rate of its rollouts.
+
+    A step whose label or rollouts are null has no target and is left out.
 
     Labels are those of the row or, with `eta`, computed from its rollouts. Rates are k/K; with `eta`, the
     eta of the labels that the PRM was trained on, its scores are turned into rates, p = f_eta^-1(score).
@@ -85,7 +100,8 @@ class Targets:
             self.against = LABELS if made else RATES
         if self.against == RATES or self.given is not None:
             for step, rewards in enumerate(schema.check_rollouts(row)["rollouts"]):
-                schema.check_numbers(rewards, f"'rollouts[{step}]'", 0, 1)  # else no score is comparable
+                if rewards is not None:
+                    schema.check_numbers(rewards, f"'rollouts[{step}]'", 0, 1)  # else no score is comparable
             return row
         schema.check_labels(row)
         try:
@@ -104,30 +120,44 @@ class Targets:
         """Check that a solution row has targets and scores. Raises RowError."""
         return schema.check_scores(self.check(row))
 
-    def of(self, row: Row) -> tuple[list[float], list[float], list[float]]:
-        """Return the scores [L], the targets [L] and the variances [L] of the rates (empty for labels)."""
-        scores, eta = row["scores"], self.given
-        if self.against == LABELS:
-            if eta is None:
-                return scores, row["labels"], []
-            return scores, [_label(tuple(rewards), eta) for rewards in row["rollouts"]], []
+    def of(self, row: Row) -> StepTargets:
+        """Return the scores of a row with their targets."""
+        eta, from_labels = self.given, self.against == LABELS
+        found = row["labels"] if from_labels and eta is None else row["rollouts"]
+        known = [step for step, value in enumerate(found) if value is not None]
+        scores, values = ([values[step] for step in known] for values in (row["scores"], found))
+        if from_labels and eta is None:
+            ends = [row[name] for name in schema.LABEL_BOUNDS if row.get(name) is not None]
+            intervals = [(ends[0][step], ends[1][step]) for step in known] if len(ends) == 2 else []
+            return StepTargets(scores, values, [], intervals)
+        if from_labels:
+            assert eta is not None
+            return StepTargets(scores, [_label(tuple(rewards), eta) for rewards in values], [], [])
         if eta is not None:
             scores = [rate_of_label(score, eta) for score in scores]
-        rates = [math.fsum(rewards) / len(rewards) for rewards in row["rollouts"]]
-        return scores, rates, [_variance_of_mean(tuple(rewards)) for rewards in row["rollouts"]]
+        rates = [math.fsum(rewards) / len(rewards) for rewards in values]
+        return StepTargets(scores, rates, [_variance_of_mean(tuple(rewards)) for rewards in values], [])
 
 
 @dataclass(slots=True)
 class _Pairs:
-    """Scores with their targets and the number of their problem."""
+    """Scores with their targets, the intervals of these (NaN: unknown) and the number of their problem."""
 
     score: list[float] = field(default_factory=list)
     target: list[float] = field(default_factory=list)
+    interval: list[tuple[float, float]] = field(default_factory=list)
     problem: list[int] = field(default_factory=list)
 
-    def add(self, problem: int, scores: Sequence[float], targets: Sequence[float]) -> None:
+    def add(
+        self,
+        problem: int,
+        scores: Sequence[float],
+        targets: Sequence[float],
+        intervals: Sequence[tuple[float, float]] = (),
+    ) -> None:
         self.score += scores
         self.target += targets
+        self.interval += intervals or [(math.nan, math.nan)] * len(scores)
         self.problem += [problem] * len(scores)
 
     def result(
@@ -149,7 +179,8 @@ class _Pairs:
             expected_calibration_error(self.score, self.target),
             auc(self.score, np.array(self.target) > 0),
             auc_interval,
-            reliability(self.score, self.target),
+            reliability(self.score, self.target, interval=self.interval),
+            share_within(self.score, self.interval),
         )
 
 
@@ -173,9 +204,9 @@ class Calibration:
         if self.prm is None and isinstance(row.get("prm"), str):
             self.prm = row["prm"]
         problem = self._problems.setdefault(row["id"], len(self._problems))
-        scores, targets, variances = self.targets.of(row)
-        self._steps.add(problem, scores, targets)
-        self._variances += variances
+        found = self.targets.of(row)
+        self._steps.add(problem, found.scores, found.targets, found.intervals)
+        self._variances += found.variances
         reward = row.get("reward")
         if isinstance(reward, int | float):
             for name, pairs in self._solutions.items():

@@ -20,13 +20,19 @@ RESAMPLES = 400  # bootstrap samples for an interval
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The scores in [low, high) (the last bin includes 1): their count, mean score and mean target."""
+    """The scores in [low, high) (the last bin includes 1): their count, mean score and mean target.
+
+    `target_low` and `target_high` are the means of the ends of the targets' intervals, if these are known:
+    bounds of the mean target even if all targets err in the same direction.
+    """
 
     low: float
     high: float
     count: int
     score: float
     target: float
+    target_low: float | None = None
+    target_high: float | None = None
 
 
 def brier(score: ArrayLike, target: ArrayLike) -> float:
@@ -42,26 +48,45 @@ def brier(score: ArrayLike, target: ArrayLike) -> float:
     return float(((score_N - target_N) ** 2).mean())
 
 
-def reliability(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> list[Bin]:
+def reliability(
+    score: ArrayLike, target: ArrayLike, bins: int = BINS, interval: ArrayLike | None = None
+) -> list[Bin]:
     """Return the non-empty bins of equal width, from the lowest scores to the highest.
 
+    `interval` [N, 2] holds the ends of the interval of each target, NaN if unknown.
+
     >>> for part in reliability([0.1, 0.3, 0.9], [0.0, 1.0, 1.0], bins=2):
-    ...     print(part)
-    Bin(low=0.0, high=0.5, count=2, score=0.2, target=0.5)
-    Bin(low=0.5, high=1.0, count=1, score=0.9, target=1.0)
+    ...     print(part.low, part.high, part.count, part.score, part.target)
+    0.0 0.5 2 0.2 0.5
+    0.5 1.0 1 0.9 1.0
     """
     score_N, target_N = _pair(score, target)
+    interval_N2 = np.full((len(score_N), 2), np.nan) if interval is None else np.asarray(interval, float)
     bin_N = np.minimum((score_N * bins).astype(int), bins - 1)
-    return [
-        Bin(
-            number / bins,
-            (number + 1) / bins,
-            int((inside := bin_N == number).sum()),
-            float(score_N[inside].mean()),
-            float(target_N[inside].mean()),
-        )
-        for number in np.unique(bin_N).tolist()
-    ]
+    found = []
+    for number in np.unique(bin_N).tolist():
+        inside = bin_N == number
+        ends: list[float] = interval_N2[inside].mean(0).tolist()
+        low, high = (None if math.isnan(end) else end for end in ends)
+        means = float(score_N[inside].mean()), float(target_N[inside].mean())
+        found.append(Bin(number / bins, (number + 1) / bins, int(inside.sum()), *means, low, high))
+    return found
+
+
+def share_within(score: ArrayLike, interval: ArrayLike) -> float | None:
+    """Return the share of scores within the interval [N, 2] of their target; None if no interval is known.
+
+    An interval without width, of a target that is certain, does not count: nothing but the target is in it.
+
+    >>> share_within([0.1, 0.4, 0.9, 0.9], [(0.0, 0.2), (0.5, 0.9), (1.0, 1.0), (float("nan"), float("nan"))])
+    0.5
+    """
+    low_N, high_N = np.asarray(interval, float).reshape(-1, 2).T
+    uncertain_N = high_N > low_N
+    if not uncertain_N.any():
+        return None
+    score_N = np.asarray(score, float)
+    return float(((low_N <= score_N) & (score_N <= high_N))[uncertain_N].mean())
 
 
 def expected_calibration_error(score: ArrayLike, target: ArrayLike, bins: int = BINS) -> float:

@@ -130,9 +130,9 @@ class ScoreTable:
             if missing:
                 problem, sample = min(missing)
                 raise UserError(
-                    f"{_label(table.source)} lacks {len(missing):,} of {len(ours | theirs):,} candidates, "
-                    f"such as id {problem!r}, sample {sample}; a comparison needs the same candidates "
-                    "scored by each PRM"
+                    f"{file_label(table.source)} lacks {len(missing):,} of {len(ours | theirs):,} "
+                    f"candidates, such as id {problem!r}, sample {sample}; a comparison needs the same "
+                    "candidates scored by each PRM"
                 )
 
 
@@ -186,8 +186,8 @@ class Candidates:
         """Raise UserError if there are candidates, but none has scores, a prediction or a reward."""
         if self.count and not self.scored and not any(map(_has_evidence, self.problems.values())):
             raise UserError(
-                f"{_label(self.table.source)}: no row has 'scores', 'prediction' or 'reward'; `erprm grade` "
-                "writes predictions and rewards, `erprm score` scores"
+                f"{file_label(self.table.source)}: no row has 'scores', 'prediction' or 'reward'; "
+                "`erprm grade` writes predictions and rewards, `erprm score` scores"
             )
 
     def choices(self, grader: Grader | None = None) -> Iterator[Row]:
@@ -275,13 +275,14 @@ class Scored(Protocol):
 
 def prm_names(found: Sequence[Scored]) -> list[str]:
     """Return short, different names of the PRMs: the last parts of their names, else the files' names."""
-    names = [Path(one.prm).name if one.prm else _label(one.source) for one in found]
+    names = [Path(one.prm).name if one.prm else file_label(one.source) for one in found]
     if len(set(names)) < len(names):
-        names = [_label(one.source) for one in found]
+        names = [file_label(one.source) for one in found]
     if len(set(names)) < len(names):
         names = [one.source for one in found]
     return ["".join(c if c.isprintable() else "?" for c in name) for name in names]
 
 
-def _label(source: str) -> str:
+def file_label(source: str) -> str:
+    """Return the name of a file of rows for people, without its endings."""
     return "stdin" if source == "-" else Path(source).name.removesuffix(".gz").removesuffix(".jsonl")

@@ -168,6 +168,8 @@ def _check_name(file: NamedFile) -> None:
     flag, _, name = file
     if not name:
         raise UsageError(f"{flag} is empty; it must name a file or folder")
+    if name == "-" and file.role not in (Role.ROWS, Role.PLOT):
+        raise UsageError(f"{flag} - cannot be stdout; name a {'folder' if file.is_folder else 'file'}")
     for path in (name, name + LONGEST_ADDED) if name != "-" else ():
         try:
             if not stat.S_ISDIR(os.stat(path).st_mode) or file.is_folder:

@@ -22,11 +22,6 @@ HIDDEN = "..."  # in place of a secret
 START_AGAIN = "--overwrite starts again, another -o keeps both"
 
 
-def meta_path(path: Path) -> Path:
-    """Return the path of the sidecar of `path`."""
-    return sidecar(path)
-
-
 def command_line() -> str:
     """Return the command to type again: without --overwrite, and with ... in place of secrets."""
     words, hidden = [], False
@@ -79,10 +74,10 @@ def write_meta(path: Path, settings: Row) -> None:
 def read_meta(path: Path, named: Path | None = None) -> Row:
     """Return the sidecar of `path`; UserError if it is missing or damaged. Errors call the file `named`."""
     try:
-        return read_sidecar(meta_path(path))
+        return read_sidecar(sidecar(path))
     except ValueError as error:
         raise UserError(
-            f"{named or path} is not empty, and no readable {meta_path(path).name} says how it was made "
+            f"{named or path} is not empty, and no readable {sidecar(path).name} says how it was made "
             f"({error})",
             remedy=REMEDY.format("-o"),
         ) from None
@@ -90,7 +85,7 @@ def read_meta(path: Path, named: Path | None = None) -> Row:
 
 def replace_meta(path: Path, meta: Row) -> None:
     """Replace the sidecar of `path`; UserError if that fails."""
-    replace_json(meta_path(path), meta)
+    replace_json(sidecar(path), meta)
 
 
 def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
@@ -105,6 +100,9 @@ def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
     found = difference(made_with, settings)
     if found is not None:
         remedy = START_AGAIN
+        writer, ours = (line.split()[:2] for line in (str(first.get("command")), command_line()))
+        if writer != ours and all(word.isalpha() for word in writer + ours):  # a notebook is no command
+            raise UserError(f"{named} was made by `{' '.join(writer)}`", remedy=remedy)
         if found.name == "shard":
             remedy = "each shard needs its own file; put $SLURM_ARRAY_TASK_ID into the name"
         raise UserError(f"{named} was made with {found.text}", remedy=remedy)

@@ -8,8 +8,8 @@ from pathlib import Path
 from erprm_cli.errors import UserError
 from erprm_cli.io.drafts import DRAFT, remove_folder
 from erprm_cli.io.files import LOCK, closing, open_locked
-from erprm_cli.io.ownership import NamedFile, check_owner
-from erprm_cli.io.provenance import check_meta, meta_path, update_meta, write_meta
+from erprm_cli.io.ownership import NamedFile, check_owner, sidecar
+from erprm_cli.io.provenance import check_meta, update_meta, write_meta
 from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row
 
@@ -33,7 +33,7 @@ def run_directory(directory: Path, settings: Row, *, overwrite: bool = False) ->
 
 def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = False) -> None:
     """Make a run directory, or check the settings of an existing one; see `run_directory`."""
-    meta = meta_path(directory / "run")
+    meta = sidecar(directory / "run")
     try:
         if overwrite and meta.is_file():
             check_owner(NamedFile("-o", Role.RUN, str(directory)), overwrite=True)

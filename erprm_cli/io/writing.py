@@ -18,8 +18,8 @@ from erprm_cli.io.drafts import Draft, drafted
 from erprm_cli.io.dry_output import DryOutput, open_dry_journal
 from erprm_cli.io.files import closing, is_regular, open_locked
 from erprm_cli.io.output import Output
-from erprm_cli.io.ownership import NamedFile, check_files, check_format
-from erprm_cli.io.provenance import START_AGAIN, check_meta, meta_path, update_meta, write_meta
+from erprm_cli.io.ownership import NamedFile, check_files, check_format, sidecar
+from erprm_cli.io.provenance import START_AGAIN, check_meta, update_meta, write_meta
 from erprm_cli.io.stdout import rows_on_stdout
 from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row
@@ -91,7 +91,7 @@ def open_journal(out: Output, settings: Row, *, overwrite: bool = False) -> Iter
         yield journal
         out.finish(sync=True)  # before the journal is deleted
     path.unlink(missing_ok=True)
-    meta_path(path).unlink(missing_ok=True)
+    sidecar(path).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.data_formats.foreign_rows import ForeignRows
 
-LABEL_FIELDS = ("labels", "eta", "estimator")
+LABEL_FIELDS = ("labels", "label_low", "label_high", "eta", "estimator")
 ROLLOUTS = b'"rollouts":'
 SUCCESS, FAILURE = b"1.0", b"0.0"  # as `erprm rollout` writes them
 MAX_TABLE_K = 128  # longer lists are decoded
+NO_COUNTS = (
+    "success rates without counts have no intervals; give 'successes' and 'trials', or label them without "
+    "--intervals"
+)
 
 
 class _RolloutsRow(msgspec.Struct, gc=False):
@@ -30,6 +34,8 @@ class _RolloutsRow(msgspec.Struct, gc=False):
     rollouts: Raw
     steps: list[Raw] | UnsetType = UNSET
     labels: Raw | UnsetType = UNSET
+    label_low: Raw | UnsetType = UNSET
+    label_high: Raw | UnsetType = UNSET
     eta: Raw | UnsetType = UNSET
     estimator: Raw | UnsetType = UNSET
 
@@ -37,17 +43,19 @@ class _RolloutsRow(msgspec.Struct, gc=False):
 class Labeller:
     """Adds `labels`, `eta` and `estimator` to rows, and counts rows and steps for the summary."""
 
-    def __init__(self, eta: float, names: "FieldNames | None" = None) -> None:
+    def __init__(self, eta: float, names: "FieldNames | None" = None, intervals: bool = False) -> None:
         """Label by the entropy-regularized reward at `eta`, any float but NaN.
 
-        `names` finds fields under other names; with --field, lines are written anew.
+        `names` finds fields under other names; with --field, lines are written anew. With `intervals`, also
+        add `label_low` and `label_high`.
         """
         self.eta = eta
+        self.intervals = intervals
         self.names = names
         self.rows = self.steps = 0
         self.foreign: ForeignRows | None = None  # set by the first row of another format
         self._estimator = estimator_fields(eta)
-        self._after_labels = b"]," + to_line(self._estimator)[1:]
+        self._after_labels = b"," + to_line(self._estimator)[1:]
         self._step_labels = _StepLabels(eta)
         self._decode = msgspec.json.Decoder(_RolloutsRow).decode
 
@@ -63,6 +71,8 @@ class Labeller:
             try:
                 if self.names is not None:
                     line = to_line(self.names.renamed(parse_line(line))).rstrip()
+                if self.intervals:
+                    raise ValueError  # they need more care
                 row = decode(line)
                 rollouts = bytes(row.rollouts)
                 if (
@@ -77,15 +87,17 @@ class Labeller:
                     line.decode()  # msgspec does not check the text that it skips
                 if row.labels is not UNSET or row.eta is not UNSET or row.estimator is not UNSET:
                     line = _without_labels(line)
+                elif row.label_low is not UNSET or row.label_high is not UNSET:
+                    line = _without_labels(line)
             except (ValueError, RecursionError, RowError):  # msgspec's errors are ValueErrors
                 try:
                     yield from self._label_checked(line)
                 except RowError as error:
                     refuse(line, str(error))
-            else:  # as _with_labels, whose calls would take 3 % of the time
+            else:  # as in _label_checked, whose calls would take 3 % of the time
                 self.rows += 1
                 self.steps += len(labels)
-                yield b"".join((line[:-1], b',"labels":[', b",".join(labels), after_labels))
+                yield b"".join((line[:-1], b',"labels":[', b",".join(labels), b"]", after_labels))
 
     def summary(self) -> str:
         """Return the counts for people. K leaves out the last step, which has one reward, its outcome."""
@@ -103,16 +115,35 @@ class Labeller:
         row = parse_line(line)
         if row.get("rollouts") is None and has_success_rates(row):
             labels = [repr(label_of_rate(rate, self.eta)).encode() for rate in success_rates(row)]
-            yield self._with_labels(_without_labels(line), labels)
-            return
-        if "rollouts" not in row and (labelled := self._label_rates(row)):
+        elif "rollouts" not in row and (labelled := self._label_rates(row)):
             for own in labelled:
                 self._count(own["labels"])
                 yield to_line(own)
             return
-        rollouts = schema.check_rollouts(row)["rollouts"]
-        labels = [self._step_labels.of(rewards) for rewards in rollouts]
-        yield self._with_labels(_without_labels(line), labels)
+        else:
+            rollouts = schema.check_rollouts(row)["rollouts"]
+            labels = [b"null" if rewards is None else self._step_labels.of(rewards) for rewards in rollouts]
+        bounds = self._bounds(row)
+        self._count(labels)
+        line = _without_labels(line)
+        yield b"".join((line[:-1], b',"labels":[', b",".join(labels), b"]", bounds, self._after_labels))
+
+    def _bounds(self, row: Row) -> bytes:
+        """Return the fields of the intervals, if they are wanted; RowError if a row has no counts."""
+        if not self.intervals:
+            return b""
+        from erprm_cli.labels.intervals import label_interval, label_intervals
+        from erprm_cli.rows.success_rates import success_counts
+
+        if row.get("rollouts") is not None:
+            found = label_intervals(row["rollouts"], self.eta)
+        elif row.get("successes") is not None:
+            found = [label_interval(*counts, self.eta) for counts in zip(*success_counts(row), strict=True)]
+        else:
+            raise RowError(NO_COUNTS)
+        ends = ([None if ends is None else ends[side] for ends in found] for side in (0, 1))
+        low, high = map(msgspec.json.encode, ends)
+        return b',"label_low":%b,"label_high":%b' % (low, high)
 
     def _label_rates(self, row: Row) -> list[Row]:
         """Return the rows of ours in a row of another format that has success rates, labelled from these.
@@ -125,6 +156,8 @@ class Labeller:
         data_format = detect_format(row)
         if data_format is None or ("sample" in row and "steps" in row):
             return []
+        if self.intervals:
+            raise RowError(NO_COUNTS)
         self.foreign = self.foreign or ForeignRows(names=self.names)
         rows = self.foreign.of_format(row, data_format)
         if any(own.get("estimator") != "soft" for own in rows):
@@ -136,10 +169,6 @@ class Labeller:
             own | {"labels": [label_of_rate(rate, self.eta) for rate in own["labels"]]} | self._estimator
             for own in rows
         ]
-
-    def _with_labels(self, line: bytes, labels: list[bytes]) -> bytes:
-        self._count(labels)
-        return b"".join((line[:-1], b',"labels":[', b",".join(labels), self._after_labels))
 
     def _count(self, labels: Sequence[object]) -> None:
         self.rows += 1

@@ -68,10 +68,19 @@ Last logged loss {result["loss"]:.4f} after {result["step"]:,} steps.
 def policy_model_card(card: Row) -> str:
     """Return README.md of a fine-tuned policy."""
     settings, result = card["settings"], card["result"]
+    if settings.get("algorithm") == "grpo":
+        how = (
+            f"trained by GRPO in erprm on {result['rows']:,} problems, with scores of `{settings['prm']}`\n"
+            f"(advantage {settings['advantage']})."
+        )
+    else:
+        how = (
+            f"fine-tuned by erprm on {result['rows']:,} solutions\n"
+            f"({result['left_out']:,} too long and left out)."
+        )
     return f"""{metadata("policy", ["erprm"], settings)}# Policy
 
-`{settings["base"]}`, fine-tuned by erprm on {result["rows"]:,} solutions
-({result["left_out"]:,} too long and left out).
+`{settings["base"]}`, {how}
 
 | setting | value |
 |---|---|

@@ -1,24 +1,31 @@
-"""Rollouts: K graded completions after every step of a solution, from which step labels are estimated.
+"""Rollouts: graded completions after the steps of a solution, from which step labels are estimated.
 
 A completion continues the exact text of the prefix, within the assistant's turn. The last step needs no
 completion: its reward is that of the solution. Steps of an answer are continued after the whole reasoning,
 steps of the reasoning within it; the completion then has the rest of the reasoning and the answer.
+
+How many completions a prefix gets, `stopping` decides; which steps are rolled out, `step_choice`. Both may
+depend on completions that are there, so requests follow from results, while the engine works on others.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from erprm_cli.answers.grader import Grader, Verdict
-from erprm_cli.engines.base import Completion, Engine, Failure, Prompt, Request, generate
+from erprm_cli.engines.base import LATER, Completion, Engine, Failure, Prompt, Request, generate
 from erprm_cli.errors import EngineError, RowError, UserError
 from erprm_cli.hashing import content_hash, derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
+from erprm_cli.policy.finished_prefixes import FinishedPrefixes, PrefixKey
 from erprm_cli.policy.grading import grade
 from erprm_cli.policy.prompts import encode_solution, make_prompt, render_prompt
 from erprm_cli.policy.reasoning import Marks, check_marks, continued, split, written, written_prefixes
 from erprm_cli.policy.sampling import SamplingSettings
+from erprm_cli.policy.step_choice import StepChoice, all_steps
+from erprm_cli.policy.stopping import StoppingRule
 from erprm_cli.policy.templates import PolicyTemplate, dated_as
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row, to_line
@@ -26,87 +33,54 @@ from erprm_cli.rows.steps import step_starts, stepped_text
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.terminal.text import one_line
 
+T = TypeVar("T")
 MAX_PREFIX_CHARACTERS = 50_000_000  # of the prefixes of one solution, which are in memory together
-MAX_CACHED = 200_000  # prefixes whose rollouts are kept for later solutions, about 100 MB
-
-PrefixKey = tuple[str, str]  # a problem's id and the hash of a prefix's text
 
 
 @dataclass(slots=True)
 class Tally:
     """Counts for the summary."""
 
+    prefixes: int = 0  # that were completed in this run
     completions: int = 0
     unfinished: int = 0
     shared_prefixes: int = 0  # prefixes of an earlier solution or an earlier run
 
 
 @dataclass(slots=True)
-class _Prefix:
-    """One prefix: its completions so far, and the solutions that wait for the missing ones.
+class _Solution:
+    """A solution, and what is known of its prefixes [L-1]: the rewards and texts of their completions."""
 
-    `text` is all that the model wrote before the step, the marks of the reasoning included. Each completion
-    is submitted for grading as it arrives; the rewards are collected when all have arrived.
-    """
+    row: Row
+    texts: list[str]  # all that the model wrote before each step but the first, the marks included
+    own: list[float]  # its reward, if it counts as a completion of each prefix
+    rewards: list[list[float] | None]
+    completions: list[list[str] | None]
+    missing: int = 0  # prefixes that are in progress
+    is_bad: bool = False  # a prefix could not be completed
 
-    text: str
-    gold: str
-    verdicts: list[Verdict]
-    texts: list[str]
-    missing: int
-    rewards: list[float] = field(default_factory=list)  # of all completions, once none is missing
-    waiting: list["_Solution"] = field(default_factory=list)
-    error: UserError | None = None  # why some of the completions could not be made
+    def key(self, step: int) -> PrefixKey:
+        return self.row["id"], content_hash(self.texts[step])
 
 
 @dataclass(slots=True)
-class _Solution:
-    row: Row
-    prefixes: list[_Prefix]
-    missing: int  # unfinished prefixes
-    is_bad: bool = False  # a prefix could not be completed
+class _Prefix:
+    """One prefix in progress: its completions so far, and the solutions that wait for it.
 
-
-class FinishedPrefixes:
-    """Cached rewards and texts of finished prefixes: from existing rows, from a journal and from this run.
-
-    Beyond MAX_CACHED, the oldest are dropped; completing one again takes time and gives the same result.
+    Each completion is submitted for grading as it arrives; the rewards are collected at the end of a round.
     """
 
-    def __init__(self, k: int, keep_text: bool = False, marks: Marks | None = None) -> None:
-        """Accept only prefixes with `k` rewards and, with `keep_text`, `k` texts.
-
-        `marks` are those of the reasoning in the template.
-        """
-        self.k, self.keep_text, self.marks = k, keep_text, marks
-        self._found: dict[PrefixKey, tuple[list[float], list[str]]] = {}
-
-    def get(self, key: PrefixKey) -> tuple[list[float], list[str]] | None:
-        return self._found.get(key)
-
-    def add(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
-        self._found[key] = rewards, texts
-        if len(self._found) > MAX_CACHED:
-            del self._found[next(iter(self._found))]
-
-    def add_row(self, row: Row) -> Row:
-        """Add the prefixes of an existing rollouts row; return the row. RowError if it is not one."""
-        schema.check_rollouts(schema.check_solution(row))
-        completions = _check_completions(row) or [[]] * len(row["steps"])
-        for text, rewards, texts in zip(
-            written_prefixes(row, self.marks), row["rollouts"], completions, strict=False
-        ):
-            self._add_if_complete((row["id"], content_hash(text)), rewards, texts)
-        return row
-
-    def add_journal(self, journal: Output | None) -> None:
-        """Add the prefixes that an interrupted run finished before their solutions were finished."""
-        for row in journal.existing(_check_prefix) if journal is not None else ():
-            self._add_if_complete((row["id"], row["prefix"]), row["rewards"], row["completions"])
-
-    def _add_if_complete(self, key: PrefixKey, rewards: list[float], texts: list[str]) -> None:
-        if len(rewards) == self.k and (len(texts) == self.k or not self.keep_text):
-            self.add(key, rewards, texts)
+    key: PrefixKey
+    text: str
+    prompt: Prompt
+    seed: int
+    gold: str
+    rewards: list[float]  # of the rounds before
+    completions: list[str]  # the texts, if they are kept
+    verdicts: dict[int, Verdict] = field(default_factory=dict)  # of this round
+    missing: int = 0  # in this round
+    waiting: list[tuple[_Solution, int]] = field(default_factory=list)  # each with the index of the step
+    error: UserError | None = None  # why some of the completions could not be made
 
 
 def check_gradable(row: Row, marks: Marks | None = None) -> Row:
@@ -120,26 +94,6 @@ def check_gradable(row: Row, marks: Marks | None = None) -> Row:
             f"limit is {MAX_PREFIX_CHARACTERS:,}"
         )
     return row
-
-
-def _check_prefix(row: Row) -> Row:
-    """Check a row of the journal: the rewards of a prefix, and the texts if they are kept."""
-    for name in ("id", "prefix"):
-        schema.need(row, name, str)
-    schema.check_numbers(row.get("rewards"), "'rewards'")
-    if row.get("completions") != []:
-        schema.check_strings(row.get("completions"), "'completions'")
-    return row
-
-
-def _check_completions(row: Row) -> list[list[str]]:
-    """Return the texts of a rollouts row, a list per step; an empty list if they were not kept."""
-    lists: list[list[str]] = row.get("completions") or []
-    if lists and (not isinstance(lists, list) or len(lists) != len(row["steps"])):
-        raise RowError("'completions' must be one list of strings per step")
-    for texts in lists:
-        schema.check_strings(texts, "each list in 'completions'")
-    return lists
 
 
 def same_origin(rows: Iterable[Row], settings: SamplingSettings, reporter: Reporter) -> Iterator[Row]:
@@ -173,32 +127,40 @@ class Roller:
         finished: FinishedPrefixes | None = None,
         journal: Output | None = None,
         bad: BadRows | None = None,
+        *,
+        rule: StoppingRule | None = None,
+        next_steps: StepChoice = all_steps,
+        count_own: bool = False,
     ) -> None:
         """Complete each prefix `k` times; with `keep_text`, also keep the texts as `completions`.
 
-        Prefixes in `finished` are not completed again. A prefix that is finished before its solution is
+        Completions in `finished` are not made again. A prefix that is finished before its solution is
         written to `journal`, so an interrupted run loses only the prefixes in progress. `bad` receives the
         solutions with a prefix that the engine could not complete.
+
+        By `rule`, a prefix may need fewer than `k` completions; `next_steps` chooses the steps. With
+        `count_own`, the reward of the solution itself is added to the rewards of each of its prefixes.
         """
         self.engine, self.template, self.settings = engine, template, settings
         self.k, self.grader, self.keep_text = k, grader, keep_text
+        self.rule, self.next_steps, self.count_own = rule or StoppingRule(), next_steps, count_own
         self.tally = Tally()
         self._in_progress: dict[PrefixKey, _Prefix] = {}
-        self.finished = finished or FinishedPrefixes(k, keep_text, template.marks)
+        self.finished = finished or FinishedPrefixes(keep_text, template.marks)
         self.journal = journal
         self.bad = bad or BadRows()
         self._failed: dict[PrefixKey, UserError] = {}  # prefixes that the engine could not complete
+        self._asked: deque[Request] = deque()  # requests that the engine has not read yet
         self._ready: deque[Row] = deque()
 
     def roll(self, solutions: Iterable[Row]) -> Iterator[Row]:
         """Yield the solution rows with `rollouts` added, as they finish.
 
-        Completions depend only on the seed, the problem's id and the text of the prefix. Raises EngineError
-        if the engine leaves out completions.
+        Completions depend only on the seed, the problem's id, the text of the prefix and their number. Raises
+        EngineError if the engine leaves out completions.
         """
-        requests = (request for row in solutions for request in self._enter(row))
         params = self.settings.params(self.template, self.engine.tokenizer)
-        for result in generate(self.engine, requests, params):
+        for result in generate(self.engine, self._requests(iter(solutions)), params):
             self._take(result)
             while self._ready:
                 yield self._ready.popleft()
@@ -211,37 +173,75 @@ class Roller:
                 "them"
             )
 
-    def _enter(self, row: Row) -> Iterator[Request]:
-        """Yield a request for every prefix of `row` that is neither finished nor in progress."""
-        texts = written_prefixes(row, self.template.marks)
-        keys = [(row["id"], content_hash(text)) for text in texts]
-        solution = _Solution(row, [], 0)
-        error = next((self._failed[key] for key in keys if key in self._failed), None)
-        if error is not None:
-            self._set_aside(solution, error)
-            return
-        new: list[tuple[PrefixKey, int]] = []
-        for index, (key, text) in enumerate(zip(keys, texts, strict=True)):
-            prefix = self._in_progress.get(key)
-            if prefix is None and (found := self.finished.get(key)):
-                rewards, kept = found
-                prefix = _Prefix("", row["answer"], [], kept, 0, rewards)
-            if prefix is None:
-                prefix = _Prefix(text, row["answer"], [Verdict(False)] * self.k, [""] * self.k, self.k)
-                self._in_progress[key] = prefix
-                new.append((key, index))
+    def _requests(self, solutions: Iterator[Row]) -> Iterator[Request]:
+        """Yield the requests of all solutions; LATER while others may follow from those in flight."""
+        may_follow = self.next_steps is not all_steps or len(self.rule.rounds(self.k)) > 1
+        while True:
+            if self._asked:  # before the next solution, so that a solution is finished soon
+                yield self._asked.popleft()
+            elif (row := next(solutions, None)) is not None:
+                own = [row["reward"]] if self.count_own else []
+                texts = written_prefixes(row, self.template.marks)
+                unknown: list[None] = [None] * len(texts)
+                self._advance(_Solution(row, texts, own, [*unknown], [*unknown]))
+            elif may_follow and self._in_progress:
+                yield LATER
             else:
-                self.tally.shared_prefixes += 1
-            if prefix.missing:
-                prefix.waiting.append(solution)
-                solution.missing += 1
-            solution.prefixes.append(prefix)
-        if not solution.missing:
-            self._ready.append(self._row(solution))
-        prompts = self._prompts(row, texts) if new else []
-        for key, index in new:
-            seed = derive_seed(self.settings.seed, row["id"], texts[index])
-            yield Request(key, prompts[index], tuple(range(self.k)), seed)
+                return
+
+    def _advance(self, solution: _Solution) -> None:
+        """Ask for the prefixes that a solution needs next; if it needs none, its row is ready."""
+        while not solution.missing:
+            steps = self.next_steps(solution.rewards, solution.row["reward"])
+            if not steps:
+                self._ready.append(self._row(solution))
+                return
+            keys = [solution.key(step) for step in steps]
+            error = next((self._failed[key] for key in keys if key in self._failed), None)
+            if error is not None:
+                self._set_aside(solution, error)
+                return
+            joined = [self._join(solution, step, key) for step, key in zip(steps, keys, strict=True)]
+            new = [prefix for prefix in joined if prefix is not None]
+            prompts = self._prompts(solution.row, [prefix.text for prefix in new]) if new else []
+            for prefix, prompt in zip(new, prompts, strict=True):
+                prefix.prompt = prompt
+                self._ask(prefix, self.rule.needed(self.k, prefix.rewards, solution.own))
+
+    def _join(self, solution: _Solution, step: int, key: PrefixKey) -> _Prefix | None:
+        """Let a solution have the completions of a prefix, or wait for them; return a prefix that is new."""
+        prefix = self._in_progress.get(key)
+        is_new = prefix is None
+        if prefix is None:
+            rewards, completions = self.finished.get(key)
+            needed = self.rule.needed(self.k, rewards, solution.own)
+            if needed <= len(rewards):
+                self.tally.shared_prefixes += bool(rewards)
+                self._give(solution, step, rewards, completions)
+                return None
+            text = solution.texts[step]
+            seed = derive_seed(self.settings.seed, key[0], text)
+            prefix = _Prefix(key, text, "", seed, solution.row["answer"], [*rewards], [*completions])
+            self._in_progress[key] = prefix
+            self.tally.prefixes += 1
+        else:
+            self.tally.shared_prefixes += 1
+        prefix.waiting.append((solution, step))
+        solution.missing += 1
+        return prefix if is_new else None
+
+    def _give(self, solution: _Solution, step: int, rewards: list[float], completions: list[str]) -> None:
+        """Give a solution those of the completions of a prefix that the rule lets it have."""
+        needed = self.rule.needed(self.k, rewards, solution.own)
+        solution.rewards[step], solution.completions[step] = rewards[:needed], completions[:needed]
+
+    def _ask(self, prefix: _Prefix, count: int) -> None:
+        """Ask for the missing ones of the first `count` completions of a prefix: the next round."""
+        indices = tuple(range(len(prefix.rewards), count))
+        prefix.missing = len(indices)
+        if self.keep_text:
+            prefix.completions += [""] * len(indices)
+        self._asked.append(Request(prefix.key, prefix.prompt, indices, prefix.seed))
 
     def _prompts(self, row: Row, texts: Sequence[str]) -> Sequence[Prompt]:
         """Return the prompt of each prefix, cut from the ids of the whole solution where a token ends there.
@@ -272,11 +272,11 @@ class Roller:
         return cut
 
     def _take(self, result: Completion | Failure) -> None:
-        """Add one completion; finish the prefix and the solutions that waited only for it.
+        """Add one completion; finish the round, the prefix and the solutions that waited only for it.
 
         A prefix with a failure has no rewards, and the solutions that wait for it become bad rows.
         """
-        key: PrefixKey = result.key  # type: ignore[assignment]  # made in _enter
+        key: PrefixKey = result.key  # type: ignore[assignment]  # made in _join
         prefix = self._in_progress[key]
         if isinstance(result, Failure):
             prefix.missing -= len(result.indices)
@@ -285,23 +285,29 @@ class Roller:
             self._add(result, prefix)
         if prefix.missing:
             return
+        if prefix.error is None:
+            prefix.rewards += [prefix.verdicts[index].reward() for index in sorted(prefix.verdicts)]
+            prefix.verdicts.clear()
+            waiting = [solution for solution, _ in prefix.waiting if not solution.is_bad]
+            needed = max((self.rule.needed(self.k, prefix.rewards, one.own) for one in waiting), default=0)
+            if needed > len(prefix.rewards):
+                self._ask(prefix, needed)
+                return
         del self._in_progress[key]
         if prefix.error is not None:
             self._failed[key] = prefix.error
-            for solution in prefix.waiting:
+            for solution, _ in prefix.waiting:
                 self._set_aside(solution, prefix.error)
             return
-        prefix.rewards = [verdict.reward() for verdict in prefix.verdicts]
-        self.finished.add(key, prefix.rewards, prefix.texts)
-        if self.journal is not None and any(solution.missing > 1 for solution in prefix.waiting):
-            texts = prefix.texts if self.keep_text else []
-            fields = {"id": key[0], "prefix": key[1], "rewards": prefix.rewards, "completions": texts}
-            self.journal.write(fields)
-        for solution in prefix.waiting:
+        self.finished.add(key, prefix.rewards, prefix.completions)
+        for solution, step in prefix.waiting:
+            self._give(solution, step, prefix.rewards, prefix.completions)
             solution.missing -= 1
-            if not solution.missing:
-                self._ready.append(self._row(solution))
-        prefix.waiting.clear()
+            if not solution.is_bad:
+                self._advance(solution)
+        if self.journal is not None and any(solution.missing for solution, _ in prefix.waiting):
+            rewards, texts = prefix.rewards, prefix.completions
+            self.journal.write({"id": key[0], "prefix": key[1], "rewards": rewards, "completions": texts})
 
     def _add(self, completion: Completion, prefix: _Prefix) -> None:
         parts = split(prefix.text + completion.text, self.template.marks)
@@ -312,7 +318,7 @@ class Roller:
         self.tally.completions += 1
         self.tally.unfinished += not is_finished
         if self.keep_text:
-            prefix.texts[completion.index] = completion.text
+            prefix.completions[completion.index] = completion.text
 
     def _set_aside(self, solution: _Solution, error: UserError) -> None:
         """Add a solution to the bad rows, once."""
@@ -322,8 +328,20 @@ class Roller:
             self.bad.add(f"id {row['id']!r}, sample {row['sample']}", str(error), to_line(row), type(error))
 
     def _row(self, solution: _Solution) -> Row:
-        outcome = solution.row["reward"]
-        added: Row = {"rollouts": [prefix.rewards for prefix in solution.prefixes] + [[outcome]]}
+        row, own = solution.row, solution.own
+        if "rollouts" in row and not self.keep_text:  # of an earlier run, whose texts are then too few
+            row = {name: value for name, value in row.items() if name != "completions"}
+        rewards = [_with_own(found, own) for found in solution.rewards]
+        added: Row = {"rollouts": [*rewards, [row["reward"]]]}
         if self.keep_text:
-            added["completions"] = [prefix.texts for prefix in solution.prefixes] + [[""]]
-        return solution.row | added
+            whole = written(row, self.template.marks)
+            added["completions"] = [
+                _with_own(found, [whole[len(text) :]] * len(own))
+                for found, text in zip(solution.completions, solution.texts, strict=True)
+            ] + [[""]]
+        return row | added
+
+
+def _with_own(found: list[T] | None, own: list[T]) -> list[T] | None:
+    """Return what is known of a step, and of the solution itself; None if neither is."""
+    return own or None if found is None else found + own

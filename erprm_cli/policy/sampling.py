@@ -122,7 +122,7 @@ def sample_to(
     """
     bad = bad or BadRows()
     done = out.solutions(schema.check_solution)
-    unfinished = (row for row in _same_as(done, problems, bad) if missing_samples(row, n, done))
+    unfinished = (row for row in same_as(done, problems, bad) if missing_samples(row, n, done))
     missing = peek(reporter.counted(unfinished, lambda row: len(missing_samples(row, n, done))))
     if missing is None:
         if done:
@@ -148,7 +148,7 @@ def sample_to(
             reporter.warn(tally.ungraded_warning())
 
 
-def _same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:
+def same_as(stored: Versions, problems: Iterable[Row], bad: BadRows) -> Iterator[Row]:
     """Yield the problems; one that is stored in another version is a bad row."""
     for problem in problems:
         try:

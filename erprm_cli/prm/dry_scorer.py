@@ -6,6 +6,7 @@ from typing import Any
 from erprm_cli.models import loading
 from erprm_cli.models.size import model_size
 from erprm_cli.prm.scorer import Scorer
+from erprm_cli.prm.step_scorer import StepScorer
 from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
 
@@ -27,6 +28,8 @@ class DryScorer(Scorer):
             self.num_tokens += len(tagged.ids)
             self.num_steps += len(tagged.tags)
             yield self.scored(row, [0.5] * len(tagged.tags))
+
+    read = StepScorer.read  # by score_encoded
 
     def plan(self) -> Row:
         """Return the counts, and the size of the model."""

@@ -127,9 +127,8 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
 
 
-def _head_class(name: str, base: str, prm_format: PrmFormat, revision: str | None) -> Any:
-    """Return the class of token classification models to load the checkpoint `base` of `name` into."""
-    config = loading.load_config(base, revision=revision)
+def native_head(name: str, config: Any, prm_format: PrmFormat) -> Any:
+    """Return transformers' token classification class for the architecture `config` of the PRM `name`."""
     try:
         native = AutoModelForTokenClassification._model_mapping[type(config)]
     except KeyError:
@@ -139,6 +138,12 @@ def _head_class(name: str, base: str, prm_format: PrmFormat, revision: str | Non
             f"transformers has no token classification model for {config.model_type}, the architecture of "
             f"{name}, but the format {prm_format.name} (kind {prm_format.kind}) needs one"
         )
+    return native
+
+
+def _head_class(name: str, base: str, prm_format: PrmFormat, revision: str | None) -> Any:
+    """Return the class of token classification models to load the checkpoint `base` of `name` into."""
+    native = native_head(name, loading.load_config(base, revision=revision), prm_format)
     with loading.explained(base):
         two_layers = "score.0.weight" in weight_shapes(shipped.resolve(base), revision=revision)
 

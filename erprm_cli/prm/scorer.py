@@ -9,6 +9,7 @@ R rows of the output layer that are read
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -16,12 +17,12 @@ import torch
 from torch import Tensor
 
 from erprm_cli.errors import UserError
-from erprm_cli.labels.estimator import relabel
 from erprm_cli.models import loading
 from erprm_cli.models.outputs import check_token, flat_positions, max_positions, output_at, pad
-from erprm_cli.prm.card import eta_learned
 from erprm_cli.prm.formats import PrmFormat
+from erprm_cli.prm.kept_reading import KeptReading, Reading
 from erprm_cli.prm.loading import load_prm, load_tagger
+from erprm_cli.prm.step_scorer import StepScorer
 from erprm_cli.prm.tagger import Tagged
 from erprm_cli.rows.row import Row
 
@@ -36,7 +37,7 @@ HELD_S = 2.0
 CPU_FLOPS = 1e10  # per second: one core that other programs use too
 
 
-class Scorer:
+class Scorer(StepScorer):
     """A loaded process reward model."""
 
     def __init__(
@@ -58,15 +59,11 @@ class Scorer:
         model's card says it was trained at. One forward pass takes at most `batch_tokens` tokens, padding
         included; 0 chooses by device. Raises UserError if the model or its tokenizer is unsuitable.
         """
-        self.name = name
-        self.card, self.tagger = load_tagger(
+        card, self.tagger = load_tagger(
             name, prm_format, revision=revision, trust_remote_code=trust_remote_code
         )
         self.prm_format = self.tagger.prm_format
-        # An outcome reward model was trained at the last tag only; its outputs at other tags are meaningless.
-        self.outcome_only = bool(self.card and self.card.get("settings", {}).get("outcome_only"))
-        self.eta, self.eta_learned = eta, None if eta is None else eta_learned(name, self.card)
-        self.num_tokens = 0  # scored so far
+        super().__init__(name, card, eta)
         self.num_padded = 0  # scored so far, padding included
         load_options = {
             "revision": revision,
@@ -96,17 +93,14 @@ class Scorer:
     def close(self) -> None:
         """Free the model and whatever runs it."""
 
+    @property
+    def format_name(self) -> str:
+        """The name of the format with which the PRM is read."""
+        return self.prm_format.name
+
     def encode(self, row: Row) -> Tagged:
         """Tokenise a solution row. Raises RowError if it cannot be scored."""
         return self.tagger.encode(row["problem"], row["steps"])
-
-    def score(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield each solution row with `scores` (L floats in [0, 1]) and `prm`, in order.
-
-        A model trained with --outcome-only scores whole solutions: every step gets that one score, so all
-        aggregates but "prod" are equal.
-        """
-        return self.score_encoded((row, self.encode(row)) for row in rows)
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
         """Do the same as `score` for rows with what `encode` returned for them.
@@ -125,22 +119,53 @@ class Scorer:
             finally:
                 yield from (self.scored(row, scores[index]) for row, index in window.rows if index in scores)
 
-    def scored(self, row: Row, values: list[float]) -> Row:
-        """Return the row with the probabilities of its steps."""
-        if self.outcome_only:
-            values = values[-1:] * len(values)
-        if self.eta is not None and self.eta_learned is not None:
-            values = [relabel(value, self.eta_learned, self.eta) for value in values]
-        return row | {"scores": values, "prm": self.name}
+    def read(
+        self, solutions: Sequence[tuple[Row, Tagged]], *, is_whole: bool = True
+    ) -> list[Sequence[float | None]]:
+        """Return P(good) of the steps of each solution.
+
+        Unless `is_whole`, a solution is read from where an earlier reading of its first steps ended, if that
+        is kept. These steps get None, and what is read now is kept for a while.
+        """
+        keeps = not is_whole and self._kept.can_keep
+        readings = [self._kept.begin(tagged) if keeps else Reading(tagged, 0) for _, tagged in solutions]
+        found: dict[int, list[float | None]] = {}
+        for batch in batches_by_length([reading.num_new for reading in readings], self.batch_tokens):
+            chosen = [readings[index] for index in batch]
+            read = self._read_on(chosen) if keeps else self.probabilities([one.tagged for one in chosen])
+            for index, reading, scores in zip(batch, chosen, read, strict=True):
+                found[index] = [*[None] * reading.num_known_tags, *scores]
+        return [found[index] for index in range(len(solutions))]
+
+    @cached_property
+    def _kept(self) -> KeptReading:
+        return KeptReading(self.model)
+
+    @torch.inference_mode()
+    def _read_on(self, batch: Sequence[Reading]) -> list[list[float]]:
+        """Return P(good) of the steps of one batch that were not read before."""
+        check_token(self.model, max(int(reading.tagged.ids.max()) for reading in batch))
+        self.num_tokens += sum(reading.num_new for reading in batch)
+        self.num_padded += len(batch) * max(reading.num_new for reading in batch)
+        good_N = good_probability(self.prm_format, self._kept.read(batch, self.tagger.rows)).cpu()
+        self.check_finite(good_N)
+        counts = [len(reading.tagged.tags) - reading.num_known_tags for reading in batch]
+        return [part.tolist() for part in good_N.split(counts)]
 
     def check_finite(self, scores: Tensor) -> None:
         """Raise UserError if scores are NaN or infinite."""
         if not bool(scores.isfinite().all()):
             raise UserError(f"{self.name} produced NaN or infinite scores; its weights may be corrupt")
 
-    @torch.inference_mode()
     def probabilities(self, batch: Sequence[Tagged]) -> list[list[float]]:
         """Return P(good) of every step of every solution of one batch, in one forward pass."""
+        good_N = self.probabilities_on_device(batch).cpu()
+        self.check_finite(good_N)
+        return [part.tolist() for part in good_N.split([len(tagged.tags) for tagged in batch])]
+
+    @torch.inference_mode()
+    def probabilities_on_device(self, batch: Sequence[Tagged]) -> Tensor:
+        """Return P(good) [N] of the steps of all solutions of one batch, on the device of the model."""
         ids_BT = pad([tagged.ids for tagged in batch])
         check_token(self.model, int(ids_BT.max()))
         position_N = flat_positions([tagged.tags for tagged in batch], ids_BT.shape[1])
@@ -149,9 +174,7 @@ class Scorer:
         device = self.model.device
         with output_at(self.model, position_N.to(device), self.tagger.rows):
             logits_NR = self.model(input_ids=ids_BT.to(device), use_cache=False).logits
-        good_N = good_probability(self.prm_format, logits_NR).cpu()
-        self.check_finite(good_N)
-        return [part.tolist() for part in good_N.split([len(tagged.tags) for tagged in batch])]
+        return good_probability(self.prm_format, logits_NR)
 
 
 def good_probability(prm_format: PrmFormat, logits_NR: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.open import provenance
+from erprm_cli.engines.open import check_server, local_engine, provenance
 from erprm_cli.engines.plan import report_plan
-from erprm_cli.errors import UsageError
+from erprm_cli.errors import UsageError, UserError
 from erprm_cli.hashing import fields_hash
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.content import Content
@@ -18,19 +18,19 @@ from erprm_cli.io.output import Output
 from erprm_cli.io.reading import read_rows
 from erprm_cli.models.folder import CARD
 from erprm_cli.models.names import find_model
-from erprm_cli.options import LocalEngineName
+from erprm_cli.options import EngineName, LocalEngineName
 from erprm_cli.packages import MODELS, check_packages
 from erprm_cli.prm.card import prm_format_of, read_card
 from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.rows import schema
-from erprm_cli.rows.row import Row
+from erprm_cli.rows.row import Row, to_line
 from erprm_cli.rows.sharding import Shard
 from erprm_cli.rows.streams import peek
 from erprm_cli.rows.versions import one_version
 from erprm_cli.terminal.reporter import Reporter
 
 if TYPE_CHECKING:
-    from erprm_cli.prm.scorer import Scorer  # loads torch
+    from erprm_cli.prm.step_scorer import StepScorer
     from erprm_cli.prm.tagger import Tagged
 
 SCORES_REMEDY = "`erprm score` writes them, or --prm MODEL adds them here"
@@ -53,20 +53,21 @@ class LazyScorer:
     ) -> None:
         """Take the arguments of `open_scorer`.
 
-        Raises UserError at once for a model that is nowhere, an invalid format or a missing package.
+        Raises UserError at once for a model that is nowhere, an invalid format or a missing package; what
+        a server has is asked with the first row.
         """
-        if config.engine == "server":
-            raise UsageError("a server cannot score; give --engine transformers or vllm")
-        check_packages([*MODELS, *["vllm"] * (config.engine == "vllm")], f"the PRM {config.model}")
-        find_model(config.model, config.revision)
+        check_server(config)
+        if config.base_url is None or config.dry_run:
+            check_packages([*MODELS, *["vllm"] * (config.engine == "vllm")], f"the PRM {config.model}")
+            find_model(config.model, config.revision)
         if prm_format is not None:
             load_prm_format(prm_format)
         self.config, self.prm_format = config, prm_format
-        self.on_load: Callable[[Scorer], object] = lambda _: None  # called with the loaded scorer
+        self.on_load: Callable[[StepScorer], object] = lambda _: None  # called with the loaded scorer
         self._arguments = config, batch_tokens, prm_format, eta
 
     @cached_property
-    def scorer(self) -> "Scorer":
+    def scorer(self) -> "StepScorer":
         """The PRM, loaded at the first access."""
         scorer = open_scorer(*self._arguments)
         self.on_load(scorer)
@@ -86,6 +87,11 @@ class LazyScorer:
         A row for which `check` returns None is left out. One that cannot be scored, such as a solution longer
         than the context of the PRM, is a bad row.
         """
+        bad = bad or BadRows()
+
+        def failed(row: Row, error: UserError) -> None:
+            place = ", ".join(f"{name} {row[name]!r}" for name in ("id", "sample") if name in row)
+            bad.add(place, str(error), to_line(row), type(error))
 
         def encode(row: Row) -> "tuple[Row, Tagged] | None":
             checked = check(row)
@@ -95,13 +101,14 @@ class LazyScorer:
         found = filter(None, read_rows(source, encode, bad, limit, expand, reporter))
         encoded = peek(reporter.counted(found))
         if encoded is not None:
+            self.scorer.on_failure = failed
             yield from self.scorer.score_encoded(encoded)
 
-    def report_format(self, scorer: "Scorer", reporter: Reporter) -> None:
+    def report_format(self, scorer: "StepScorer", reporter: Reporter) -> None:
         """Report with which format the PRM is read, and why."""
         why = f"from its {CARD}" if scorer.card is not None else "known by its name"
-        why = why if self.prm_format is None else "--prm-format"
-        reporter.info(f"{scorer.name} is read with the format {scorer.prm_format.name} ({why})")
+        why = scorer.format_source or (why if self.prm_format is None else "--prm-format")
+        reporter.info(f"{scorer.name} is read with the format {scorer.format_name} ({why})")
 
     def plan(self) -> Row:
         """Return what was counted in a dry run; nothing if there was no row to score."""
@@ -117,14 +124,21 @@ class LazyScorer:
 def output_settings(config: EngineConfig, prm_format: str | None, eta: float | None = None) -> Row:
     """Return the settings of an output of scores, by which a later run may continue it; see `score_to`."""
     name = config.model
+    contents: Row
+    if config.base_url is not None:
+        from erprm_cli.prm.server_scorer import served_hash  # here, because it loads the client
+
+        contents = {"prm_content": Content(lambda: served_hash(config, prm_format))}
+    else:
+        format_content = Content(lambda: fields_hash(prm_format_of(name, read_card(name), prm_format)))
+        contents = {"prm_content": config.content(), "prm_format_content": format_content}
     return {
         "command": "score",
         "prm": name,
-        "prm_content": config.content(),
         "prm_format": prm_format,
-        "prm_format_content": Content(lambda: fields_hash(prm_format_of(name, read_card(name), prm_format))),
         "revision": config.revision,
         "eta": None if eta is None else str(eta),  # JSON has no inf
+        **contents,
         **config.settings(),
     }
 
@@ -160,7 +174,7 @@ def score_to(
             return None
         return row
 
-    def loaded(scorer: "Scorer") -> None:
+    def loaded(scorer: "StepScorer") -> None:
         out.add_provenance(provenance(scorer, prm.config))
         prm.report_format(scorer, reporter)
         reporter.start("solutions")
@@ -170,7 +184,9 @@ def score_to(
     with closing(prm):
         for row in prm.read(source, missing, bad, limit, foreign, reporter):
             out.write(row)
-            reporter.progress(out.count, "solutions", note=reporter.rate_of(prm.scorer.num_tokens, "tokens"))
+            num_tokens = prm.scorer.num_tokens  # 0 if only the server knows
+            rate = reporter.rate_of(num_tokens, "tokens") if num_tokens else ""
+            reporter.progress(out.count, "solutions", note=rate)
         foreign.report(reporter)
         if prm.config.dry_run:
             counts = prm.plan()
@@ -207,7 +223,7 @@ class ScoredRows:
         if prm is not None:
             self.prm = scorer = LazyScorer(EngineConfig(prm, engine), prm_format=prm_format)
 
-            def loaded(loaded_scorer: "Scorer") -> None:
+            def loaded(loaded_scorer: "StepScorer") -> None:
                 scorer.report_format(loaded_scorer, reporter)
                 reporter.start("solutions")
 
@@ -228,14 +244,34 @@ class ScoredRows:
             self.prm.close()
 
 
+def chosen_engine(config: EngineConfig) -> EngineName:
+    """Return the engine that scores: the one that `config` names, or that auto stands for.
+
+    A PRM for which vLLM is `Unsuitable` is scored by transformers after all, if vLLM was not named.
+    """
+    if config.engine != "auto":
+        return config.engine
+    return "server" if config.base_url is not None else local_engine()
+
+
 def open_scorer(
     config: EngineConfig, batch_tokens: int = 0, prm_format: str | None = None, eta: float | None = None
-) -> "Scorer":
-    """Load the PRM with the engine that `config` names (auto: transformers). Other arguments: see Scorer."""
-    if config.engine == "vllm" and not config.dry_run:
+) -> "StepScorer":
+    """Load the PRM with the chosen engine, or connect to its server. Other arguments: see Scorer."""
+    chosen = chosen_engine(config)
+    if chosen == "server" and not config.dry_run:
+        from erprm_cli.prm.server_scorer import open_server_scorer
+
+        return open_server_scorer(config, prm_format, eta)
+    if chosen == "vllm" and not config.dry_run:
+        from erprm_cli.prm.vllm_classifier import Unsuitable
         from erprm_cli.prm.vllm_scorer import VllmScorer
 
-        return VllmScorer(config, prm_format, eta)
+        try:
+            return VllmScorer(config, prm_format, eta)
+        except Unsuitable:
+            if config.engine == "vllm":
+                raise
     from erprm_cli.prm.dry_scorer import DryScorer
     from erprm_cli.prm.scorer import Scorer
 

@@ -1,27 +1,27 @@
-"""Score with a process reward model of kind "token" in vLLM, by its pooling runner.
+"""Score with a process reward model in vLLM, by its pooling runner.
 
-vLLM turns two rows of the output layer into a classifier with one number per token, sigmoid(logit of good -
-logit of bad), which equals the softmax over the two. It returns the numbers of all tokens, and those of the
-tags are selected here: vLLM's own STEP pooling indexes hidden dimensions by token ids (vLLM issue 16545).
+vLLM loads the model as a classifier of tokens (vllm_classifier.py) and returns the logits of all tokens;
+those of the tags are selected here. Its own STEP pooling is not used. In vLLM 0.32, STEP selects
+`returned_token_ids` among the columns of what the model returns before its head. For a language model these
+are hidden dimensions, not logits, so the documented recipe for Math-Shepherd gives wrong scores (vLLM issue
+16545). For Qwen2.5-Math-PRM, whose head is part of the model, they are the classes and the scores are right;
+but STEP also returns a score for a tag in the problem.
 
-Shapes: T tokens of a solution, L steps.
+Shapes: T tokens of a solution, C logits per token, L steps.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from erprm_cli import shipped
+from torch import Tensor
+
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.vllm_stream import Job, VllmStream
-from erprm_cli.errors import Stopped, UsageError, UserError
-from erprm_cli.models import loading
-from erprm_cli.models.file_checks import adapter_settings
-from erprm_cli.prm.scorer import Scorer
-from erprm_cli.prm.tagger import Tagged, Tagger
+from erprm_cli.prm.scorer import Scorer, good_probability
+from erprm_cli.prm.step_scorer import in_order
+from erprm_cli.prm.tagger import Tagged
+from erprm_cli.prm.vllm_classifier import POOLER, TASK, classifier_settings, loadable
 from erprm_cli.rows.row import Row
-
-# What some architectures do to logits after the output layer. vLLM's classifier does not do it.
-LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 NumberedSolution = tuple[int, Row, Tagged]
 
@@ -30,7 +30,7 @@ class VllmScorer(Scorer):
     """A Scorer whose model runs in vLLM: with continuous batching, and on several GPUs."""
 
     def __init__(self, config: EngineConfig, prm_format: str | None = None, eta: float | None = None) -> None:
-        """Start vLLM; UsageError for a model that vLLM would not score correctly."""
+        """Start vLLM; Unsuitable for a model that vLLM would not score correctly."""
         self.config = config
         super().__init__(
             config.model,
@@ -45,33 +45,53 @@ class VllmScorer(Scorer):
         """Start the engine instead of loading a model."""
         from vllm.config import PoolerConfig
 
-        self.stream = VllmStream(
-            self.config,
-            runner="pooling",
-            pooler_config=PoolerConfig(task="token_classify"),
-            hf_overrides=classifier_settings(self.config, self.tagger),
-        )
+        settings = classifier_settings(self.config, self.tagger)
+        with loadable(self.config, self.tagger) as config:
+            self.stream = VllmStream(
+                config, runner="pooling", pooler_config=PoolerConfig(**POOLER), hf_overrides=settings
+            )
         self.tagger.max_tokens = self.stream.max_model_len
 
     def score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[Row]:
-        """Yield scored rows in the order given: a solution that finishes early waits for those before it.
+        """Yield scored rows in the order given; see `in_order`."""
+        return in_order(self._score_encoded(solutions))
 
-        If an error or a signal ends the work, those that wait come first.
+    def _score_encoded(self, solutions: Iterable[tuple[Row, Tagged]]) -> Iterator[tuple[int, Row]]:
+        for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
+            good_L = self.good(output)[tagged.tags.tolist()]
+            self.check_finite(good_L)
+            yield number, self.scored(row, good_L.tolist())
+
+    def read(
+        self, solutions: Sequence[tuple[Row, Tagged]], *, is_whole: bool = True
+    ) -> list[Sequence[float | None]]:
+        """Return P(good) of the steps of each solution; None for a step that vLLM's prefix cache has.
+
+        By default vLLM does not use its prefix cache for scores of tokens; if it is told to, it returns those
+        of the tokens that follow the cached ones.
         """
-        finished: dict[int, Row] = {}
-        next_number = 0
-        try:
-            for (number, row, tagged), output in self.stream.run(self._jobs(solutions)):
-                good_T = output.outputs.data.flatten().float()
-                good_L = good_T[tagged.tags.tolist()]
-                self.check_finite(good_L)
-                finished[number] = self.scored(row, good_L.tolist())
-                while next_number in finished:
-                    yield finished.pop(next_number)
-                    next_number += 1
-        except (UserError, Stopped):
-            yield from finished.values()
-            raise
+        from vllm import PoolingParams
+
+        params = PoolingParams(task=TASK, use_activation=False, skip_reading_prefix_cache=is_whole)
+        jobs = ((number, tagged.ids.tolist(), params) for number, (_, tagged) in enumerate(solutions))
+        found: dict[int, list[float | None]] = {}
+        for number, output in self.stream.run(jobs):
+            _, tagged = solutions[number]
+            good_T = self.good(output)
+            num_cached = len(tagged.ids) - len(good_T)
+            self.num_tokens += len(good_T)
+            places = [tag - num_cached for tag in tagged.tags.tolist() if tag >= num_cached]
+            good_N = good_T[places]
+            self.check_finite(good_N)
+            found[number] = [*[None] * (len(tagged.tags) - len(places)), *good_N.tolist()]
+        return [found[number] for number in range(len(solutions))]
+
+    def good(self, output: Any) -> Tensor:
+        """Return P(good) [T] from the logits of vLLM's output: one per token, or one per class of a head."""
+        logits_TC: Tensor = output.outputs.data.float()
+        if self.prm_format.kind == "head":
+            return good_probability(self.prm_format, logits_TC)
+        return logits_TC.flatten().sigmoid()
 
     def close(self) -> None:
         """End vLLM's processes."""
@@ -82,36 +102,4 @@ class VllmScorer(Scorer):
 
         for number, (row, tagged) in enumerate(solutions):
             self.num_tokens += len(tagged.ids)
-            yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task="token_classify")
-
-
-def classifier_settings(config: EngineConfig, tagger: Tagger) -> dict[str, Any]:
-    """Return the changes to the configuration of the PRM `config.model` that make it a classifier in vLLM.
-
-    Raises UsageError for a model that vLLM would not score correctly; the engine is not started.
-    """
-    name, prm_format = config.model, tagger.prm_format
-    if prm_format.kind != "token":
-        raise UsageError(
-            f"--engine vllm supports token PRMs only; {prm_format.name} needs --engine transformers"
-        )
-    if adapter_settings(shipped.resolve(name), revision=config.revision) is not None:
-        raise UsageError(
-            f"{name} holds adapters: use --engine transformers, or merge them once with "
-            "`erprm export --kind token`"
-        )
-    model = loading.load_config(name, revision=config.revision, trust_remote_code=config.trust_remote_code)
-    architecture = (model.architectures or [""])[0]
-    changed = [name for name in LOGIT_CHANGES if getattr(model.get_text_config(), name, None)]
-    if changed or not architecture.endswith("ForCausalLM"):
-        reason = f"ignores its {changed[0]}" if changed else "supports ...ForCausalLM only"
-        raise UsageError(
-            f"--engine vllm cannot score {name} ({architecture}): vLLM {reason}; use --engine transformers"
-        )
-    ids = tagger.token_ids
-    return {
-        "architectures": [architecture.replace("ForCausalLM", "ForSequenceClassification")],
-        "classifier_from_token": tagger.tokenizer.convert_ids_to_tokens([ids.bad, ids.good]),
-        "method": "from_2_way_softmax",
-        "num_labels": 1,
-    }
+            yield (number, row, tagged), tagged.ids.tolist(), PoolingParams(task=TASK, use_activation=False)

@@ -11,6 +11,7 @@ import numpy as np
 
 from erprm_cli.evaluation.best_of_n import BEST, PASS_1, BestOfNResult
 from erprm_cli.evaluation.calibration import CalibrationResult
+from erprm_cli.evaluation.equal_tokens import TokensResult
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.evaluation.processbench import AVERAGE, ProcessBenchResult, Split
 from erprm_cli.reports.tables import calibration_title, names_of
@@ -60,6 +61,21 @@ def accuracy_chart(results: Sequence[BestOfNResult]) -> Chart:
     return Chart("candidates n", "% correct", "n", "%", curves, budgets, log_x=True, y_unit=5)
 
 
+def tokens_chart(results: Sequence[TokensResult]) -> Chart:
+    """Return % correct against the policy's tokens per problem: a curve per search and way to choose."""
+    by_name: dict[str, list[TokensResult]] = {}
+    for result in results:
+        if result.minus is None:
+            by_name.setdefault(", ".join(filter(None, [result.search, *result.way])), []).append(result)
+    curves = []
+    for name, found in by_name.items():
+        points = [(result.tokens, 100 * result.estimate.value) for result in found]
+        intervals = [_interval(result.estimate) for result in found]
+        curves.append(Curve(name, points, points, intervals, dashed=found[0].way.method != BEST))
+    label = "tokens generated per problem"
+    return Chart(label, "% correct", "tok", "%", curves, log_x=True, y_unit=5)
+
+
 def processbench_chart(
     splits: Sequence[Sequence[Split]], results: Sequence[Sequence[ProcessBenchResult]]
 ) -> Chart:
@@ -86,12 +102,18 @@ def processbench_chart(
 
 
 def calibration_chart(results: Sequence[CalibrationResult]) -> Chart:
-    """Return the reliability diagram: the mean target of each bin against its mean score."""
+    """Return the reliability diagram: the mean target of each bin against its mean score.
+
+    If all labels have intervals, a band goes from the mean of their lower ends to that of their upper ends.
+    """
     curves = []
     for result in results:
         points = [(part.score, part.target) for part in result.bins]
+        ends = [(part.target_low, part.target_high) for part in result.bins]
+        intervals = [(low, high) for low, high in ends if low is not None and high is not None]
+        intervals = intervals if len(intervals) == len(points) else []
         name = f"{calibration_title(result)} (error {result.error:.3f})"
-        curves.append(Curve(name, points, points, dashed=result.of != "steps"))
+        curves.append(Curve(name, points, points, intervals, dashed=result.of != "steps"))
     return Chart("mean score", "mean target", "score", "mean", curves, y_unit=0.5, diagonal="perfect")
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from erprm_cli import __version__
 from erprm_cli.errors import UserError
 from erprm_cli.io.content import sampled_hash
-from erprm_cli.io.provenance import HIDDEN, meta_path, read_meta
+from erprm_cli.io.ownership import sidecar
+from erprm_cli.io.provenance import HIDDEN, read_meta
 from erprm_cli.models.content import hub_commit, model_content
 from erprm_cli.rows.row import Row
 
@@ -27,8 +28,8 @@ class RecordedRun:
         made = path / "run" if path.is_dir() else path
         if not path.exists():
             raise UserError("no such file", where=name)
-        if not meta_path(made).exists():
-            raise UserError(f"no {meta_path(made).name} beside it tells what made it", where=name)
+        if not sidecar(made).exists():
+            raise UserError(f"no {sidecar(made).name} beside it tells what made it", where=name)
         meta = read_meta(made)
         self.settings, self.run = meta["settings"], meta["runs"][-1]
         try:
@@ -36,16 +37,16 @@ class RecordedRun:
         except (KeyError, ValueError):
             first = ""
         if first != "erprm" or not self._words:
-            raise UserError("does not tell the command of its run", where=meta_path(made))
+            raise UserError("does not tell the command of its run", where=sidecar(made))
         if any(word == HIDDEN or word.endswith(f"={HIDDEN}") for word in self._words):
             raise UserError(
-                "the command held a secret, which was not recorded; type it again", where=meta_path(made)
+                "the command held a secret, which was not recorded; type it again", where=sidecar(made)
             )
         inputs = self.run.get("inputs")
         self.inputs: Row = inputs if isinstance(inputs, dict) else {}
         if "-" in self.inputs and sys.stdin.isatty():
             raise UserError(
-                "the run read a pipe; give its input again, or run the whole pipe", where=meta_path(made)
+                "the run read a pipe; give its input again, or run the whole pipe", where=sidecar(made)
             )
 
     def words(self, output: str | None) -> list[str]:

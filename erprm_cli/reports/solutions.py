@@ -1,9 +1,10 @@
 """Rows as text for people: a solution step by step, with its labels, rollouts and scores.
 
-Each step has a line: its number, then the values that its row has (label, k/K right rollouts, score), then
-its text. Colours go from red (0) to green (1); the text has the colour of the first value. ✗ marks the first
-error: in ProcessBench the step in `label`, else the first step with a label or k/K of 0. ? marks the first
-step with a score below 0.5, because a score is only a model's estimate.
+Each step has a line: its number, then the values that its row has (label with its interval, k/K right
+rollouts, score), then its text. A dash stands for a value that a step does not have. Colours go from red (0)
+to green (1); the text has the colour of the first value. ✗ marks the first error: in ProcessBench the step in
+`label`, else the first step with a label or k/K of 0. ? marks the first step with a score below 0.5, because
+a score is only a model's estimate.
 
 The part of a thinking model's solution that has no steps is dim: the reasoning before the steps of the
 answer, shortened unless all of it is wanted, or the answer after the steps of the reasoning.
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -32,8 +33,10 @@ from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.text import one_line, rendered, visible
 
+T = TypeVar("T")
 SHADES = ("red", "color(208)", "yellow", "color(148)", "green")  # for five equal parts of [0, 1]
 LOW_SCORE = 0.5
+NO_VALUE = "-"  # of a step without rollouts
 PAGE_STEPS, PAGE_CHARACTERS = 200, 20_000  # drawn at a time
 VERDICT_STYLES = {"right": "bold green", "wrong": "bold red"}
 THOUGHT_LINES = 3  # of the reasoning, if it is shortened
@@ -57,37 +60,63 @@ def check(row: Row, names: FieldNames | None = None) -> Row:
     schema.check_strings(steps, "'steps'")
     if row.get("rollouts") is not None:
         schema.check_rollouts(row)
-    for name in ("labels", "scores"):
+    for name in ("labels", *schema.LABEL_BOUNDS, "scores"):
         if (values := row.get(name)) is not None:
-            schema.check_numbers(values, f"'{name}'")
+            known = (
+                values if name == "scores" or not isinstance(values, list) else schema.without_nulls(values)
+            )
+            if known or not values:
+                schema.check_numbers(known, f"'{name}'")
             if len(values) != len(steps):
                 raise RowError(f"'{name}' has {len(values)} numbers for {len(steps)} steps")
     return row
 
 
 class Column(NamedTuple):
-    """The values of every step from one stage: as text [L], and as numbers [L] in [0, 1] for the colour."""
+    """The values of every step from one stage: as text [L], and as numbers [L] in [0, 1] for the colour.
+
+    A step without a value has a dash and None.
+    """
 
     name: str
     cells: list[str]
-    values: list[float]
+    values: list[float | None]
 
 
 def columns(row: Row) -> list[Column]:
     """Return the columns of a row with steps, the most reliable first."""
     found = []
     if row.get("labels") is not None:
-        found.append(Column("label", [f"{value:.2f}" for value in row["labels"]], row["labels"]))
-    if row.get("rollouts") is not None:
-        means = [sum(rewards) / len(rewards) for rewards in row["rollouts"]]
         cells = [
-            f"{sum(rewards):g}/{len(rewards)}" if set(rewards) <= {0, 1} else f"{mean:.2g}"
-            for rewards, mean in zip(row["rollouts"], means, strict=True)
+            _number(value) + ("" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]")
+            for value, ends in zip(row["labels"], label_intervals(row), strict=True)
         ]
-        found.append(Column("k/K", cells, means))
+        found.append(Column("label", cells, row["labels"]))
+    if row.get("rollouts") is not None:
+        means = [None if rewards is None else sum(rewards) / len(rewards) for rewards in row["rollouts"]]
+        found.append(Column("k/K", list(map(_count, row["rollouts"])), means))
     if row.get("scores") is not None:
-        found.append(Column("score", [f"{value:.2f}" for value in row["scores"]], row["scores"]))
+        found.append(Column("score", list(map(_number, row["scores"])), row["scores"]))
     return found
+
+
+def label_intervals(row: Row) -> list[tuple[float, float] | None]:
+    """Return the interval of the label of each step, None where it is unknown."""
+    unknown = [None] * len(row["labels"])
+    low, high = (unknown if row.get(name) is None else row[name] for name in schema.LABEL_BOUNDS)
+    return [None if None in ends else ends for ends in zip(low, high, strict=True)]
+
+
+def _number(value: float | None) -> str:
+    return NO_VALUE if value is None else f"{value:.2f}"
+
+
+def _count(rewards: Sequence[float] | None) -> str:
+    """Return successes/rollouts of a step, or the mean of rewards other than 0 and 1."""
+    if rewards is None:
+        return NO_VALUE
+    total = sum(rewards)
+    return f"{total:g}/{len(rewards)}" if set(rewards) <= {0, 1} else f"{total / len(rewards):.2g}"
 
 
 def labelled_error(row: Row) -> int | None:
@@ -110,7 +139,7 @@ def first_error(row: Row) -> int | None:
         return labelled
     for column in columns(row)[:1]:
         if column.name != "score":
-            return _first(column.values, lambda value: value <= 0)
+            return _first(column.values, lambda value: value is not None and value <= 0)
     return None
 
 
@@ -120,13 +149,13 @@ def marks(row: Row) -> dict[int, str]:
     >>> marks({"steps": ["a", "b"], "rollouts": [[0.0, 1.0], [0.0]], "scores": [0.2, 0.1]})
     {0: '?', 1: '✗'}
     """
-    low = _first(row.get("scores") or [], lambda value: value < LOW_SCORE)
+    low = _first(row.get("scores") or [], lambda score: score < LOW_SCORE)
     error = first_error(row)
     found = {low: "?", -1 if error is None else error: "✗"}
     return {index: mark for index, mark in found.items() if index >= 0}
 
 
-def _first(values: Sequence[float], is_bad: Callable[[float], bool]) -> int:
+def _first(values: Sequence[T], is_bad: Callable[[T], bool]) -> int:
     """Return the index of the first bad value, or -1."""
     return next((index for index, value in enumerate(values) if is_bad(value)), -1)
 
@@ -272,13 +301,13 @@ def _pages(parts: Iterable[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
         yield page
 
 
-def shade(value: float) -> str:
-    """Return the colour of a value: red at 0, green at 1.
+def shade(value: float | None) -> str:
+    """Return the colour of a value: red at 0, green at 1; none for None.
 
-    >>> [shade(value) for value in (0.0, 0.5, 1.0)]
-    ['red', 'yellow', 'green']
+    >>> [shade(value) for value in (0.0, 0.5, 1.0, None)]
+    ['red', 'yellow', 'green', '']
     """
-    return SHADES[min(max(int(value * len(SHADES)), 0), len(SHADES) - 1)]
+    return "" if value is None else SHADES[min(max(int(value * len(SHADES)), 0), len(SHADES) - 1)]
 
 
 def print_all(texts: Iterable[str]) -> None:

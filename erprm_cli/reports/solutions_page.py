@@ -116,6 +116,7 @@ class SolutionsPage:
             "steps": [visible(step) for step in row.get("steps") or []],
             "answer": visible(answer),
             "values": values,
+            "intervals": solutions.label_intervals(row) if "label" in columns else None,
             "counts": columns["k/K"].cells if "k/K" in columns else None,
             "error": solutions.first_error(row),
             "correct": solutions.is_correct(row),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from erprm_cli.evaluation import calibration, processbench
 from erprm_cli.evaluation.best_of_n import METHODS, PASS, BestOfNResult
+from erprm_cli.evaluation.equal_tokens import TokensResult, Way
 from erprm_cli.evaluation.intervals import Estimate
 from erprm_cli.reports.environment import Finding
 from erprm_cli.rows.row import Row
@@ -22,8 +23,12 @@ BEST_OF_N_NOTE = (
     "% correct ± half of the 95 % interval over problems. Tied candidates or answers: each is chosen equally "
     "often."
 )
+TOKENS_NOTE = (
+    "Tokens per problem; % correct ± half of the 95 % interval over problems. A search at other tokens is "
+    "interpolated between its budgets."
+)
 PROCESSBENCH_NOTE = "% (95 % interval over rows); rows: with an error + correct"
-
+DIFFERENCE = ("points", "95 % interval", "p")
 
 Cells = list[str]  # of a line or a column; of a column, the heading first
 
@@ -60,28 +65,53 @@ def best_of_n_grids(results: Sequence[BestOfNResult]) -> list[Grid]:
         lines.setdefault(names_of(result), {})[result.n] = result
     cells = [["", "", "", *(f"n={n}" for n in budgets)]]
     for names, by_n in lines.items():
-        cells.append([*names, *(_cell(by_n[n]) if n in by_n else "" for n in budgets)])
+        cells.append([*names, *(_cell(by_n[n].estimate) if n in by_n else "" for n in budgets)])
     counts = {result.n: result.estimate.problems for result in values}
     cells.append(["problems", "", "", *(f"{counts[n]:,}" for n in budgets)])
     grids = [Grid(cells, names=3)]
     differences = [result for result in results if result.minus is not None]
     if not differences:
         return grids
-    cells = [[f"difference at n={differences[0].n}", "", "", "points", "95 % interval", "p"]]
+    cells = [[f"difference at n={differences[0].n}", "", "", *DIFFERENCE]]
     for result in differences:
-        estimate = result.estimate
-        interval = " to ".join(_percent(end, "+.1f") for end in (estimate.low, estimate.high))
-        cells.append(
-            [
-                result.method,
-                f"{result.prm} - {result.minus}",
-                result.aggregate or "",
-                _percent(estimate.value, "+.1f"),
-                interval,
-                f"{estimate.p:.2g}" if estimate.p is not None else "",
-            ]
-        )
+        compared = f"{result.prm} - {result.minus}"
+        cells.append([result.method, compared, result.aggregate or "", *_difference(result.estimate)])
     return [*grids, Grid(cells, names=3)]
+
+
+def tokens_table(results: Sequence[TokensResult]) -> Group:
+    """Return the grids of accuracies against tokens as tables, and what their numbers are."""
+    return _below_each_other(*map(_aligned, tokens_grids(results)), TOKENS_NOTE)
+
+
+def tokens_grids(results: Sequence[TokensResult]) -> list[Grid]:
+    """Return accuracies in percent: a line per search and budget, a column per way to choose.
+
+    Differences between searches at equal tokens follow in a second grid.
+    """
+    values = [result for result in results if result.minus is None]
+    chosen_by = list(dict.fromkeys(result.way for result in values))
+    headings = [", ".join(filter(None, way)) for way in chosen_by]
+    cells = [["", "n", "tokens", *headings, "prompt tokens", "PRM tokens"]]
+    lines: dict[tuple[str, float], dict[Way, TokensResult]] = {}
+    for result in values:
+        lines.setdefault((result.search, result.tokens), {})[result.way] = result
+    for (search, tokens), by_way in lines.items():
+        one = next(iter(by_way.values()))
+        others = [
+            "" if number is None else f"{number:,.0f}" for number in (one.prompt_tokens, one.prm_tokens)
+        ]
+        accuracies = [_cell(by_way[way].estimate) for way in chosen_by]
+        cells.append([search, "" if one.n is None else str(one.n), f"{tokens:,.0f}", *accuracies, *others])
+    grids = [Grid(cells, names=2)]
+    differences = [result for result in results if result.minus is not None]
+    if differences:
+        cells = [["difference at equal tokens", "", "tokens", *DIFFERENCE]]
+        for result in differences:
+            names = [f"{result.search} - {result.minus}", ", ".join(filter(None, result.way))]
+            cells.append([*names, f"{result.tokens:,.0f}", *_difference(result.estimate)])
+        grids.append(Grid(cells, names=2))
+    return grids
 
 
 def processbench_table(results: Sequence[processbench.ProcessBenchResult]) -> Group:
@@ -136,6 +166,8 @@ def calibration_table(results: Sequence[calibration.CalibrationResult]) -> Group
             + (f" ({result.noise:.4f} of it is noise of the rollouts)" if result.noise else "")
             + f"; calibration error {result.error:.3f}; AUC {auc}",
         ]
+        if result.in_interval is not None:
+            lines.append(f"  {result.in_interval:.1%} of the scores are within the interval of their label")
         cells = [["  score", result.of, "mean", result.against, f"  0{'0.5':^{BAR_WIDTH}}1"]]
         for part in result.bins:
             bar = list(("=" * round(part.target * (BAR_WIDTH - 1))).ljust(BAR_WIDTH))
@@ -211,8 +243,15 @@ def names_of(result: BestOfNResult) -> tuple[str, str, str]:
     return TITLES.get(result.method, result.method), result.prm or "", result.aggregate or ""
 
 
-def _cell(result: BestOfNResult) -> str:
-    return _percent(result.estimate.value, ".1f") + _half_width(result.estimate)
+def _cell(estimate: Estimate) -> str:
+    return _percent(estimate.value, ".1f") + _half_width(estimate)
+
+
+def _difference(estimate: Estimate) -> Cells:
+    """Return the cells below DIFFERENCE."""
+    interval = " to ".join(_percent(end, "+.1f") for end in (estimate.low, estimate.high))
+    p = "" if estimate.p is None else f"{estimate.p:.2g}"
+    return [_percent(estimate.value, "+.1f"), interval, p]
 
 
 def _percent(share: float, form: str) -> str:

@@ -68,7 +68,7 @@ class Rollouts(Struct):
     """A row that can be labelled: written by `rollout`."""
 
     rollouts: Annotated[
-        list[Rewards],
+        list[Rewards | None],
         Meta(
             min_length=1,
             description="one list of rewards per step; the last holds the reward of the solution",
@@ -82,8 +82,15 @@ class LabelledSolution(Solution):
     """A solution with a label for each step: written by `label`."""
 
     labels: Annotated[
-        list[Probability], Meta(description="one number in [0, 1] per step", extra={"by": "label"})
+        list[Probability | None], Meta(description="one number in [0, 1] per step", extra={"by": "label"})
     ]
+    label_low: Annotated[
+        list[Probability | None] | None,
+        Meta(description="the lower ends of 95 % intervals of the labels, if `label --intervals` made them"),
+    ] = None
+    label_high: Annotated[
+        list[Probability | None] | None, Meta(description="the upper ends of these intervals")
+    ] = None
 
 
 class ScoredSolution(Solution):
@@ -199,7 +206,13 @@ def type_name(kind: inspect.Type) -> str:
         case inspect.UnionType():
             return " or ".join(map(type_name, kind.types))
         case inspect.ListType():
-            item = type_name(kind.item_type)
-            return "list of " + (item.replace("list", "lists", 1) if " " in item else f"{item}s")
+            return f"list of {_plural(kind.item_type)}"
         case _:
             return TYPE_NAMES[type(kind)]
+
+
+def _plural(kind: inspect.Type) -> str:
+    if isinstance(kind, inspect.UnionType):
+        return " or ".join(map(_plural, kind.types))
+    name = type_name(kind)
+    return name.replace("list", "lists", 1) if " " in name else f"{name}s"

@@ -4,9 +4,9 @@ Rows are plain dicts. Indices in messages count from 0, as in Python and jq.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct, inspect
@@ -18,6 +18,8 @@ from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import STEPS_OF, stepped_text
 from erprm_cli.terminal.text import one_line
 
+T = TypeVar("T")
+LABEL_BOUNDS = ("label_low", "label_high")
 PROBLEM_FIELDS = ("id", "problem", "answer")
 SHOWN_FIELDS = 20  # of a row, in a message
 # What programs call the reasoning in a message or a content part of OpenAI's chat format.
@@ -48,7 +50,7 @@ def check_graded(row: Row) -> Row:
 
 
 def check_rollouts(row: Row) -> Row:
-    """Check a row with rollouts: one non-empty list of finite rewards per step."""
+    """Check a row with rollouts: one non-empty list of finite rewards, or null, per step."""
     return _checked(row, kinds.Rollouts, _per_step("rollouts", "list"))
 
 
@@ -63,8 +65,10 @@ def check_counts(row: Row) -> Row:
 
 
 def check_labels(row: Row) -> Row:
-    """Check a labelled solution: one label in [0, 1] per step."""
-    return _checked(row, kinds.LabelledSolution, STEPS, _per_step("labels", "number"))
+    """Check a labelled solution: one label in [0, 1], or null, per step; and its intervals, if any."""
+    lists = ["labels", *(name for name in LABEL_BOUNDS if row.get(name) is not None)]
+    rules = [_per_step(name, "number") for name in lists]
+    return _checked(row, kinds.LabelledSolution, STEPS, *rules)
 
 
 def check_scores(row: Row) -> Row:
@@ -114,6 +118,15 @@ def check_strings(values: object, name: str) -> None:
     """Raise RowError unless `values` is a non-empty list of strings."""
     if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
         raise RowError(f"{name} must be a non-empty list of strings")
+
+
+def without_nulls(values: Iterable[T | None]) -> list[T]:
+    """Return the values that are not null: of the steps that have one.
+
+    >>> without_nulls([0.5, None, 1.0])
+    [0.5, 1.0]
+    """
+    return [value for value in values if value is not None]
 
 
 def check_numbers(values: object, name: str, low: float = -math.inf, high: float = math.inf) -> None:
@@ -271,10 +284,17 @@ def _check_value(value: object, kind: inspect.Type, name: str) -> None:
 
 
 def _check_items(values: list[Any], kind: inspect.Type, name: str) -> None:
+    allows_nulls = isinstance(kind, inspect.UnionType)  # of a type and null
+    if isinstance(kind, inspect.UnionType):
+        kind = kind.types[0]
     if isinstance(kind, inspect.FloatType) and values:
+        numbers = without_nulls(values) if allows_nulls else values
         bounded = kind.ge == 0 and kind.le == 1
-        check_numbers(values, name, *((0.0, 1.0) if bounded else ()))
+        if numbers:
+            check_numbers(numbers, name, *((0.0, 1.0) if bounded else ()))
     for index, value in enumerate(values):
+        if value is None and allows_nulls:
+            continue
         item = _item(name.strip("'"), index)
         if isinstance(kind, inspect.ListType):
             check_numbers(value, item)

@@ -15,7 +15,8 @@ import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -41,6 +42,18 @@ def catch_signals() -> None:
     sys.unraisablehook = _on_dropped
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
+
+
+@contextmanager
+def stop_calls(stop: Callable[[], object]) -> Iterator[None]:
+    """Within this context the first SIGINT or SIGTERM calls `stop`, and raises nothing."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _stop(signal_number: int, frame: FrameType | None) -> None:

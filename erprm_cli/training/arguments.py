@@ -1,5 +1,7 @@
 """erprm's training settings as transformers' TrainingArguments."""
 
+from typing import Any, TypeVar
+
 import torch
 from transformers import TrainingArguments
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -27,33 +29,50 @@ def check_names(config: TrainingConfig) -> None:
 
 def trainer_arguments(config: TrainingConfig) -> TrainingArguments:
     """Return the settings as Trainer names them. Trainer then writes in the run folder only."""
-    on_gpu = torch.cuda.is_available()
-    arguments = TrainingArguments(
-        output_dir=str(run_folder(config.output) / "draft"),
-        num_train_epochs=config.epochs,
-        per_device_train_batch_size=1,  # one item of StepLoader is a whole step
-        learning_rate=config.lr,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup_ratio,  # below 1 it is a share of the steps
-        weight_decay=config.weight_decay,
-        optim=config.optim,
-        seed=config.seed,
-        bf16=on_gpu and torch.cuda.is_bf16_supported() if config.bf16 is None else config.bf16,
-        use_cpu=not on_gpu,
-        ddp_backend="gloo" if world_size() > 1 and not on_gpu else None,
-        ddp_find_unused_parameters=False,
-        gradient_checkpointing=config.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if config.gradient_checkpointing else None,
-        logging_steps=config.log_every,
-        logging_nan_inf_filter=False,  # StepTrainer.log stops at such a loss
-        save_strategy="steps" if config.save_steps else "no",
-        save_steps=config.save_steps or 500,
-        report_to=config.report_to,
-        run_name=config.output.name,
-        disable_tqdm=True,
-        remove_unused_columns=False,
+    return on_one_device(
+        TrainingArguments(
+            **common_arguments(config),
+            per_device_train_batch_size=1,  # one item of StepLoader is a whole step
+        )
     )
-    # One process drives one device. With several, Trainer would use nn.DataParallel, which cannot split our
-    # batches.
+
+
+def common_arguments(config: TrainingConfig) -> dict[str, Any]:
+    """Return those of the settings that transformers' Trainer and TRL's share."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(run_folder(config.output) / "draft"),
+        "num_train_epochs": config.epochs,
+        "learning_rate": config.lr,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": config.warmup_ratio,  # below 1 it is a share of the steps
+        "weight_decay": config.weight_decay,
+        "optim": config.optim,
+        "seed": config.seed,
+        "bf16": on_gpu and torch.cuda.is_bf16_supported() if config.bf16 is None else config.bf16,
+        "use_cpu": not on_gpu,
+        "ddp_backend": "gloo" if world_size() > 1 and not on_gpu else None,
+        "ddp_find_unused_parameters": False,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if config.gradient_checkpointing else None,
+        "logging_steps": config.log_every,
+        "logging_nan_inf_filter": False,  # a trainer's `log` stops at such a loss
+        "save_strategy": "steps" if config.save_steps else "no",
+        "save_steps": config.save_steps or 500,
+        "report_to": config.report_to,
+        "run_name": config.output.name,
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+    }
+
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
+
+def on_one_device(arguments: Arguments) -> Arguments:
+    """Return the arguments for a process that drives one device.
+
+    With several, Trainer would use nn.DataParallel, which cannot split our batches.
+    """
     arguments._n_gpu = min(1, arguments.n_gpu)
     return arguments

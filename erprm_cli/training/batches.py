@@ -46,7 +46,8 @@ def micro_batches(lengths: Sequence[int], budget: int, multiple: int, packed: bo
             for part in parts
         ):
             return parts
-        count += multiple
+        # 1 % more at least: the number of tries must not grow with that of the examples.
+        count += multiple * max(1, count // (100 * multiple))
 
 
 def collate(examples: Sequence[Example], packed: bool = False) -> dict[str, Tensor]:

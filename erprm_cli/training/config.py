@@ -39,7 +39,7 @@ Output = Annotated[
         rich_help_panel=Heading.STREAMS,
     ),
 ]
-Epochs = Annotated[float, TrainingOption(min=0, metavar="N", help="Passes over the solutions.")]
+Epochs = Annotated[float, TrainingOption(min=0.001, metavar="N", help="Passes over the solutions.")]
 BatchSize = Annotated[
     int, TrainingOption(min=1, metavar="N", help="Solutions per optimizer step, over all GPUs.")
 ]
@@ -93,7 +93,13 @@ class TrainingConfig:
         "adamw_torch_fused"
     )
     seed: Annotated[
-        int, TrainingOption(metavar="N", help="Seed of the batches and of new weights (heads, adapters).")
+        int,
+        TrainingOption(
+            min=0,
+            max=options.MAX_SEED,
+            metavar="N",
+            help="Seed of the batches and of new weights (heads, adapters).",
+        ),
     ] = 0
     bf16: Annotated[
         bool | None,
@@ -200,7 +206,11 @@ class PrmTrainingConfig(TrainingConfig):
     ] = ER_PRM
     target: Annotated[
         Literal["labels", "counts"],
-        Option(help="Learn `labels`, or the counts of correct completions in `rollouts`."),
+        Option(
+            help="Learn `labels`, or the counts of correct completions in `rollouts`. Counts suit rollouts "
+            "that stopped early (--until-width, --for): stopping does not bias their likelihood, but it "
+            "biases labels."
+        ),
     ] = "labels"
     weighting: Annotated[
         Literal["step", "solution"], Option(help="Weight every step equally, or every solution equally.")
@@ -240,13 +250,11 @@ class PolicyTrainingConfig(TrainingConfig):
 
 
 @dataclass(frozen=True, slots=True)
-class RaftConfig:
-    """How RAFT chooses what the policy is fine-tuned on (section 4.3)."""
+class RlhfConfig:
+    """How the solutions that a policy learns from are sampled and scored, whatever the algorithm."""
 
     prm: options.Prm
     prm_format: options.PrmFormatName = None
-    iterations: Annotated[int, Option(min=1, metavar="N", help="Rounds of sample, score, select, train.")] = 3
-    slice_size: Annotated[int, Option(min=1, metavar="N", help="Problems per round.")] = 20_000
     n: Annotated[
         int,
         Option(
@@ -256,11 +264,21 @@ class RaftConfig:
     temperature: options.Temperature = 1.0
     top_p: options.TopP = 1.0
     max_tokens: options.MaxTokens = 512
+    seed: options.Seed = 0
+    eval: Annotated[
+        str | None,
+        Role.READ,
+        Option(metavar="FILE", help="Problems for a greedy evaluation, at the beginning and in each round."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class RaftConfig(RlhfConfig):
+    """How RAFT chooses what the policy is fine-tuned on (section 4.3)."""
+
+    iterations: Annotated[int, Option(min=1, metavar="N", help="Rounds of sample, score, select, train.")] = 3
+    slice_size: Annotated[int, Option(min=1, metavar="N", help="Problems per round.")] = 20_000
     aggregate: options.AggregateOption = options.Aggregate.min
     require_correct: Annotated[
         bool, Option("--require-correct", help="Select only solutions whose answer is correct.")
     ] = False
-    seed: options.Seed = 0
-    eval: Annotated[
-        str | None, Role.READ, Option(metavar="FILE", help="Problems for a greedy evaluation in each round.")
-    ] = None

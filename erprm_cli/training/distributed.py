@@ -1,10 +1,12 @@
-"""Which process of a launch this is, and what the settings of a launch need."""
+"""Which process of a launch this is, what the settings of a launch need, and what if a process is lost."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from erprm_cli import shipped
-from erprm_cli.errors import UsageError
+from erprm_cli.errors import EngineError, UsageError
 from erprm_cli.io.files import read_text
 from erprm_cli.packages import TRAINING, check_packages
 from erprm_cli.terminal.reporter import Reporter
@@ -19,6 +21,26 @@ def world_size() -> int:
 def is_main() -> bool:
     """Return whether this is the first process: the one that reads, reports and writes."""
     return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def ends_with_others() -> Iterator[None]:
+    """Raise EngineError if another process of this launch is lost: it was killed, or has failed.
+
+    torch has a class for such errors of NCCL and of its store. Those of gloo are known by their text only.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        import torch
+
+        if world_size() == 1 or not (isinstance(error, torch.distributed.DistError) or "gloo" in str(error)):
+            raise
+        reason = str(error).partition(". ")[0]
+        raise EngineError(
+            f"process {os.environ['RANK']} lost the connection to another process of this training "
+            f"({reason}); the same command continues from the last checkpoint"
+        ) from error
 
 
 class Silence(Reporter):

@@ -18,6 +18,7 @@ from erprm_cli.models.adapters import add_lora, merged_state
 from erprm_cli.models.folder import write_folder
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
+from erprm_cli.training.config import TrainingConfig
 from erprm_cli.training.distributed import is_main
 from erprm_cli.training.run_folder import forget, last_checkpoint
 from erprm_cli.training.task import Log, TrainingTask
@@ -57,7 +58,7 @@ def fit(task: TrainingTask, settings: Row, run: Path, log: Log, reporter: Report
         "model": str(config.output),
     }
     card, readme = task.card(settings, last)
-    save(trainer, task, card, readme)
+    save(trainer, config, task.tokenizer, card, readme)
     if is_main():
         if (run / EVENTS).exists():
             shutil.move(run / EVENTS, config.output / EVENTS)
@@ -94,7 +95,7 @@ def prepare_model(task: TrainingTask, reporter: Reporter) -> Any:
     return adapted
 
 
-def save(trainer: Trainer, task: TrainingTask, card: Row, readme: str) -> None:
+def save(trainer: Trainer, config: TrainingConfig, tokenizer: Any, card: Row, readme: str) -> None:
     """Gather the weights if they are sharded, and write the folder in the first process."""
     accelerator = trainer.accelerator
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -102,10 +103,10 @@ def save(trainer: Trainer, task: TrainingTask, card: Row, readme: str) -> None:
     if is_main():
         model = accelerator.unwrap_model(trainer.model_wrapped)
         model.config.use_cache = True
-        if task.config.merge_lora:
+        if config.merge_lora:
             if state is None:
                 model = model.merge_and_unload()
             else:
                 model, state = model.get_base_model(), merged_state(model, state)
-        write_folder(task.config.output, model, task.tokenizer, card, readme, state)
+        write_folder(config.output, model, tokenizer, card, readme, state)
     accelerator.wait_for_everyone()

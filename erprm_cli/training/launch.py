@@ -19,6 +19,7 @@ from erprm_cli.errors import EngineError, UserError
 from erprm_cli.io.drafts import replace_json
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
+from erprm_cli.training.config import TrainingConfig
 from erprm_cli.training.distributed import accelerate_config
 from erprm_cli.training.run_folder import run_folder
 from erprm_cli.training.task import Log, TrainingTask
@@ -28,11 +29,21 @@ BY_DEVICE = {"cuda": "multi-gpu", "cpu": "multi-cpu"}  # if only --num-processes
 
 
 def launch(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
-    """Train in processes of their own, as task.config says; return the last log row.
+    """Train in processes of their own, as task.config says; return the last log row."""
+    config = task.config
+    job = task.job(replace(config, accelerate_config=None, num_processes=None))
+    return launch_job(job | {"examples": str(task.store.save().absolute())}, WORKER, config, log, reporter)
 
-    Raises UserError if the first process does, EngineError if the processes end in another way.
+
+def launch_job(
+    job: Row, worker: str, config: TrainingConfig, log: Log, reporter: Reporter, made: str = "model"
+) -> Row:
+    """Run the module `worker` with a job in processes of their own; return the last log row.
+
+    `config` says how many. Raises UserError if the first process does, EngineError if the processes end in
+    another way: before a row with the field `made`.
     """
-    command = _command(task, reporter)
+    command = _command(job, worker, config, reporter)
     reporter.info(f"running {' '.join(command[2:])}")
     reporter.stop()  # the first process shows its own progress
     last: Row | None = None
@@ -55,7 +66,7 @@ def launch(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
             raise
     if failed is not None:
         raise failed
-    if process.returncode or last is None or "model" not in last:
+    if process.returncode or last is None or last.get(made) is None:
         raise EngineError(
             f"the training processes ended with status {process.returncode}, see above; the same command "
             "continues from the last checkpoint"
@@ -63,18 +74,16 @@ def launch(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
     return last
 
 
-def _command(task: TrainingTask, reporter: Reporter) -> list[str]:
+def _command(job: Row, worker: str, config: TrainingConfig, reporter: Reporter) -> list[str]:
     """Write the job; return the command that starts the processes."""
-    config = task.config
     device = "cuda" if torch.cuda.is_available() else "cpu"
     number = config.num_processes or max(1, torch.cuda.device_count())
-    job = task.job(replace(config, accelerate_config=None, num_processes=None))
     path = job_file(config.output)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_json(path, job | {"examples": str(task.store.save().absolute()), "quiet": reporter.quiet})
+    replace_json(path, job | {"quiet": reporter.quiet})
     accelerate = accelerate_config(config.accelerate_config or BY_DEVICE[device])
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(accelerate)]
-    return [*command, "--num_processes", str(number), "-m", WORKER, str(path)]
+    return [*command, "--num_processes", str(number), "-m", worker, str(path)]
 
 
 def job_file(output: Path) -> Path:

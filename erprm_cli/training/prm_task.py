@@ -11,7 +11,9 @@ in float32. `target` says what v_l is:
              K_l, which makes it the negative log likelihood of k_l successes in K_l trials. The model then
              predicts the success rate, and f_eta of the rate is the label at any eta (`erprm score --eta`).
              The last step has one trial, the outcome of the solution itself, and so 1/K of the weight of
-             another step.
+             another step. Rollouts that stopped early do not bias this likelihood, as they bias k_l / K_l.
+
+A step whose label or rollouts are null has no target and no loss.
 
 `weighting` says how the losses of a batch are averaged:
 
@@ -80,6 +82,11 @@ class PrmTask(TrainingTask):
         self._seen: set[str] = set()  # hashes of the problems to train on
 
     @property
+    def learned(self) -> str:
+        """The field that holds the targets."""
+        return "labels" if self.config.target == "labels" else "rollouts"
+
+    @property
     def settings(self) -> Row:
         name = self.config.format
         content = Content(
@@ -125,7 +132,8 @@ class PrmTask(TrainingTask):
             )
         tagged = self.tagger.encode(row["problem"], row["steps"])
         assert len(tagged.tags) == len(values)  # every step has its tag and its target, the last included
-        ids, tags, is_right = tagged.ids, tagged.tags, schema.is_correct(float(values[-1]))
+        ids, tags, is_right = tagged.ids, tagged.tags, _is_right(row, float(values[-1]))
+        self._check_known(~np.isnan(values))
         if len(ids) > self.max_tokens:
             fitting = int(np.searchsorted(tags, self.max_tokens))
             if not self.config.truncate or self.config.outcome_only or not fitting:
@@ -136,6 +144,11 @@ class PrmTask(TrainingTask):
             ids = ids[: tags[-1] + 1]
         if self.config.outcome_only:
             tags, values, weights = tags[-1:], values[-1:], weights[-1:]
+        known = ~np.isnan(values)
+        if not known.any():  # truncated before the first label
+            self.stats["too_long"] += split == "train"
+            return
+        tags, values, weights = tags[known], values[known], weights[known]
         if self.config.weighting == "solution":
             weights = weights / weights.sum()
         self.stats["made_by"] = made_by
@@ -145,10 +158,16 @@ class PrmTask(TrainingTask):
             self._seen.add(hashing.content_hash(row["problem"]))
             self.stats["low"] = min(self.stats["low"], float(values.min()))
             self.stats["high"] = max(self.stats["high"], float(values.max()))
-        learned = "labels" if self.config.target == "labels" else "rollouts"
-        names = (learned,) if row.get(learned) is not None else OWN_RATES
+        names = (self.learned,) if row.get(self.learned) is not None else OWN_RATES
         hashed = ("id", "sample", "problem", "steps", *(name for name in names if name in row))
         self.store.keep(Example(ids, tags, values, weights, is_right), row, hashed, split)
+
+    def _check_known(self, known: NDArray[np.bool_]) -> None:
+        """Raise RowError if no step that is learned from has a target."""
+        if not known.any():
+            raise RowError(f"its '{self.learned}' are all null, so there is nothing to learn")
+        if self.config.outcome_only and not known[-1]:
+            raise RowError(f"the last of its '{self.learned}' is null; --outcome-only learns no other")
 
     def _holds_special(self, ids: NDArray[np.int32], tags: NDArray[np.int32]) -> bool:
         """Return whether special tokens are in the text itself, not only at its start or as its tags."""
@@ -158,7 +177,10 @@ class PrmTask(TrainingTask):
         return bool(np.setdiff1d(found, tags).size) if found.size else False
 
     def _targets(self, row: Row) -> tuple[NDArray[np.float32], NDArray[np.float32], Row]:
-        """Return the targets [L] and weights [L] of the steps, and the eta and estimator of the labels."""
+        """Return the targets [L] and weights [L] of the steps, and the eta and estimator of the labels.
+
+        The target of a step without rollouts is NaN.
+        """
         if self.config.target == "labels":
             if row.get("labels") is None and has_success_rates(row):
                 values = np.array(success_rates(schema.check_solution(row)), np.float32)
@@ -170,12 +192,12 @@ class PrmTask(TrainingTask):
             wins, trials = (np.array(counts, np.float32) for counts in success_counts(row))
             return wins / trials, trials, SOFT
         lists = schema.check_rollouts(row)["rollouts"]
-        if any(reward not in (0, 1) for rewards in lists for reward in rewards):
+        if any(reward not in (0, 1) for rewards in schema.without_nulls(lists) for reward in rewards):
             raise RowError(
                 "'rollouts' has rewards other than 0 and 1, which cannot be counted; train on labels instead"
             )
-        trials = np.array([len(rewards) for rewards in lists], np.float32)
-        wins = np.array([sum(rewards) for rewards in lists], np.float32)
+        trials = np.array([np.nan if rewards is None else len(rewards) for rewards in lists], np.float32)
+        wins = np.array([np.nan if rewards is None else sum(rewards) for rewards in lists], np.float32)
         return wins / trials, trials, SOFT
 
     def check_examples(self, reporter: Reporter) -> None:
@@ -221,7 +243,7 @@ class PrmTask(TrainingTask):
         Brier score and calibration error compare success rates: the inverse of f_eta is applied to scores
         and targets, so that a target is the Monte Carlo rate k/K. At an infinite eta labels do not determine
         the rate, and scores and labels are compared directly. The AUC is of the minimum score of a solution,
-        by which best-of-n selects by default.
+        by which best-of-n selects by default; only its labelled steps are scored.
         """
         examples = self.store.examples("eval")
         assert examples is not None
@@ -270,6 +292,12 @@ class PrmTask(TrainingTask):
     @classmethod
     def from_job(cls, job: Row) -> "PrmTask":
         return cls(PrmTrainingConfig.from_json(job["config"]))
+
+
+def _is_right(row: Row, last: float) -> bool | None:
+    """Return whether the outcome of a row is right: its last target, or if that is NaN its reward."""
+    outcome = row.get("reward") if np.isnan(last) else last
+    return schema.is_correct(outcome) if isinstance(outcome, int | float) else None
 
 
 def trained_format(config: PrmTrainingConfig) -> PrmFormat:

@@ -13,91 +13,44 @@ Every phase is a file or a folder in the run directory, made by the code of its 
     ...
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
-from functools import cached_property, partial
 from operator import length_hint
 from pathlib import Path
 
-from erprm_cli.data_formats.field_names import FieldNames
-from erprm_cli.data_formats.problems import as_problem
-from erprm_cli.engines.config import EngineConfig
-from erprm_cli.errors import UserError
 from erprm_cli.evaluation.aggregation import aggregate
-from erprm_cli.hashing import content_hash, digest
-from erprm_cli.io.bad_rows import BadRows
-from erprm_cli.io.content import Content
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_atomic_output, open_output
-from erprm_cli.policy.prompts import render_end
 from erprm_cli.policy.sampling import SamplingSettings, sample_to
 from erprm_cli.policy.sampling import output_settings as sample_settings
-from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.prm.scoring import LazyScorer, score_to
 from erprm_cli.prm.scoring import output_settings as score_settings
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
-from erprm_cli.rows.streams import unique
-from erprm_cli.terminal.reporter import Reporter
-from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
+from erprm_cli.training.config import RaftConfig
+from erprm_cli.training.rlhf import Rlhf
 
 SET_HERE = {"base", "seed", "merge_lora"}  # fields of the training that each iteration sets
 
 
-class Raft:
-    """One run in one directory."""
+class Raft(Rlhf):
+    """One run in one directory; `training` says how each iteration fine-tunes.
 
-    def __init__(
-        self,
-        config: RaftConfig,
-        training: PolicyTrainingConfig,
-        engine: EngineConfig,
-        template: PolicyTemplate,
-        directory: Path,
-        reporter: Reporter,
-        bad: BadRows | None = None,
-        names: FieldNames | None = None,
-    ) -> None:
-        """Run in `directory`, from the policy `engine.model`.
+    Its base, output, seed and learning rate are set here.
+    """
 
-        `training` says how each iteration fine-tunes; its base, output, seed and learning rate are set here.
-        `bad` receives notes on answers without a verdict (see Grader). `names` finds fields of --eval under
-        other names.
-        """
-        self.config, self.training, self.engine = config, training, engine
-        self.template, self.directory = template, directory
-        self.reporter, self.bad, self.names = reporter, bad, names or FieldNames()
-
-    @cached_property
-    def eval_problems(self) -> list[Row]:
-        """The problems of --eval; UserError if there are none in the file."""
-        if self.config.eval is None:
-            return []
-        check = unique(partial(as_problem, names=self.names), "id")
-        found = list(read_rows(self.config.eval, check, self.bad))
-        if not found:
-            raise UserError("no problem to evaluate on", where=f"--eval {self.config.eval}")
-        return found
+    config: RaftConfig
 
     def check(self) -> None:
-        """Open what later phases need: settings, both tokenizers, the PRM's format, the --eval problems.
-
-        Raises UserError for what would stop them. No weights are loaded.
-        """
-        from erprm_cli.models.loading import load_tokenizer  # torch
-        from erprm_cli.prm.loading import load_tagger
-        from erprm_cli.training.arguments import check_names
-
-        config, code = self.config, self.engine.trust_remote_code
-        _ = self.eval_problems
-        check_names(self.training)
-        _, tagger = load_tagger(config.prm, config.prm_format, trust_remote_code=code)
+        """As Rlhf; also what vLLM needs to run the PRM."""
+        super().check()
         if self.engine.engine == "vllm":
-            from erprm_cli.prm.vllm_scorer import classifier_settings
+            from erprm_cli.prm.loading import load_tagger  # torch
+            from erprm_cli.prm.vllm_classifier import classifier_settings
 
+            config, code = self.config, self.engine.trust_remote_code
+            _, tagger = load_tagger(config.prm, config.prm_format, trust_remote_code=code)
             classifier_settings(replace(self.engine, model=config.prm), tagger)
-        tokenizer = load_tokenizer(self.engine.model, trust_remote_code=code)
-        render_end(self.template, tokenizer)
 
     def plan(self, num_problems: int) -> Row:
         """Return what a whole run on `num_problems` problems would do at most."""
@@ -126,16 +79,7 @@ class Raft:
 
         `problems` are those of the file `source`.
         """
-        config, training, held_out = self.config, self.training.settings(), self.config.eval
-        scores = score_settings(self._scorer(), config.prm_format)
-        contents = {
-            "policy_content": self.engine.content(),
-            "prm_content": scores["prm_content"],
-            "prm_format_content": scores["prm_format_content"],
-            "template_content": self.template.content(),
-            "input_content": problems_content(source, lambda: problems),
-            "eval_content": held_out and problems_content(held_out, lambda: self.eval_problems),
-        }
+        config, training = self.config, self.training.settings()
         return {
             "command": "rlhf",
             "policy": self.engine.model,
@@ -144,7 +88,7 @@ class Raft:
             "template": self.template.name,
             **self.template.options(),
             "input": source,
-            **contents,
+            **self.contents(source, problems),
             **self.engine.settings(),
         }
 
@@ -204,15 +148,9 @@ class Raft:
             sample_to(out, rows, engine, self.template, settings, n, self.reporter, self.bad)
 
     def _score(self, samples: Path, scored: Path) -> None:
-        scorer, prm_format = self._scorer(), self.config.prm_format
+        scorer, prm_format = self.scorer_config(), self.config.prm_format
         with open_output(str(scored), score_settings(scorer, prm_format)) as out:
             score_to(out, str(samples), LazyScorer(scorer, prm_format=prm_format), self.reporter)
-
-    def _scorer(self) -> EngineConfig:
-        """Return how the PRM runs: the policy's context length and vLLM options do not apply to it."""
-        return replace(
-            self.engine, model=self.config.prm, max_model_len=None, quantization=None, engine_args=None
-        )
 
     def _select(self, scored: Path, selected: Path) -> None:
         """Write the solution of each problem with the best score; of equal scores, the first sample."""
@@ -280,17 +218,6 @@ class Raft:
         folder = self.directory / f"iteration-{iteration}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-def problems_content(source: str, problems: Callable[[], Iterable[Row]]) -> Content:
-    """Return the content of the file `source` of problems: their ids, texts and answers, in order."""
-
-    def hash_all() -> str:
-        parts = (digest(row["id"], row["problem"], row["answer"]).hex() for row in problems())
-        return content_hash("".join(parts))
-
-    path = Path(source)
-    return Content(hash_all, (path,) if path.exists() else ())
 
 
 def mean_reward(path: Path) -> float | None:

@@ -8,6 +8,7 @@ N targets, V rows of the output layer that the loss reads (all, or those in `out
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import Any, Self
 
@@ -27,12 +28,13 @@ from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.arguments import check_names, trainer_arguments
 from erprm_cli.training.config import TrainingConfig
-from erprm_cli.training.distributed import check_launch, is_main, world_size
+from erprm_cli.training.distributed import check_launch, ends_with_others, is_main, world_size
 from erprm_cli.training.example_store import ExampleStore, cache_key
 from erprm_cli.training.examples import Examples
 from erprm_cli.training.run_folder import finished, run_folder
 
 Log = Callable[[Row], object]  # takes a log row
+READING = timedelta(days=7)  # longer than any input takes
 
 
 class TrainingTask(ABC):
@@ -155,6 +157,8 @@ class TrainingTask(ABC):
         self, source: str, bad: BadRows | None, limit: int | None, reporter: Reporter
     ) -> None:
         assert self.arguments.world_size > 1  # the processes are joined
+        # A group of its own: reading may take longer than the half hour that processes wait for each other.
+        waiting = torch.distributed.new_group(timeout=READING, backend="gloo")
         done = [False]
         try:
             if is_main():
@@ -162,7 +166,8 @@ class TrainingTask(ABC):
                 self.store.save()
                 done = [True]
         finally:
-            torch.distributed.broadcast_object_list(done)
+            with ends_with_others():
+                torch.distributed.broadcast_object_list(done, group=waiting)
         if not done[0]:
             sys.exit(1)  # the first process reports the error
         if not is_main():

@@ -7,7 +7,7 @@ from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, PrmTrainingConfig
-from erprm_cli.training.distributed import Silence, is_main, world_size
+from erprm_cli.training.distributed import Silence, ends_with_others, is_main, world_size
 from erprm_cli.training.fit import fit
 from erprm_cli.training.launch import launch
 from erprm_cli.training.policy_task import PolicyTask
@@ -20,7 +20,8 @@ def train(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
     """Train on the examples of `task`, write config.output, return the last log row.
 
     A finished run with the same rows and settings is not repeated; a stopped one is continued. Raises
-    UserError if there is nothing to train on, or if `output` or its run folder has other settings.
+    UserError if there is nothing to train on, or if `output` or its run folder has other settings;
+    EngineError if another process of the training was lost.
     """
     config = task.config
     reporter = reporter if is_main() else Silence()
@@ -38,7 +39,8 @@ def train(task: TrainingTask, log: Log, reporter: Reporter) -> Row:
     if (config.accelerate_config or config.num_processes) and world_size() == 1:
         return launch(task, log, reporter)
     try:
-        last = fit(task, as_written(settings), run, log, reporter)
+        with ends_with_others():
+            last = fit(task, as_written(settings), run, log, reporter)
     except BaseException:
         if is_main() and not checkpoints(run):
             forget(run)  # there is nothing to continue from

@@ -4,34 +4,28 @@ N targets of a micro-batch, n of an example; V rows of the output layer that the
 """
 
 import math
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import sync
 from erprm_cli.io.ownership import EVENTS
-from erprm_cli.io.seal import seal
 from erprm_cli.models.outputs import output_at
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.arguments import PASS_TOKENS
 from erprm_cli.training.batches import BatchPlan, StepLoader, collate
+from erprm_cli.training.checkpoints import SealedCheckpoints
 from erprm_cli.training.examples import Examples
-from erprm_cli.training.run_folder import checkpoints
 from erprm_cli.training.task import Log, TrainingTask
 
 
-class StepTrainer(Trainer):
+class StepTrainer(SealedCheckpoints, Trainer):
     """Trainer whose steps are divided as batches.py says. `last` is the last log row."""
 
     def __init__(
@@ -156,47 +150,6 @@ class StepTrainer(Trainer):
     def ends_epoch(self) -> bool:
         """Return whether this step is the last of an epoch."""
         return self.state.global_step % len(self.get_train_dataloader()) == 0
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with _loadable(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with _loadable(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint in draft/; rename it when all processes have written their part."""
-        try:
-            super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError, SafetensorError) as error:  # the last two on a full disk
-            raise UserError(f"cannot write a checkpoint: {error}", where=self.run_folder) from error
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            draft = self.run_folder / "draft" / f"checkpoint-{self.state.global_step}"
-            seal(draft)
-            for path in draft.rglob("*"):
-                if path.is_file():
-                    sync(path)
-            older = checkpoints(self.run_folder)
-            draft.rename(self.run_folder / draft.name)
-            sync(self.run_folder)
-            for path in older:
-                shutil.rmtree(path, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-
-
-@contextmanager
-def _loadable(checkpoint: str | None) -> Iterator[None]:
-    """Turn what torch and safetensors raise for damaged weights into a UserError."""
-    try:
-        yield
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0] or "a file is empty"
-        raise UserError(
-            f"{checkpoint} cannot be loaded ({reason})",
-            remedy="delete that folder, and the same command starts again",
-        ) from error
 
 
 EVAL_NAMES = ("eval_loss", "eval_brier", "eval_ece", "eval_auc")

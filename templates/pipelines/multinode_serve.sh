@@ -6,14 +6,18 @@
 #
 # The first machine takes all requests on port 8000 and shares them among the copies everywhere. A model that
 # needs several GPUs: export TENSOR_PARALLEL=4, and there are fewer copies. One that needs several machines:
-# vllm serve with --nnodes, --node-rank and --master-addr instead (see its documentation).
+# vllm serve with --nnodes, --node-rank and --master-addr instead (see its documentation). More flags for
+# vllm serve: export SERVE_FLAGS="--max-model-len 4096".
 #
 # Without SLURM: start the same two `vllm serve` commands by hand, the headless one on every further machine,
 # then run erprm with --base-url http://FIRST:8000/v1 from anywhere. If the server asks for a key (vLLM reads
 # VLLM_API_KEY), erprm takes it from ERPRM_API_KEY or OPENAI_API_KEY in the environment, and only from there.
 #SBATCH --job-name=erprm-serve
 #SBATCH --ntasks-per-node=1
+#SBATCH --exclusive
 #SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
 set -euo pipefail
 
@@ -21,7 +25,9 @@ model=${MODEL:?a folder or Hub name} template=${TEMPLATE:?as gsm8k-chat or math-
 gpus=${SLURM_GPUS_ON_NODE:?how many GPUs each machine has} nodes=${SLURM_NNODES:?how many machines}
 tensor=${TENSOR_PARALLEL:-1}
 here=$((gpus / tensor)) # copies on each machine
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=$(getent ahostsv4 "${hosts[0]}" | awk '{ print $1; exit }') # vllm listens at an address, not at a name
+read -ra more <<< "${SERVE_FLAGS:-}"
 
 serve=(
     vllm serve "$model"
@@ -30,13 +36,13 @@ serve=(
     --data-parallel-size-local "$here"
     --data-parallel-address "$first"
     --data-parallel-rpc-port 13345
+    "${more[@]}"
 )
-srun --nodes=1 --ntasks=1 --nodelist="$first" "${serve[@]}" --port 8000 &
-servers=($!)
-rank=0
-for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST" | tail -n +2); do
-    rank=$((rank + here))
-    srun --nodes=1 --ntasks=1 --nodelist="$node" "${serve[@]}" --headless --data-parallel-start-rank "$rank" &
+servers=()
+for number in "${!hosts[@]}"; do
+    role=(--headless --data-parallel-start-rank "$((number * here))")
+    [ "$number" -gt 0 ] || role=(--port 8000)
+    srun --nodes=1 --ntasks=1 --nodelist="${hosts[number]}" "${serve[@]}" "${role[@]}" &
     servers+=($!)
 done
 trap 'kill "${servers[@]}" 2> /dev/null || true' EXIT

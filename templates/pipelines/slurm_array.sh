@@ -14,10 +14,12 @@
 #
 # A task that is stopped, requeued or submitted again continues its own files.
 #SBATCH --job-name=erprm
+#SBATCH --ntasks=1
 #SBATCH --gpus-per-task=1
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 #SBATCH --requeue
+#SBATCH --open-mode=append
 #SBATCH --output=%x-%A_%a.log
 set -euo pipefail
 

@@ -546,3 +546,83 @@ def test_torch_is_not_loaded_for_rows_that_have_scores(scored: str) -> None:
         "assert not {'torch', 'transformers', 'math_verify', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, "bon", scored], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_votes_with_too_many_different_formulas_are_counted(erprm: Erprm) -> None:
+    answers = [f"x^2 + {number}" for number in range(20)]
+    rows = [candidate("a", sample, [0.5], answer, "x^2 + 7") for sample, answer in enumerate(answers)]
+    done = erprm("bon", stdin="".join(json.dumps(row) + "\n" for row in rows))
+    assert done.exit_code == 0
+    assert "votes: 1 problems have more different answers than are compared by value" in done.stderr
+
+
+# ---- Accuracy against tokens
+
+
+def searched(method: str, n: int, right: bool, tokens: int) -> list[Row]:
+    """Rows of a search on the problems of ROWS, which found one solution each."""
+    figures = {"n": n, "prompt_tokens": 30, "generated_tokens": tokens, "prm_tokens": 50, "distinct": 1}
+    more: Row = {"method": method, "search": figures, "num_tokens": 10}
+    return [candidate(id_, 0, [0.5, 0.7], "7" if right else "5", **more) for id_ in "ab"]
+
+
+@pytest.fixture
+def searches(tmp_path: Path) -> list[str]:
+    """Files of samples, of SMC at two budgets and of beam search."""
+    files = {
+        "samples": [row | {"num_tokens": 10} for row in ROWS],
+        "smc1": searched("smc", 1, False, 10),
+        "smc3": searched("smc", 3, True, 30),
+        "beam": searched("beam", 4, True, 20),
+    }
+    for name, rows in files.items():
+        (tmp_path / f"{name}.jsonl").write_text(jsonl(rows))
+    return [str(tmp_path / f"{name}.jsonl") for name in files]
+
+
+def test_accuracy_against_tokens_compares_searches_at_equal_tokens(
+    erprm: Erprm, tmp_path: Path, searches: list[str]
+) -> None:
+    samples, *others = searches
+    flags = [word for other in others for word in ("--compare", other)]
+    found = report(erprm, tmp_path, samples, "--x", "tokens", "-n", "1,3", *flags)
+    best = [row for row in found if row["method"] == "best of n"]
+    values = {(row["search"], row["tokens"]): row["value"] for row in best if row["minus"] is None}
+    assert values[("best-of-n", 30)] == pytest.approx(0.75)  # as without --x tokens
+    assert values | {("best-of-n", 10): 0, ("best-of-n", 30): 0} == {
+        ("best-of-n", 10): 0,
+        ("best-of-n", 30): 0,
+        ("smc", 10): 0,
+        ("smc", 30): 1,
+        ("beam", 20): 1,
+    }
+    minus = {(row["minus"], row["tokens"]): row["value"] for row in best if row["minus"] is not None}
+    assert minus[("smc", 30)] == pytest.approx(0.75 - 1)
+    assert set(minus) == {("smc", 10), ("smc", 30), ("beam", 20)}
+    counts = {(row["prompt_tokens"], row["prm_tokens"]) for row in best if row["search"] == "smc"}
+    assert counts == {(30, 50)}
+
+
+def test_the_table_and_the_plot_show_tokens(erprm: Erprm, tmp_path: Path, searches: list[str]) -> None:
+    samples, smc1, smc3, _ = searches
+    flags = ("--compare", smc1, "--compare", smc3, "--plot", "-", "-o", tmp_path / "chosen.jsonl")
+    result = erprm("bon", samples, "--x", "tokens", *flags)
+    assert "weighted vote, min" in result.stderr and "PRM tokens" in result.stderr
+    assert "difference at equal tokens" in result.stderr and "best-of-n - smc" in result.stderr
+    assert "Tokens per problem; % correct" in result.stderr and "a  best-of-n, weighted vote" in result.stderr
+
+
+def test_rows_without_tokens_are_bad_rows(erprm: Erprm) -> None:
+    result = erprm("bon", "--x", "tokens", stdin=jsonl(ROWS))
+    assert isinstance(result.exception, UserError)
+    assert "--x tokens needs 'num_tokens', which" in str(result.exception)
+
+
+def test_other_problems_cannot_be_compared(erprm: Erprm, tmp_path: Path, searches: list[str]) -> None:
+    path = tmp_path / "part.jsonl"
+    path.write_text(jsonl(searched("smc", 1, True, 10)[:1]))
+    result = erprm("bon", searches[0], "--x", "tokens", "--compare", path, "-o", tmp_path / "chosen.jsonl")
+    assert isinstance(result.exception, UserError) and "differ by 1 problems" in str(result.exception)
+    path.write_text(jsonl(row | {"problem": "Another?"} for row in searched("smc", 1, True, 10)))
+    result = erprm("bon", searches[0], "--x", "tokens", "--compare", path, "-o", tmp_path / "chosen.jsonl")
+    assert isinstance(result.exception, UserError) and "another problem or answer" in str(result.exception)

@@ -2,17 +2,7 @@ from typing import Any
 
 import pytest
 
-from erprm_cli.engines import server_client
 from erprm_cli.errors import UserError
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use no key and no Hub, and wait next to no time between two tries."""
-    monkeypatch.setattr(server_client, "BACKOFF_S", 0.01)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in server_client.KEY_NAMES:
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

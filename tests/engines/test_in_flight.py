@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 
 import pytest
 
-from erprm_cli.engines.in_flight import in_flight
+from erprm_cli.engines.in_flight import Wait, in_flight
 
 
 class Calls:
@@ -186,3 +186,26 @@ def test_nothing_is_read_before_the_first_result_is_wanted() -> None:
     assert calls.futures == {}
     results.close()
     assert calls.futures == {}
+
+
+def test_an_input_that_depends_on_results_is_read_after_one() -> None:
+    calls, taken = Calls(), list[int]()
+
+    def numbers() -> Iterator[int | Wait]:
+        yield 0
+        yield 1
+        while not taken:
+            yield Wait.FOR_RESULT
+        yield 10 + taken[0]
+
+    results = in_flight(numbers(), calls.start, depth=4)
+    calls.finish_soon(1)
+    taken.append(next(results)[0])
+    calls.finish_soon(11)
+    assert next(results) == (11, "result 11")  # while call 0 is still in flight
+    calls.finish_soon(0)
+    assert list(results) == [(0, "result 0")]
+
+
+def test_with_nothing_in_flight_there_is_nothing_to_wait_for() -> None:
+    assert list(in_flight([Wait.FOR_RESULT], done, depth=4)) == []

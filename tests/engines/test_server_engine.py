@@ -1,5 +1,6 @@
 """The server engine against scripted servers on loopback; test_vllm_server.py uses a real one."""
 
+import math
 import re
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.policy.prompts import make_prompt
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.stopping import StoppingRule
 from erprm_cli.policy.templates import load_template
 from tests.engines.server_runs import PARAMS, complete, config, only_completions
 from tests.scripted_server import Fields, Reply, ScriptedServer, completed, limit, refusal, serving
@@ -658,3 +660,31 @@ def test_a_server_without_stop_tokens_is_warned_about(capsys: pytest.CaptureFixt
     with serving(say) as server, closing(open_engine(config(server))) as engine:
         list(engine.generate([Request("a", (1, 2), (0,), 0)], replace(PARAMS, stop_token_ids=(7,))))
     assert "a solution may run on after the assistant's turn" in capsys.readouterr().err
+
+
+# Stopping rules
+
+
+@pytest.mark.parametrize("accepts_n", [True, False])
+def test_a_rule_asks_a_server_for_the_next_completions_only(accepts_n: bool) -> None:
+    """Rounds of 1, 2, 4 and 8 until the first success: the seed of a completion says which one it is."""
+
+    def say(path: str, fields: Fields) -> Reply:
+        if not accepts_n and fields.get("n", 1) > 1:
+            return refusal("n is not supported")
+        return completed(fields)
+
+    with serving(say) as server:
+        with closing(open_engine(config(server))) as engine, Grader() as grader:
+            template = load_template("tiny")
+            settings = SamplingSettings("m", None, 1.0, 1.0, 50, 0, template.name)
+            row = PROBLEM | {"sample": 0, "solution": "one\ntwo", "steps": ["one", "two"], "reward": 1.0}
+            row |= {"answer": "1000"}  # never reached
+            rule = StoppingRule(1.0, math.inf)
+            (rolled,) = Roller(engine, template, settings, 8, grader, rule=rule).roll([row])
+    assert rolled["rollouts"] == [[0.0] * 8, [1.0]]
+    first = min(fields["seed"] for fields in server.work)
+    asked = [
+        fields["seed"] - first + number for fields in server.work for number in range(fields.get("n", 1))
+    ]
+    assert sorted(asked) == list(range(8))

@@ -3,14 +3,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from erprm_cli.engines.base import Completion, Request, SamplingParams
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.open import open_engine
 from erprm_cli.engines.token_sampling import draw, uniforms
@@ -94,11 +94,57 @@ def test_tokens_are_drawn_with_their_probabilities(temperature: float, top_p: fl
     assert chi_square < 18.5  # the 99.9th percentile at 4 degrees of freedom
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-6])
+def test_a_temperature_of_almost_0_is_greedy(temperature: float) -> None:
+    logits = torch.tensor([[100.0, -80.0, 101.0, 3.0]])
+    assert draw(logits, temperature, 1.0, torch.tensor([1]), torch.tensor([0])).tolist() == [2]
+
+
 def test_uniforms_are_those_of_splitmix64() -> None:
     # The published first outputs of the generator with seed 1234567; the top 52 bits are used.
     expected = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     found = uniforms(torch.full((3,), 1234567), torch.arange(3))
     assert found.tolist() == [(number >> 12) * 2.0**-52 for number in expected]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_requests_may_depend_on_completions_of_the_same_call(batch_size: int) -> None:
+    """Chains of requests, each of which continues a completion, with more completions from link to link."""
+    engine, params = engine_of(batch_size=batch_size), SamplingParams(max_tokens=6)
+    first = [Request((key, 0), text, (0,), key, keep=True) for key, text in enumerate(PROMPTS)]
+
+    def follow(completion: Completion) -> Request | None:
+        key, link = cast(tuple[int, int], completion.key)
+        if link:
+            return None
+        ids = engine.tokenizer(requests[completion.key].prompt).input_ids
+        return Request((key, 1), (*ids, *(completion.token_ids or ())), (0, 1, 2), key, greedy=key == 1)
+
+    requests: dict[Any, Request] = {request.key: request for request in first}
+    ready, due, found = list(first), 0, dict[Any, Completion]()
+
+    def source() -> Iterator[Request]:
+        nonlocal due
+        while ready or due:
+            if ready:
+                request = ready.pop(0)
+                due += len(request.indices)
+                yield request
+            else:
+                yield LATER
+
+    for completion in engine.generate(source(), params):
+        due -= 1
+        found[completion.key, completion.index] = completion
+        if (request := follow(completion)) is not None:
+            requests[request.key] = request
+            ready.append(request)
+    assert len(found) == len(PROMPTS) * 4
+    for (key, link), request in requests.items():
+        own = replace(params, temperature=0.0) if request.greedy else params
+        alone = {one.index: one for one in engine.generate([replace(request, greedy=False)], own)}
+        assert alone == {index: found[(key, link), index] for index in request.indices}
+        assert (len({one.text for one in alone.values()}) == 1) == (not link or request.greedy)
 
 
 def test_requests_are_read_as_there_is_room() -> None:
@@ -288,3 +334,40 @@ def test_generation_ends_at_the_end_of_a_turn_and_keeps_other_special_tokens() -
     count = ids.index(end)
     assert (cut.text, cut.finish_reason) == (engine.tokenizer.decode(ids[:count]), "stop")
     assert cut.num_tokens < whole.num_tokens
+
+
+@pytest.mark.parametrize("batch_size", [0, 3])
+def test_requests_that_follow_from_completions_give_the_same_ones(batch_size: int) -> None:
+    """Two completions per prompt, then six more of some: what eight at once would be, whatever the slots."""
+    params = SamplingParams(max_tokens=20)
+    whole = run(engine_of(), params, 8)
+    taken: list[Completion] = []
+
+    def requests() -> Iterator[Request]:
+        yield from (Request(key, text, (0, 1), key) for key, text in enumerate(PROMPTS))
+        followed: set[int] = set()
+        while len(taken) < 2 * len(PROMPTS) or len(followed) < len(PROMPTS):
+            ready = {int(str(one.key)) for one in taken} - followed
+            if not ready:
+                yield LATER
+                continue
+            followed.add(key := min(ready))
+            yield Request(key, PROMPTS[key], tuple(range(2, 8)), key)
+
+    for completion in engine_of(batch_size=batch_size).generate(requests(), params):
+        taken.append(completion)
+    assert {(one.key, one.index): one for one in taken} == whole
+
+
+def test_a_prompt_that_is_too_long_may_be_followed_by_others() -> None:
+    taken: list[Completion] = []
+
+    def requests() -> Iterator[Request]:
+        yield Request(0, "Tom " * 400, (0,), 0)
+        while not taken:
+            yield LATER
+        yield Request(1, "Tom has", (0,), 1)
+
+    for completion in engine_of().generate(requests(), SamplingParams(max_tokens=5)):
+        taken.append(completion)
+    assert [(one.key, one.num_tokens > 0) for one in taken] == [(0, False), (1, True)]

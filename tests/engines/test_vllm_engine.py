@@ -1,12 +1,14 @@
 """The real vLLM with the shipped policy: one engine for the module, and commands in their own processes."""
 
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from typer.testing import Result
 
 from erprm_cli.answers.grader import Grader
 from erprm_cli.data_formats.problems import as_problem
-from erprm_cli.engines.base import Completion, Request, SamplingParams
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.transformers_engine import TransformersEngine
 from erprm_cli.engines.vllm_stream import engine_args
@@ -28,6 +30,7 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.options import Dtype
 from erprm_cli.policy.rollouts import Roller
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
+from erprm_cli.policy.stopping import StoppingRule
 from erprm_cli.policy.templates import load_template
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import prefixes
@@ -119,6 +122,24 @@ class TestEngine:
         assert sum(same) >= len(same) - 1  # rounding may change one
         assert len({completion.text for completion in whole.values()}) > 40
 
+    def test_a_stopping_rule_keeps_the_first_completions(self, engine: Any) -> None:
+        settings = SamplingSettings("tiny", None, 1.0, 1.0, 160, 0, TEMPLATE.name)
+        with Grader() as grader:
+            rows = list(sample_solutions(problems(10), engine, TEMPLATE, settings, 2, grader))
+            found = [
+                {
+                    (row["id"], row["sample"]): row["rollouts"]
+                    for row in Roller(engine, TEMPLATE, settings, 8, grader, rule=rule).roll(rows)
+                }
+                for rule in (StoppingRule(), StoppingRule(0.5), StoppingRule(1.0, math.inf))
+            ]
+        whole, *stopped = found
+        for lists in stopped:
+            pairs = [pair for key in whole for pair in zip(whole[key], lists[key], strict=True)]
+            assert sum(map(len, (fewer for _, fewer in pairs))) < sum(map(len, (all_ for all_, _ in pairs)))
+            # Rounding may change a completion.
+            assert sum(fewer == all_[: len(fewer)] for all_, fewer in pairs) >= 0.97 * len(pairs)
+
     def test_a_greedy_continuation_is_the_rest_of_the_greedy_solution(self, engine: Any) -> None:
         settings = SamplingSettings("tiny", None, 0.0, 1.0, 160, 0, TEMPLATE.name)
         with Grader() as grader:
@@ -164,6 +185,25 @@ class TestEngine:
         requests = (Request(number, ids, (0, 1), number) for number, ids in enumerate(prompts))
         done = list(engine.generate(requests, SamplingParams(1.0, 1.0, 8)))
         assert len(done) == 24
+
+    def test_requests_may_depend_on_completions_of_the_same_call(self, engine: Any) -> None:
+        """The second request follows the first; the third is too long, and the last one is greedy."""
+        ids, params, found = (5, 6, 7), SamplingParams(1.0, 1.0, 4), list[Completion]()
+
+        def requests() -> Iterator[Request]:
+            yield Request(0, ids, (0,), 0)
+            for number in range(1, 4):
+                while len(found) < number:
+                    yield LATER
+                prompt = ids * (1000 if number == 2 else 1) + (found[0].token_ids or ())
+                yield Request(number, prompt, (0,), 0, greedy=number == 3)
+
+        for completion in engine.generate(requests(), params):
+            found.append(completion)
+        assert [completion.key for completion in found] == [0, 1, 2, 3]
+        assert found[2] == Completion(2, 0, "", 0, "length")
+        last = Request(3, ids + (found[0].token_ids or ()), (0,), 1)
+        assert list(engine.generate([last], replace(params, temperature=0.0))) == found[3:]
 
     def test_completions_leave_before_the_last_request_enters(self, engine: Any) -> None:
         entered = 0

@@ -1,15 +1,9 @@
 """The server engine against a real `vllm serve` of tiny on loopback: one for all tests, one for the last."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from erprm_cli import app
 from erprm_cli.engines import server_client
+from tests.vllm_server import VllmServer
 
 pytestmark = [
     pytest.mark.vllm,
@@ -29,7 +24,6 @@ pytestmark = [
 
 Row = dict[str, Any]
 
-START_S = 300
 TINY = str(files("erprm_cli.templates") / "tiny")
 UNKNOWN_HERE = "served:policy"  # a second name of tiny; nothing of this name can be loaded here
 # Formats a chat as the prompt that tiny was trained on, so that chats and plain prompts must agree.
@@ -40,63 +34,16 @@ Answer:
 AS_CHAT = 'chat = true\nprompt = "{problem}"\n'
 
 
-class VllmServer:
-    """`vllm serve` in a process group of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        """Start it; `wait` until it answers."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}/v1"
-        template = folder / "chat.jinja"
-        template.write_text(CHAT_TEMPLATE)
-        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", TINY]
-        command += ["--served-model-name", "tiny", UNKNOWN_HERE, "--chat-template", str(template)]
-        command += ["--host", "127.0.0.1", "--port", str(port), "--block-size", "32"]
-        # vLLM 0.32 on a CPU crashes if the prompt of a seeded request is read in parts.
-        command += ["--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill"]
-        settings = {
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-            "VLLM_CPU_KVCACHE_SPACE": "1",
-            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_NO_USAGE_STATS": "1",
-        }
-        self.log = folder / "vllm.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=log, env=os.environ | settings, start_new_session=True
-            )
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + START_S
-        while not self._is_up():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                pytest.fail(f"vllm did not start: {self.log.read_text()[-3000:]}")
-            time.sleep(0.5)
-
-    def _is_up(self) -> bool:
-        with suppress(OSError):
-            urllib.request.urlopen(self.url.replace("/v1", "/health"), timeout=5).close()
-            return True
-        return False
-
-    def kill(self) -> None:
-        """Kill it and its children."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[VllmServer, VllmServer]]:
     """The server and the one that takes over when it dies; they start together, because that takes long."""
     with ExitStack() as stack:
         started = []
         for name in ("first", "second"):
-            started.append(VllmServer(tmp_path_factory.mktemp(name)))
+            folder = tmp_path_factory.mktemp(name)
+            (folder / "chat.jinja").write_text(CHAT_TEMPLATE)
+            names = ("--served-model-name", "tiny", UNKNOWN_HERE)
+            started.append(VllmServer(folder, TINY, *names, "--chat-template", folder / "chat.jinja"))
             stack.callback(started[-1].kill)
         first, second = started
         first.wait()

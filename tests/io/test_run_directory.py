@@ -61,3 +61,9 @@ def test_only_what_a_run_made_is_deleted(tmp_path: Path) -> None:
     with run_directory(run, SETTINGS | {"seed": 1}, overwrite=True):
         assert sorted(os.listdir(run)) == ["run.lock", "run.meta.json"]
     assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file/run: Not a directory"):
+        check_run_directory(tmp_path / "file" / "run", SETTINGS)

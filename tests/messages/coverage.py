@@ -1,13 +1,17 @@
-"""Which messages of the code no test produces: `pytest --messages`, a part of `make test`.
+"""Which messages of the code no test produces: `pytest --messages`, a part of `make test-all`.
 
-A message is a call that makes an error of erprm_cli/errors.py or a warning. One that no test can produce says
-why, in a comment within the call: `# no test: needs a GPU`.
+A message is a call that makes an error of erprm_cli/errors.py, a warning or a note. One that no test can
+produce says why, in a comment within the call: `# no test: needs a GPU`.
+
+The suite may run in pieces: those with one `--messages-file FILE` add up, and the last lists what is left.
 """
 
 import ast
 import os
+import socket
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from erprm_cli import errors
-from tests.messages.sitecustomize import TARGET
+from tests.messages.sitecustomize import ADDRESS
 
 ROOT = Path(__file__).parents[2]
 ERRORS = {
@@ -38,6 +42,9 @@ class Message(NamedTuple):
         return f"{self.path}:{self.begin}: {' '.join(self.source.split())}"
 
 
+LISTENER, LEFT = pytest.StashKey["Listener"](), pytest.StashKey[list[Message]]()
+
+
 def messages(root: Path = ROOT) -> Iterator[Message]:
     """Yield every message of the code that has no excuse; those about vLLM only where it is installed."""
     has_vllm = find_spec("vllm") is not None
@@ -55,20 +62,49 @@ def messages(root: Path = ROOT) -> Iterator[Message]:
 
 
 def is_message(function: ast.expr) -> bool:
-    """Return whether a call of `function` makes an error, or warns."""
+    """Return whether a call of `function` makes an error, a warning or a note."""
     if isinstance(function, ast.Name):
         return function.id in ERRORS
-    return isinstance(function, ast.Attribute) and function.attr == "warn"
+    return isinstance(function, ast.Attribute) and function.attr in ("warn", "info")
 
 
-def not_produced(places: Path, root: Path = ROOT) -> list[Message]:
-    """Return the messages that are not among the FILE:LINE in the file `places`."""
-    found = {tuple(line.rsplit(":", 1)) for line in places.read_text().splitlines()}
+def not_produced(places: Iterable[str], root: Path = ROOT) -> list[Message]:
+    """Return the messages that are not among the FILE:LINE in `places`."""
+    found = {tuple(place.rsplit(":", 1)) for place in places}
     return [
         message
         for message in messages(root)
         if not any((str(message.path), str(n)) in found for n in range(message.begin, message.end + 1))
     ]
+
+
+class Listener:
+    """Collects the FILE:LINE that `sitecustomize` sends, from this process and from others.
+
+    A socket, and not a file: tests limit the size of files, count those that are open and watch which are
+    written.
+    """
+
+    def __init__(self) -> None:
+        self.places: set[str] = set()
+        self._folder = tempfile.TemporaryDirectory(prefix="erprm-messages-")
+        self.address = str(Path(self._folder.name) / "socket")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+        self._thread = threading.Thread(target=self._listen, name="messages", daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while place := self._socket.recv(1 << 16):
+            self.places.add(place.decode())
+
+    def close(self) -> None:
+        """End when all that was sent so far is collected."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"", self.address)
+        self._thread.join()
+        self._socket.close()
+        self._folder.cleanup()
 
 
 # The plugin
@@ -78,22 +114,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--messages", action="store_true", help="list the messages that no test produced; an error if any"
     )
+    parser.addoption(
+        "--messages-file",
+        type=Path,
+        metavar="FILE",
+        help="with --messages: add what the tests produced to FILE, and count what FILE has",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to write down; the processes of xdist, and programs that tests start, write to the same file.
-
-    Runs with the same $ERPRM_MESSAGES, an empty file at first, add up.
-    """
+    """Begin to collect; the processes of xdist, and programs that tests start, send to the same socket."""
     if not config.getoption("--messages"):
         return
-    if TARGET not in os.environ:
-        folder = tempfile.TemporaryDirectory(prefix="erprm-messages-")
-        config.add_cleanup(folder.cleanup)
-        places = Path(folder.name) / "places"
-        places.touch()
-        os.environ[TARGET] = str(places)
     if not hasattr(config, "workerinput"):
+        config.stash[LISTENER] = listener = Listener()
+        os.environ[ADDRESS] = listener.address
         path = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         os.environ["PYTHONPATH"] = os.pathsep.join(path)
     from tests.messages import sitecustomize
@@ -101,16 +136,24 @@ def pytest_configure(config: pytest.Config) -> None:
     sitecustomize.install()
 
 
+@pytest.hookimpl(trylast=True)  # when the processes of xdist have ended
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    if (listener := config.stash.get(LISTENER, None)) is None:
+        return
+    listener.close()
+    places, file = listener.places, config.getoption("--messages-file")
+    if file is not None:
+        if file.exists():
+            places |= set(file.read_text().splitlines())
+        file.write_text("".join(f"{place}\n" for place in sorted(places)))
+    config.stash[LEFT] = not_produced(places)
+    if config.stash[LEFT] and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if config.getoption("--messages") and not hasattr(config, "workerinput"):
-        left = not_produced(Path(os.environ[TARGET]))
+    if (left := config.stash.get(LEFT, None)) is not None:
         terminalreporter.section(f"{len(left)} messages that no test produced")
         for message in left:
             terminalreporter.line(str(message))
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    config = session.config
-    if config.getoption("--messages") and not hasattr(config, "workerinput") and session.exitstatus == 0:
-        if not_produced(Path(os.environ[TARGET])):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED

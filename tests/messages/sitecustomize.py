@@ -1,35 +1,35 @@
-"""Writes down where messages are made: FILE:LINE of each error and warning, once, to $ERPRM_MESSAGES.
+"""Sends where messages are made, FILE:LINE of each error, warning and note, to the socket $ERPRM_MESSAGES.
 
-Python imports a module of this name when it starts, so the programs that tests start write theirs down too.
+Python imports a module of this name when it starts, so the programs that tests start send theirs too.
 """
 
 import os
+import socket
 import sys
-from pathlib import Path
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-TARGET = "ERPRM_MESSAGES"
+ADDRESS = "ERPRM_MESSAGES"
 
 
 def install() -> None:
-    """Let errors and warnings write down where they are made."""
+    """Let errors, warnings and notes send where they are made."""
     from erprm_cli.errors import Explained
     from erprm_cli.terminal.reporter import Reporter
 
-    seen: set[str] = set()
+    address, seen = os.environ[ADDRESS], set[str]()
 
     def note(frame: FrameType | None) -> None:
         while frame is not None and isinstance(frame.f_locals.get("self"), Explained):
             frame = frame.f_back  # out of the constructors of derived classes
         if frame is None:
             return
-        place = f"{os.path.realpath(frame.f_code.co_filename)}:{frame.f_lineno}\n"
+        place = f"{os.path.realpath(frame.f_code.co_filename)}:{frame.f_lineno}"
         if place not in seen:
             seen.add(place)
-            descriptor = os.open(os.environ[TARGET], os.O_WRONLY | os.O_APPEND)
-            os.write(descriptor, place.encode())
-            os.close(descriptor)
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(place.encode(), address)
 
     def recorded(method: Any) -> Any:
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -38,12 +38,10 @@ def install() -> None:
 
         return call
 
-    for owner, name in ((Explained, "__init__"), (Reporter, "warn")):
+    for owner, name in ((Explained, "__init__"), (Reporter, "warn"), (Reporter, "info")):
         setattr(owner, name, recorded(getattr(owner, name)))
 
 
-if Path(os.environ.get(TARGET, "")).is_file():
-    try:
+if ADDRESS in os.environ:
+    with suppress(ImportError):  # a Python without erprm
         install()
-    except ImportError:  # a Python without erprm
-        pass

@@ -1,14 +1,15 @@
 """The list of messages that no test produces, on code of four messages; and what is written down for it."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.messages.coverage import messages, not_produced
-from tests.messages.sitecustomize import TARGET
+from tests.messages.coverage import ROOT, Listener, messages, not_produced
+from tests.messages.sitecustomize import ADDRESS
 
 CODE = """
 from erprm_cli.errors import RowError, UserError
@@ -37,25 +38,39 @@ def test_messages_are_errors_and_warnings_without_an_excuse(root: Path) -> None:
     assert [(message.begin, message.end) for message in messages(root)] == [(5, 5), (7, 10)]
 
 
-def test_what_was_written_down_is_not_listed(root: Path, tmp_path: Path) -> None:
-    places = tmp_path / "places"
-    places.write_text(f"{root}/commands/code.py:7\n")
-    (left,) = not_produced(places, root)
+def test_what_was_produced_is_not_listed(root: Path) -> None:
+    (left,) = not_produced([f"{root}/commands/code.py:7"], root)
     assert str(left) == f'{root}/commands/code.py:5: reporter.warn("first")'
 
 
-def test_programs_that_tests_start_write_down_their_messages(root: Path, tmp_path: Path) -> None:
-    places = tmp_path / "places"
-    places.touch()
+@pytest.mark.parametrize("disk", ["", "full"])
+def test_programs_that_tests_start_send_their_messages(root: Path, disk: str) -> None:
+    listener = Listener()
     path = os.pathsep.join([str(Path(__file__).parent), str(root / "commands")])
     code = (
         "import code_; from erprm_cli.terminal.reporter import Reporter\n"
         "try: code_.fail(Reporter('x'), True)\nexcept Exception as error: print(error)"
     )
     (root / "commands" / "code.py").rename(root / "commands" / "code_.py")
-    environment = os.environ | {TARGET: str(places), "PYTHONPATH": path}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    environment = os.environ | {ADDRESS: listener.address, "PYTHONPATH": path}
+    limit = (lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))) if disk else None
+    command = [sys.executable, "-B", "-c", code]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, preexec_fn=limit
+    )
     assert (done.stdout, done.stderr) == ("x: second\n", "erprm x: warning: first\n")
-    assert places.read_text() == f"{root}/commands/code_.py:5\n{root}/commands/code_.py:7\n"
-    assert not_produced(places, root) == []
+    listener.close()
+    assert listener.places == {f"{root}/commands/code_.py:{line}" for line in (5, 7)}
+    assert not_produced(listener.places, root) == []
+
+
+def test_runs_with_one_file_add_up(tmp_path: Path) -> None:
+    file = tmp_path / "places"
+    file.write_text("/before.py:1\n")
+    test = tmp_path / "test_one.py"
+    test.write_text("from erprm_cli.errors import UserError\n\ndef test_one():\n    UserError('x')\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.messages.coverage"]
+    command += ["--rootdir", str(tmp_path), str(test), "--messages", "--messages-file", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1 and "messages that no test produced" in done.stdout, done.stderr
+    assert file.read_text() == f"/before.py:1\n{test}:4\n"

@@ -41,6 +41,7 @@ def hub(status: int, monkeypatch: pytest.MonkeyPatch, delay_s: float = 0.0) -> I
         def log_message(self, *_: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # the client left
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -141,6 +142,8 @@ def test_an_optional_tokenizer_is_asked_for_once(
         ["bon", "--prm", "./prm-missing"],
         ["processbench", "--prm", "./prm-missing"],
         ["calibrate", "--prm", "./prm-missing"],
+        ["search", "--prm", "./prm-missing"],
+        ["search", "-m", "./prm-missing", "--prm", "tiny"],
         ["rlhf", "--prm", "./prm-missing", "-o", "made"],
         ["rlhf", "-m", "./prm-missing", "--prm", "tiny", "-o", "made"],
         ["train", "--base", "./prm-missing", "-o", "made"],

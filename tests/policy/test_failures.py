@@ -229,3 +229,19 @@ def test_a_server_that_fails_every_prompt_ends_the_command(erprm: Erprm, tmp_pat
     assert isinstance(done.exception, EngineError)
     assert "failed 6 times in a row; last error: finish_reason abort" in str(done.exception)
     assert done.stdout == ""
+
+
+class Leaving(ScriptedEngine):
+    """Ends before the last completion."""
+
+    def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion | Failure]:
+        yield from list(super().generate(requests, params))[:-1]
+
+
+def test_completions_that_an_engine_leaves_out_are_an_error() -> None:
+    with Grader() as grader, pytest.raises(EngineError, match="the engine ended with 1 completions missing"):
+        engine = Leaving(lambda *_: "The answer is: 5")
+        list(sample_solutions(problems("a", "b"), engine, TINY, SETTINGS, 2, grader))
+    with Grader() as grader, pytest.raises(EngineError, match="the engine stopped with 1 completions miss"):
+        engine = Leaving(lambda *_: "The answer is: 5")
+        list(Roller(engine, TINY, SETTINGS, 2, grader).roll([solution(0, "one", "two", "x")]))

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Chat, Completion
 from erprm_cli.errors import RowError, UserError
+from erprm_cli.policy.finished_prefixes import FinishedPrefixes
 from erprm_cli.policy.reasoning import MARKS, Marks, Parts, continued, join, split, written, written_prefixes
-from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable
+from erprm_cli.policy.rollouts import Roller, check_gradable
 from erprm_cli.policy.sampling import SamplingSettings, sample_solutions
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rows.row import Row
@@ -252,7 +253,7 @@ def test_an_answer_has_other_rollouts_after_other_reasoning() -> None:
 def test_prefixes_of_existing_rows_are_found_again() -> None:
     for row in (ROW, OF_REASONING):
         first, _ = rolled(row, "</think>The answer is: 5")
-        finished = FinishedPrefixes(2, marks=THINK)
+        finished = FinishedPrefixes(marks=THINK)
         finished.add_row(first)
         again, engine = rolled(row, "no", finished=finished)
         assert (again, engine.asked) == (first, [])

@@ -8,7 +8,8 @@ from erprm_cli.answers.grader import Grader
 from erprm_cli.engines.base import Request
 from erprm_cli.errors import RowError
 from erprm_cli.io.writing import open_journal, open_output
-from erprm_cli.policy.rollouts import FinishedPrefixes, Roller, check_gradable, same_origin
+from erprm_cli.policy.finished_prefixes import FinishedPrefixes
+from erprm_cli.policy.rollouts import Roller, check_gradable, same_origin
 from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import load_template
 from erprm_cli.rows.row import Row
@@ -123,7 +124,7 @@ def run(path: Path, rows: list[Row], stop_after: int | None = None, **options: A
     engine, keep_text = ScriptedEngine(say), options.pop("keep_text", False)
     settings = {"seed": 0, "keep_text": keep_text}
     with open_output(str(path), settings, **options) as out, Grader() as grader:
-        finished = FinishedPrefixes(4, keep_text)
+        finished = FinishedPrefixes(keep_text)
         done = out.solutions(finished.add_row)
         missing = [row for row in rows if (row["id"], row["sample"]) not in done]
         with open_journal(out, settings, **options) as journal:
@@ -212,4 +213,12 @@ def test_solutions_of_another_policy_are_reported_once(
 def test_texts_of_an_earlier_output_that_do_not_fit_the_steps_are_a_bad_row(completions: Any) -> None:
     row = solution(0, "one", "two") | {"rollouts": [[1.0], [1.0]], "completions": completions}
     with pytest.raises(RowError, match="'completions' must be one list of strings per step"):
-        FinishedPrefixes(1).add_row(row)
+        FinishedPrefixes().add_row(row)
+
+
+def test_texts_of_an_earlier_run_do_not_stay_beside_other_rollouts() -> None:
+    earlier = solution(0, "one", "two") | {"rollouts": [[1.0], [1.0]], "completions": [["x"], [""]]}
+    (row,), _ = roll(ScriptedEngine(even_is_right), earlier, k=2)
+    assert row["rollouts"] == [[1.0, 0.0], [1.0]] and "completions" not in row
+    (kept,), _ = roll(ScriptedEngine(even_is_right), earlier, k=2, keep_text=True)
+    assert list(map(len, kept["completions"])) == [2, 1]

@@ -14,8 +14,8 @@ def test_flags_of_a_prm_need_one() -> None:
         ScoredRows(None, dict, dict, engine="transformers")
 
 
-def test_a_server_cannot_score() -> None:
-    with pytest.raises(UsageError, match="cannot score"):
+def test_a_server_needs_its_url() -> None:
+    with pytest.raises(UsageError, match="--engine server requires --base-url URL"):
         LazyScorer(EngineConfig("tiny", "server"))
 
 

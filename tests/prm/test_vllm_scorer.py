@@ -16,7 +16,8 @@ from erprm_cli.io.reading import read_rows
 from erprm_cli.models.folder import CARD
 from erprm_cli.options import LocalEngineName
 from erprm_cli.prm.formats import load_prm_format
-from erprm_cli.prm.scoring import open_scorer
+from erprm_cli.prm.scoring import chosen_engine, open_scorer
+from erprm_cli.prm.step_scorer import StepScorer
 from erprm_cli.prm.tagger import Tagger
 
 pytestmark = [
@@ -71,6 +72,23 @@ def solutions() -> list[dict[str, Any]]:
     return rows
 
 
+def check_that_known_prefixes_are_not_read(
+    scorer: StepScorer, rows: list[dict[str, Any]], expected: list[list[float]]
+) -> None:
+    """Solutions are in the prefix cache from scoring, but for their last block of 32 tokens at least."""
+    solutions, before = [(row, scorer.encode(row)) for row in rows], scorer.num_tokens
+    for is_whole in (True, False):
+        found = scorer.read(solutions, is_whole=is_whole)
+        for ours, theirs in zip(found, expected, strict=True):
+            read = [score is not None for score in ours]
+            assert read == sorted(read) and read[-1] and (all(read) or not is_whole)
+            pairs = [(one, other) for one, other in zip(ours, theirs, strict=True) if one is not None]
+            assert all(abs(one - other) < 1e-5 for one, other in pairs)
+    whole = sum(len(tagged.ids) for _, tagged in solutions)
+    assert whole < scorer.num_tokens - before < 1.6 * whole
+    assert any(None in scores for scores in found)
+
+
 @pytest.mark.parametrize("kind", [None, "qwen3"], ids=["tiny", "qwen3"])
 def test_scores_equal_those_of_transformers(kind: str | None, tmp_path: Path, settings: None) -> None:
     folder = str(save_prm(tmp_path / "prm", kind))
@@ -80,6 +98,8 @@ def test_scores_equal_those_of_transformers(kind: str | None, tmp_path: Path, se
     for name in engines:
         scorer = open_scorer(EngineConfig(folder, name, enforce_eager=True))
         found.append(list(scorer.score(rows)))
+        if name == "vllm":
+            check_that_known_prefixes_are_not_read(scorer, rows, [row["scores"] for row in found[0]])
         scorer.close()
     expected, scored = found
     assert [row["id"] for row in scored] == [row["id"] for row in rows]  # in order
@@ -102,10 +122,12 @@ def test_a_model_whose_logits_vllm_would_leave_unchanged_is_refused(tmp_path: Pa
         open_scorer(EngineConfig(str(folder), "vllm"))
 
 
-def test_adapters_are_left_to_transformers(tmp_path: Path) -> None:
+def test_auto_is_vllm_on_a_gpu_but_not_for_a_model_that_it_would_score_wrongly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erprm_cli.prm.scoring.local_engine", lambda: "vllm")  # as on a machine with a GPU
     folder = save_prm(tmp_path / "prm", None)
-    (folder / "adapter_config.json").write_bytes(
-        orjson.dumps({"base_model_name_or_path": "tiny", "peft_type": "LORA"})
-    )
-    with pytest.raises(UsageError, match="holds adapters: use --engine transformers"):
-        open_scorer(EngineConfig(str(folder), "vllm"))
+    assert chosen_engine(EngineConfig(str(folder))) == "vllm"
+    config = orjson.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_bytes(orjson.dumps(config | {"logits_scaling": 2.0}))
+    assert type(open_scorer(EngineConfig(str(folder)))).__name__ == "Scorer"

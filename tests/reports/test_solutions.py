@@ -128,7 +128,7 @@ def test_wide_letters_take_two_columns() -> None:
     ("change", "told"),
     [
         ({"scores": [0.5]}, "'scores' has 1 numbers for 3 steps"),
-        ({"labels": [0.5, None, 1]}, "'labels' contains null"),
+        ({"scores": [0.5, None, 1]}, "'scores' contains null"),
         ({"rollouts": [[1.0]]}, "'rollouts' has 1 list for 3 steps"),
         ({"steps": ["other"]}, "is not in 'solution' after the step before it"),
         ({"problem": None}, r"no 'problem' \(the question\)"),

@@ -38,6 +38,7 @@ def main() -> None:
     parts = [*PARTS, *TRIES]
     options.add_argument("parts", nargs="*", choices=[*parts, []], help="which parts; all of them if none")
     options.add_argument("--short", action="store_true", help="a tenth of it or less")
+    options.add_argument("--tries", type=int, metavar="N", help=f"how often, for {', '.join(TRIES)}")
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args()
     short, seed = args.short, args.seed
@@ -51,7 +52,7 @@ def main() -> None:
             folder = fresh(Path(scratch) / part)
             if part in TRIES:
                 attempts, few, many = TRIES[part]
-                found += attempts(folder, few if short else many, seed, tell)
+                found += attempts(folder, args.tries or (few if short else many), seed, tell)
             elif part == "kills":
                 found += kills(folder, 20 if short else 200, seed, tell)
             elif part == "truncations":

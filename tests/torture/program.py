@@ -16,7 +16,7 @@ from typing import Any
 
 from erprm_cli import app
 from erprm_cli.engines import open as opening
-from erprm_cli.engines.base import Completion, Request, SamplingParams, Usage
+from erprm_cli.engines.base import LATER, Completion, Request, SamplingParams, Usage
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.hashing import derive_seed
 from erprm_cli.terminal.reporter import Reporter
@@ -37,6 +37,8 @@ class ScriptedEngine:
     def generate(self, requests: Iterable[Request], params: SamplingParams) -> Iterator[Completion]:
         in_flight: list[Completion] = []
         for request in requests:
+            if request is LATER:
+                yield self._finish_one(in_flight)
             for index in request.indices:
                 in_flight.append(completion(request, index))
                 if len(in_flight) >= IN_FLIGHT:

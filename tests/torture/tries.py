@@ -60,6 +60,7 @@ def _watch(reader: int, pid: int, found: Counter[str], count: int) -> int:
     while True:
         if not select.select([reader], [], [], HANG_S)[0]:
             found["hangs"] += 1
+            print(f"try {number} hangs", file=sys.stderr)
             os.kill(pid, signal.SIGUSR1)  # it writes where it hangs
             time.sleep(1)
             os.killpg(pid, signal.SIGKILL)  # and the processes that it started
@@ -102,6 +103,7 @@ def _child(numbers: range, attempt: Callable[[int], object], folder: Path, log: 
         faulthandler.register(signal.SIGUSR1, file=2)
         sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # hashes of models
         sys.addaudithook(audit)
         for number in numbers:
             report(number)

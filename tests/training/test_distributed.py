@@ -1,17 +1,23 @@
 """What the settings of a launch need: packages and configurations of accelerate."""
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import Result
 
 from erprm_cli import packages
-from erprm_cli.errors import UsageError, UserError
+from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.training.config import PrmTrainingConfig
-from erprm_cli.training.distributed import accelerate_config, check_launch, sharded_by
+from erprm_cli.training.distributed import accelerate_config, check_launch, ends_with_others, sharded_by
 from erprm_cli.training.prm_task import PrmTask
 
 
@@ -91,3 +97,54 @@ def test_a_missing_deepspeed_file_is_named(tmp_path: Path) -> None:
     config.write_text("distributed_type: DEEPSPEED\ndeepspeed_config:\n  deepspeed_config_file: gone.json\n")
     with pytest.raises(UsageError, match="own.yaml: deepspeed_config_file gone.json: no such file"):
         sharded_by(str(config))
+
+
+ALONE = """
+import os, sys, time, torch
+from datetime import timedelta
+from erprm_cli.training.distributed import ends_with_others
+torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=60))
+if os.environ["RANK"] == "1":
+    os._exit(0)
+with ends_with_others():
+    while True:
+        torch.distributed.all_reduce(torch.ones(1))
+"""
+
+
+@pytest.mark.distributed
+def test_a_process_whose_peer_is_gone_ends_with_an_error_of_the_engine(tmp_path: Path) -> None:
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE],
+            env=os.environ | address | {"RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    said = [process.communicate()[1] for process in processes]
+    assert "EngineError: process 0 lost the connection to another process of this training" in said[0]
+    assert "; the same command continues from the last checkpoint" in said[0]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_an_error_of_the_store_is_one_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(EngineError, match="process 1 lost the connection"), ends_with_others():
+        torch.distributed.TCPStore(  # type: ignore[attr-defined]
+            "127.0.0.1", free_port(), is_master=False, timeout=timedelta(milliseconds=100)
+        )
+
+
+def test_other_errors_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RuntimeError, match="out of memory"), ends_with_others():
+        raise RuntimeError("out of memory")

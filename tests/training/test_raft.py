@@ -12,9 +12,11 @@ from erprm_cli.engines.config import EngineConfig
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.settings import as_written, difference
 from erprm_cli.policy.templates import PolicyTemplate
+from erprm_cli.rows.row import to_line
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
 from erprm_cli.training.raft import Raft
+from tests.tiny_models import solution_rows
 
 CHAT = PolicyTemplate("chat", "{problem}", chat=True, system="So")
 
@@ -51,6 +53,29 @@ def test_adapters_trained_by_two_processes_sample_in_the_next_iteration(
     ]
     assert sampled[1]["sampling"]["model"] == str(policy)
     assert sampled[0]["solution"] != sampled[1]["solution"]  # it has learned something
+
+
+def test_problems_without_a_correct_solution_are_counted_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raft = Raft(
+        RaftConfig("prm", "er-prm", require_correct=True),
+        PolicyTrainingConfig(),
+        EngineConfig("tiny"),
+        CHAT,
+        tmp_path,
+        Reporter("rlhf"),
+    )
+    scored = [
+        row | {"scores": [0.5] * len(row["steps"]), "reward": float(row["id"] != "p0")}
+        for row in solution_rows(4)
+    ]
+    (tmp_path / "scored.jsonl").write_bytes(b"".join(map(to_line, scored)))
+    raft._select(tmp_path / "scored.jsonl", tmp_path / "selected.jsonl")
+    chosen = [row["id"] for row in read_rows(str(tmp_path / "selected.jsonl"), dict)]
+    assert chosen == ["p1"]
+    told = "erprm rlhf: 1 of 2 problems have no correct solution and are left out (--require-correct)\n"
+    assert capsys.readouterr().err == told
 
 
 def test_the_settings_of_a_run_directory_keep_their_names_and_values(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from erprm_cli.training.run_folder import (
     checkpoints,
     finished,
     forget,
+    locked_run,
     run_folder,
 )
 from tests.training.runs import Killed, Log, assert_equal_bits, command, run
@@ -225,3 +226,14 @@ def test_only_what_a_training_made_is_deleted_from_its_run_folder(tmp_path: Path
     (tmp_path / "elsewhere").mkdir()
     forget(folder)
     assert os.listdir(folder) == ["thesis.txt"] and (tmp_path / "elsewhere").is_dir()
+
+
+def test_run_folders_and_examples_that_cannot_be_made_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    output = tmp_path / "file" / "prm"
+    with pytest.raises(UserError, match="file/.prm.run: Not a directory"), locked_run(output):
+        pass
+    with pytest.raises(UserError, match="file/.prm.run: Not a directory"):
+        begin_run(run_folder(output), {}, overwrite=False)
+    with pytest.raises(UserError, match="file/examples: Not a directory"):
+        ExampleStore(tmp_path / "file" / "examples").save()

@@ -5,6 +5,7 @@
 //   problem, steps [L]             text
 //   reasoning, answer              what a thinking model wrote before and after the steps, or ""
 //   values [C][L]                  numbers of the columns in data.columns: label, k/K, then scores; null: none
+//   intervals [L]                  [low, high] of the labels, null: unknown; or null
 //   counts [L]                     k/K as text, or null
 //   error                          index of the first wrong step; -1: none is wrong; null: unknown
 //   correct                        whether the answer is right, or null
@@ -286,7 +287,9 @@ const mark = (row, step) => (row.error === step ? "✗" : "") + (row.low.include
 function valueCell(row, column, step) {
   const value = row.values[column][step];
   const low = column >= FIRST_SCORE && value < state.threshold;
-  const text = value === null ? "" : column === 1 ? row.counts[step] : value.toFixed(2);
+  let text = value === null ? "–" : column === 1 ? row.counts[step] : value.toFixed(2);
+  const ends = column === 0 ? row.intervals?.[step] : null;
+  if (ends) text += ` [${ends.map((end) => end.toFixed(2)).join(", ")}]`;
   return make("td", low ? "number low" : "number", text);
 }
 
@@ -322,6 +325,9 @@ function chart(row, table) {
   for (let step = 0; step < count; step += every) {
     svg.append(draw("text", { x: x(step), y: height - 5, "text-anchor": "middle" }, String(step + 1)));
   }
+  row.intervals?.forEach((ends, step) => {
+    if (ends) svg.append(draw("line", { class: "interval", x1: x(step), x2: x(step), y1: y(ends[0]), y2: y(ends[1]) }));
+  });
   const caption = make("figcaption");
   row.values.forEach((values, series) => {
     if (!values) return;

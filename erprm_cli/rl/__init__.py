@@ -1,0 +1,1 @@
+"""Online reinforcement learning: a policy trained by GRPO on outcomes and on the scores of its steps."""

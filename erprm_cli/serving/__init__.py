@@ -1,0 +1,1 @@
+"""A process reward model as an HTTP service, for trainers and search."""
