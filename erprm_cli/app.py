@@ -166,9 +166,11 @@ def main() -> None:
 
 def check_numbers(command: Command, values: Mapping[str, Any]) -> None:
     """Raise UsageError for an integer beyond 64 bits, and for infinity or NaN where a flag has bounds."""
+    hints = get_type_hints(command.callback, include_extras=True)
     for parameter in command.params:
         value = values[str(parameter.name)]
-        has_bounds = getattr(parameter.type, "min", None) is not None
+        declared = get_args(hints.get(str(parameter.name)))
+        has_bounds = any(getattr(extra, "min", None) is not None for extra in declared)
         if isinstance(value, float) and has_bounds and not math.isfinite(value):
             raise UsageError(f"{parameter.opts[0]} {value} is not a finite number")
         if isinstance(value, int) and value.bit_length() > 63:

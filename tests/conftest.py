@@ -1,8 +1,9 @@
+import gc
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import hypothesis
 import pytest
@@ -56,3 +57,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for name in server_client.KEY_NAMES:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Keep the garbage collector, which looks at the objects of all tests before, out of a measured time."""
+    gc.disable()
+    yield
+    gc.enable()

@@ -27,6 +27,7 @@ from erprm_cli.engines.server_client import (
     RETRIES,
     Refused,
     RequestFailed,
+    ServerClient,
 )
 from erprm_cli.engines.server_connection import ServerConnection
 from erprm_cli.engines.server_dialect import (
@@ -61,8 +62,9 @@ class ServerEngine:
         self.tokenizer = tokenizer
         self.usage = Usage()
         reporter = reporter or Reporter("server")
-        self._connection = ServerConnection(base_url, concurrency, read_timeout_s, reporter.info)
-        self._client, self._portal = self._connection.client, self._connection.portal
+        self._client = ServerClient(base_url, concurrency, read_timeout_s, reporter.info)
+        self._connection = ServerConnection(self._client)
+        self._portal = self._connection.portal
         self._dialect = Dialect(self._client, reporter, tokenizer)
 
     @classmethod

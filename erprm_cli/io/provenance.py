@@ -101,7 +101,8 @@ def check_meta(path: Path, settings: Row, named: Path | None = None) -> None:
     if found is not None:
         remedy = START_AGAIN
         writer, ours = (line.split()[:2] for line in (str(first.get("command")), command_line()))
-        if writer != ours and all(word.isalpha() for word in writer + ours):  # a notebook is no command
+        # In a notebook or a script, what was run is not `erprm COMMAND`, and its words say nothing here.
+        if writer != ours and all(word.isalpha() for word in writer + ours):
             raise UserError(f"{named} was made by `{' '.join(writer)}`", remedy=remedy)
         if found.name == "shard":
             remedy = "each shard needs its own file; put $SLURM_ARRAY_TASK_ID into the name"

@@ -49,7 +49,7 @@ class StoppingRule:
         >>> rule.needed(16, []), rule.needed(16, [0, 0, 0, 0, 1]), rule.needed(16, [0, 1, 0, 1])
         (4, 4, 8)
         """
-        is_counted = all(reward in (0, 1) for reward in (*own, *rewards))  # else there is no interval
+        is_counted = all(reward in (0, 1) for reward in (*own, *rewards))  # other rewards have no interval
         for count in (0, *self.rounds(k)) if own else self.rounds(k):
             if count > len(rewards) or count == k:
                 return count

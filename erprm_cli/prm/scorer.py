@@ -194,10 +194,10 @@ class Window(NamedTuple):
 
 
 def read_window(solutions: Iterator[tuple[Row, Tagged]], num_tokens: int) -> Window | None:
-    """Read solutions until those that differ have `num_tokens` tokens; None if there are no more.
+    """Return the next solutions, of which the different ones have `num_tokens` tokens; None at the end.
 
-    Candidates of one problem are often equal, above all of a small policy at a low temperature. A window ends
-    at WINDOW_COPIES times as many tokens in any case.
+    Candidates of one problem are often equal, above all those of a small policy at a low temperature. A
+    window never has more than WINDOW_COPIES times `num_tokens` tokens, copies included.
     """
     window = Window([], [])
     known: dict[tuple[bytes, bytes], int] = {}

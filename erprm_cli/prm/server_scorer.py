@@ -20,7 +20,7 @@ from erprm_cli.engines.base import Failure
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.in_flight import in_flight
 from erprm_cli.engines.server_answers import ABOUT_LENGTH, ABOUT_MODEL
-from erprm_cli.engines.server_client import Refused, RequestFailed, suggested_url
+from erprm_cli.engines.server_client import Refused, RequestFailed, ServerClient, suggested_url
 from erprm_cli.engines.server_connection import ServerConnection
 from erprm_cli.engines.server_dialect import NO_ENDPOINT, PROBE, find_served
 from erprm_cli.engines.server_failures import PROMPT_STATUS, Doubtful, blamed
@@ -268,7 +268,7 @@ def served_hash(config: EngineConfig, prm_format: str | None) -> str:
 def connect(config: EngineConfig) -> ServerConnection:
     """Return a connection to `config.base_url`."""
     assert config.base_url is not None
-    return ServerConnection(config.base_url, config.concurrency, report=Reporter("score").info)
+    return ServerConnection(ServerClient(config.base_url, config.concurrency, report=Reporter("score").info))
 
 
 def ask_served(connection: ServerConnection) -> ServedPrm | None:

@@ -62,9 +62,10 @@ class StepScorer(ABC):
     def read(
         self, solutions: Sequence[tuple[Row, Tagged]], *, is_whole: bool = True
     ) -> list[Sequence[float | None]]:
-        """Return P(good) of the steps of each solution; an empty list for one that `on_failure` was told of.
+        """Return P(good) of the steps of each solution.
 
-        Unless `is_whole`, steps that this scorer has read before may be left out; they get None.
+        A solution that fails is passed to `on_failure`, and its list is empty. Unless `is_whole`, steps that
+        this scorer has read before may be left out; they get None.
         """
         numbered = ((row | {"number": number}, tagged) for number, (row, tagged) in enumerate(solutions))
         found = {row["number"]: row["scores"] for row in self.score_encoded(numbered)}

@@ -93,7 +93,7 @@ def needs_copy(config: EngineConfig, tagger: Tagger) -> bool:
 def loadable(config: EngineConfig, tagger: Tagger) -> Iterator[EngineConfig]:
     """Yield `config` for a folder that vLLM can load: the PRM's own, or a copy that is deleted afterwards.
 
-    UserError if there is no room for the copy.
+    Raises UserError if the disk has no room for the copy.
     """
     if not needs_copy(config, tagger):
         yield config

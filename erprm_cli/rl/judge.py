@@ -24,6 +24,7 @@ from erprm_cli.policy.sampling import SamplingSettings, solution_row
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.prm.scorer import Scorer, batches_by_length
 from erprm_cli.prm.tagger import Tagged
+from erprm_cli.rl.advantages import token_advantages
 from erprm_cli.rl.alignment import Steps, TokenTagger, TokenTexts, step_of_tokens
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.steps import step_starts, stepped_text
@@ -50,6 +51,22 @@ class Judged:
     def lowest_B(self) -> Tensor:
         """The PRM's score of each solution: that of its worst step."""
         return self.score_BL.masked_fill(self.is_step_BL == 0, torch.inf).amin(1)
+
+    def advantages(
+        self, advantage: str, n: int, *, outcome_weight: float, scaled: bool, max_tokens: int
+    ) -> Tensor:
+        """Return the advantage of every token [B, T]; see `token_advantages`."""
+        return token_advantages(
+            advantage,
+            self.earned_BL,
+            self.is_step_BL,
+            self.outcome_B,
+            self.step_BT,
+            n,
+            outcome_weight=outcome_weight,
+            scaled=scaled,
+            max_tokens=max_tokens,
+        )
 
 
 class Judge:

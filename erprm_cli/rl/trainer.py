@@ -27,7 +27,6 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from erprm_cli.errors import UserError
-from erprm_cli.rl.advantages import token_advantages
 from erprm_cli.rl.config import GrpoConfig
 from erprm_cli.rl.divergence import WARN_AFTER, Divergence
 from erprm_cli.rl.judge import Judge, Judged
@@ -114,12 +113,8 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         judged = self._gathered(self.judged)
         length_B = self.accelerator.gather(mask_BT.sum(1))
         self.window.add(judged, length_B, self.n)
-        advantage_BT = token_advantages(
+        advantage_BT = judged.advantages(
             self.config.advantage,
-            judged.earned_BL,
-            judged.is_step_BL,
-            judged.outcome_B,
-            judged.step_BT,
             self.n,
             outcome_weight=self.config.outcome_weight,
             scaled=self.config.scale_rewards == "group",

@@ -1,7 +1,7 @@
 """Runs the searches of many problems in one stream of requests.
 
-There is no barrier between problems: the next step of a problem is requested when its own extensions are
-there and scored, while those of others, and new problems, fill the batch of the policy.
+No problem waits for another: its next step is requested as soon as its own extensions are scored. Meanwhile
+the steps of other problems fill the batch of the policy.
 """
 
 from collections import deque

@@ -73,7 +73,8 @@ class ScoreAnswer(BaseModel):
     """The scores of each solution, in the order of the request."""
 
     scores: list[list[Score] | None] = Field(
-        description="Per solution one score per step: the probability that there is no error so far."
+        description="For each solution, a list with one score per step: the probability that there is no "
+        "error so far."
     )
     prm: Prm
     errors: list[Unscored] = Field(description="With `partial`: the solutions whose scores are null.")

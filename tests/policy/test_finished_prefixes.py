@@ -5,7 +5,7 @@ import time
 from erprm_cli.policy.finished_prefixes import MAX_CACHED, FinishedPrefixes
 
 
-def test_prefixes_beyond_the_limit_cost_no_more_than_those_before() -> None:
+def test_prefixes_beyond_the_limit_cost_no_more_than_those_before(no_collection: None) -> None:
     finished = FinishedPrefixes()
     seconds = []
     for part in range(2):

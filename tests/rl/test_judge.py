@@ -11,7 +11,6 @@ from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import load_template
 from erprm_cli.prm.scorer import Scorer
 from erprm_cli.prm.tagger import Tagged
-from erprm_cli.rl.advantages import token_advantages
 from erprm_cli.rl.judge import Judge, Judged
 
 PROBLEM = {"id": "p", "problem": "Mia has 2 pens. Mia gets 3 more. How many pens?", "answer": "5"}
@@ -105,17 +104,7 @@ def test_no_hack_gains_on_a_correct_solution_although_the_prm_likes_both(
     judge: Judge, advantage: str, hack: str
 ) -> None:
     found = judged(judge, GOOD, hack)
-    tokens = token_advantages(
-        advantage,
-        found.earned_BL,
-        found.is_step_BL,
-        found.outcome_B,
-        found.step_BT,
-        2,
-        outcome_weight=1.0,
-        scaled=True,
-        max_tokens=99,
-    )
+    tokens = found.advantages(advantage, 2, outcome_weight=1.0, scaled=True, max_tokens=99)
     assert tokens[0, 0] > 0 > tokens[1, 0]
 
 

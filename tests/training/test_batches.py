@@ -29,15 +29,18 @@ def test_parts_hold_each_example_once_and_fit(
         assert len(part) < 2 or (sum(sizes) if packed else len(sizes) * sizes[0]) <= budget
 
 
-def test_many_examples_are_divided_in_time_proportional_to_their_number() -> None:
+def test_many_examples_are_divided_in_time_proportional_to_their_number(no_collection: None) -> None:
     """All validation examples are divided at once."""
     drawn = np.random.default_rng(0).lognormal(np.log(250), 0.5, 96_000)
     lengths = drawn.clip(20, 512).astype(int).tolist()
     seconds = []
     for count in (24_000, 96_000):
-        begin = time.process_time()
-        parts = micro_batches(lengths[:count], 4096, 1, packed=False)
-        seconds.append(time.process_time() - begin)
+        each = []
+        for _ in range(3):
+            begin = time.process_time()
+            parts = micro_batches(lengths[:count], 4096, 1, packed=False)
+            each.append(time.process_time() - begin)
+        seconds.append(min(each))
         assert len(parts) < 1.2 * sum(lengths[:count]) / 4096
     assert seconds[1] < 9 * seconds[0]  # 4 times as many examples; their square would be 16 times
 
