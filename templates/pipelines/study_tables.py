@@ -1,14 +1,16 @@
-"""Print the tables of study.sh, and write its figures.
+"""Print the tables of study.sh, and write its summary and its figures.
 
     python study_tables.py RESULTS.jsonl [DIR]
 
-RESULTS holds a row of study_result.py for each reward model. DIR (default: that of RESULTS) gets
-summary.jsonl, a row for each model and each difference, and the plots, if matplotlib is installed.
+RESULTS holds the row of study_pool.py and a row of study_result.py for each reward model. DIR (default: that
+of RESULTS) gets summary.jsonl, with means over problems and all differences, and the plots, if matplotlib is
+installed.
 
-Intervals are from a hierarchical bootstrap: problems and seeds are both resampled, and differences are paired
-on both. The five primary comparisons of each n are corrected by Holm's method.
+Differences are paired: the same problems and the same seeds, over the settings that both labels have.
+Intervals are from a hierarchical bootstrap, which resamples problems and seeds. The primary comparisons at
+each n are corrected by Holm's method.
 
-S seeds, C settings (sizes and K), P problems, R resamples
+S seeds, P problems, R resamples
 """
 
 import json
@@ -26,24 +28,27 @@ from erprm_cli.reports.charts import Chart, Curve
 from erprm_cli.reports.plots import save_plot
 
 Row = dict[str, Any]
+Setting = tuple[int, int]  # training problems, K
 
 RESAMPLES = 10_000
-PRIMARY = (("er1", "soft"), ("er1", "hard"), ("er2", "soft"), ("er2", "hard"), ("soft", "hard"))
-PRIMARY_N = (16, 64)
-FIRST = "min"  # the way of choosing of the primary comparisons
-# A difference of this many standard errors is found with a probability of 80 % at the strictest level of
-# Holm's method, 1 % (two-sided): the quantiles at 0.995 and 0.8 of the normal distribution, added.
+PAIRS = (("er1", "soft"), ("er1", "hard"), ("er2", "soft"), ("er2", "hard"), ("soft", "hard"))
+PRIMARY = ("min@64", "min@16")
+# A true difference of this many standard errors is found with a probability of 80 % at the first level of
+# Holm's method for five comparisons, 1 % (two-sided): quantiles of the normal distribution at 0.995 and 0.8.
 FOUND = 2.5758 + 0.8416
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The accuracy with one label minus that with another, the mean over the settings that have both."""
+    """The accuracy with one label less that with another, the mean over `settings`; between 0 and 1.
+
+    `error` is the standard error; `p_holm` is None if the comparison is not a primary one.
+    """
 
     label: str
     minus: str
-    way: str
-    n: int
+    measure: str
+    settings: list[Setting]
     value: float
     low: float
     high: float
@@ -53,64 +58,71 @@ class Difference:
 
 
 class Study:
-    """The results of all models."""
+    """The results of all models: `rows` by label, size, K and seed."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = {(row["label"], row["size"], row["k"], row["seed"]): row for row in rows}
+        self.policy, *models = rows
+        self.rows = {(row["label"], row["size"], row["k"], row["seed"]): row for row in models}
         self.labels = list(dict.fromkeys(label for label, *_ in self.rows))
         self.sizes = sorted({size for _, size, _, _ in self.rows})
         self.ks = sorted({k for *_, k, _ in self.rows})
         self.seeds = sorted({seed for *_, seed in self.rows})
-        accuracy = next(iter(self.rows.values()))["accuracy"]
-        self.ways = list(accuracy)
-        self.budgets = [int(n) for n in accuracy[FIRST]]
+        self.exact = f"exact {self.policy['temperature']:g} "  # before the name of an exact measure
 
-    def settings(self, *labels: str) -> list[tuple[int, int]]:
-        """Return the (size, K) for which there are models of all these labels."""
+    def settings(self, *labels: str, measure: str = "min@1") -> list[Setting]:
+        """Return the settings in which every seed has a model of each label with this measure."""
         return [
             (size, k)
             for size in self.sizes
             for k in self.ks
-            if all((label, size, k, seed) in self.rows for label in labels for seed in self.seeds)
+            if all(
+                measure in self.rows.get((label, size, k, seed), {"accuracy": ()})["accuracy"]
+                for label in labels
+                for seed in self.seeds
+            )
         ]
 
-    def accuracy(self, label: str, settings: Sequence[tuple[int, int]], way: str, n: int) -> Floats:
+    def accuracy(self, label: str, settings: Sequence[Setting], measure: str) -> Floats:
         """Return [S, P], the probability of a correct choice, the mean over the settings."""
         return np.array(
             [
-                np.mean([self.rows[label, *one, seed]["accuracy"][way][str(n)] for one in settings], axis=0)
+                np.mean([self.rows[label, *one, seed]["accuracy"][measure] for one in settings], axis=0)
                 for seed in self.seeds
             ]
         )
 
-    def difference(self, label: str, minus: str, way: str, n: int) -> Difference:
-        """Return the difference of two labels with its 95 % interval and its two-sided p-value."""
-        settings = self.settings(label, minus)
-        difference_SP = self.accuracy(label, settings, way, n) - self.accuracy(minus, settings, way, n)
-        found_R = resampled_means(difference_SP)
-        low, high = np.quantile(found_R, [0.025, 0.975])
-        tail = min((found_R <= 0).mean(), (found_R >= 0).mean())
-        return Difference(
-            label,
-            minus,
-            way,
-            n,
-            float(difference_SP.mean()),
-            float(low),
-            float(high),
-            float(found_R.std()),
-            min(1.0, 2 * max(float(tail), 1 / RESAMPLES)),
-        )
+    def difference(
+        self, label: str, minus: str, measure: str, settings: Sequence[Setting] = ()
+    ) -> Difference | None:
+        """Return the difference of two labels, over all settings of both by default; None if they have none."""
+        chosen = list(settings) or self.settings(label, minus, measure=measure)
+        if not chosen or not all(one in self.settings(label, minus, measure=measure) for one in chosen):
+            return None
+        difference_SP = self.accuracy(label, chosen, measure) - self.accuracy(minus, chosen, measure)
+        mean_R = resampled_means(difference_SP)
+        low, high = np.quantile(mean_R, [0.025, 0.975]).tolist()
+        value, error = float(difference_SP.mean()), float(mean_R.std())
+        return Difference(label, minus, measure, chosen, value, low, high, error, two_sided_p(mean_R))
 
 
-def resampled_means(value_SP: Floats) -> Floats:
-    """Return [R], the means of resampled seeds and problems."""
+def resampled_means(value_SP: Floats, resamples: int = RESAMPLES) -> Floats:
+    """Return [R], the means of resampled seeds and problems: a hierarchical bootstrap of crossed factors."""
     rng = np.random.default_rng(0)
     seeds, problems = value_SP.shape
-    weight_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-    weight_RP = rng.multinomial(problems, np.full(problems, 1 / problems), RESAMPLES) / problems
-    found_R: Floats = ((weight_RS @ value_SP) * weight_RP).sum(1)
-    return found_R
+    weight_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
+    weight_RP = rng.multinomial(problems, np.full(problems, 1 / problems), resamples) / problems
+    mean_R: Floats = ((weight_RS @ value_SP) * weight_RP).sum(1)
+    return mean_R
+
+
+def two_sided_p(mean_R: Floats) -> float:
+    """Return the two-sided p-value of a difference from its resampled means; it is at least 2 / R.
+
+    >>> two_sided_p(np.array([-1.0, 1.0, 1.0, 2.0]))
+    0.5
+    """
+    tail = max(1, min(int((mean_R <= 0).sum()), int((mean_R >= 0).sum())))
+    return min(1.0, 2 * tail / len(mean_R))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -127,56 +139,72 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def primary(study: Study) -> list[Difference]:
-    """Return the primary comparisons, corrected for each n."""
-    found = []
-    for n in sorted(set(PRIMARY_N) & set(study.budgets)):
-        each = [
-            study.difference(*pair, FIRST, n)
-            for pair in PRIMARY
-            if all(label in study.labels for label in pair)
-        ]
-        corrected = holm([one.p for one in each])
-        found += [replace(one, p_holm=p) for one, p in zip(each, corrected, strict=True)]
-    return found
+def comparisons(study: Study, measure: str, settings: Sequence[Setting] = ()) -> list[Difference]:
+    """Return the differences of PAIRS."""
+    found = [study.difference(*pair, measure, settings) for pair in PAIRS]
+    return [one for one in found if one is not None]
 
 
-def secondary(study: Study) -> list[Difference]:
-    """Return the same comparisons for the other ways of choosing, uncorrected."""
-    return [
-        study.difference(*pair, way, study.budgets[-1])
-        for way in study.ways
-        if way not in (FIRST, "majority vote")  # a majority has no reward model
-        for pair in PRIMARY
-        if all(label in study.labels for label in pair)
+def corrected(found: Sequence[Difference]) -> list[Difference]:
+    """Return the comparisons of one measure with Holm's correction."""
+    return [replace(one, p_holm=p) for one, p in zip(found, holm([one.p for one in found]), strict=True)]
+
+
+def all_comparisons(study: Study) -> dict[str, list[Difference]]:
+    """Return all comparisons by the title of their table; those of PRIMARY come first."""
+    exact = study.exact
+    measures = list(dict.fromkeys(name for row in study.rows.values() for name in row["accuracy"]))
+    largest = max(int(name.removeprefix("min@")) for name in measures if name.startswith("min@"))
+    primary = [name for name in PRIMARY if name in measures]
+    tables = {
+        "Primary comparisons": [one for name in primary for one in corrected(comparisons(study, name))],
+        "Without the noise of candidates": [
+            one for name in primary for one in corrected(comparisons(study, exact + name))
+        ],
+    }
+    other = [name for name in measures if name.endswith(f"@{largest}") and name not in primary]
+    other += [name for name in measures if "@" not in name]
+    other = [name for name in other if not name.startswith("exact") or name.startswith(exact)]
+    other = [name for name in other if name.removeprefix(exact) not in primary]
+    tables["Secondary outcomes"] = [one for name in other for one in comparisons(study, name)]
+    shown = exact + f"min@{largest}" if exact + f"min@{largest}" in measures else f"min@{largest}"
+    tables["Each setting"] = [
+        one for setting in study.settings() for one in comparisons(study, shown, [setting])
     ]
+    return {title: found for title, found in tables.items() if found}
 
 
 def difference_table(found: Sequence[Difference]) -> str:
     """Return differences as a Markdown table, in points."""
-    lines = [
-        "| chosen by | n | difference | points | 95 % interval | p | p (Holm) | smallest that is found |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    by_setting = len({tuple(one.settings) for one in found}) > 1
+    is_primary = any(one.p_holm is not None for one in found)
+    head = ["measure", *["setting"] * by_setting, "difference", "points", "95 % interval", "p"]
+    head += ["p (Holm)", "smallest that is found"] * is_primary
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for one in found:
-        p_holm = "" if one.p_holm is None else f"{one.p_holm:.2g}"
-        value, low, high, found_from = (100 * x for x in (one.value, one.low, one.high, FOUND * one.error))
-        lines.append(
-            f"| {one.way} | {one.n} | {one.label} − {one.minus} | {value:+.1f} | {low:+.1f} to {high:+.1f} | "
-            f"{one.p:.2g} | {p_holm} | {found_from:.1f} |"
-        )
+        value, low, high, least = (100 * x for x in (one.value, one.low, one.high, FOUND * one.error))
+        cells = [one.measure, *[setting_name(one.settings)] * by_setting, f"{one.label} − {one.minus}"]
+        cells += [f"{value:+.1f}", f"{low:+.1f} to {high:+.1f}", f"{one.p:.2g}"]
+        cells += [f"{one.p_holm:.2g}", f"{least:.1f}"] if one.p_holm is not None else []
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def accuracy_table(study: Study, way: str, n: int) -> str:
+def setting_name(settings: Sequence[Setting]) -> str:
+    if len(settings) > 1:
+        return f"{len(settings)} settings"
+    return "{} problems, K = {}".format(*settings[0])
+
+
+def accuracy_table(study: Study, measure: str) -> str:
     """Return the accuracy of each label by size and K as a Markdown table, in %, the mean over seeds."""
-    settings = study.settings()
-    head = ["label", *(f"{size} problems, K = {k}" for size, k in settings)]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    settings = sorted({one for label in study.labels for one in study.settings(label, measure=measure)})
+    head = [measure, *(setting_name([one]) for one in settings)]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for label in study.labels:
-        own = study.settings(label)
+        own = study.settings(label, measure=measure)
         cells = [
-            f"{100 * study.accuracy(label, [one], way, n).mean():.1f}" if one in own else ""
+            f"{100 * study.accuracy(label, [one], measure).mean():.1f}" if one in own else ""
             for one in settings
         ]
         lines.append("| " + " | ".join([label, *cells]) + " |")
@@ -185,91 +213,130 @@ def accuracy_table(study: Study, way: str, n: int) -> str:
 
 def fit_table(study: Study) -> str:
     """Return how well the scores fit, the mean over all models of a label, as a Markdown table."""
-    lines = ["| label | AUC | Brier score against its own labels |", "|---|---|---|"]
+    lines = ["| label | AUC | Brier score against its own labels | calibration error |", "|---|---|---|---|"]
     for label in study.labels:
         rows = [row for (name, *_), row in study.rows.items() if name == label]
-        auc, brier = (np.mean([row[field] for row in rows]) for field in ("auc", "brier"))
-        lines.append(f"| {label} | {auc:.4f} | {brier:.4f} |")
+        means = [np.mean([row[name] for row in rows]) for name in ("auc", "brier", "calibration_error")]
+        lines.append(f"| {label} | " + " | ".join(f"{mean:.4f}" for mean in means) + " |")
     return "\n".join(lines)
 
 
-def mean_and_interval(
-    study: Study, label: str, settings: Sequence[tuple[int, int]], n: int
-) -> tuple[float, Any]:
-    """Return an accuracy by FIRST in % and its 95 % interval."""
-    value_SP = 100 * study.accuracy(label, settings, FIRST, n)
-    low, high = np.quantile(resampled_means(value_SP), [0.025, 0.975])
-    return float(value_SP.mean()), (float(low), float(high))
+def summary(study: Study, tables: dict[str, list[Difference]]) -> list[Row]:
+    """Return the rows of summary.jsonl: the policy, the models and the differences."""
+
+    def means(row: Row) -> Row:
+        found = {name: round(float(np.mean(values)), 4) for name, values in row["accuracy"].items()}
+        return {"kind": "model", **row, "accuracy": found}
+
+    rows = [means(study.policy) | {"kind": "policy"}, *map(means, study.rows.values())]
+    for title, found in tables.items():
+        rows += [{"kind": "difference", "table": title, **rounded(asdict(one))} for one in found]
+    return rows
 
 
-def chart(
-    study: Study, x_label: str, lines: dict[str, list[tuple[float, str, Any, int]]], log_x: bool
-) -> Chart:
-    """Return a chart of accuracies; a point of a line is (x, label, settings, n)."""
-    curves = []
-    for name, places in lines.items():
-        found = [mean_and_interval(study, label, settings, n) for _, label, settings, n in places]
-        points = [(place[0], value) for place, (value, _) in zip(places, found, strict=True)]
-        curves.append(Curve(name, points, points, [interval for _, interval in found]))
-    ticks = sorted({x for curve in curves for x, _ in curve.points})
-    return Chart(x_label, "% correct", "x", "%", curves, ticks, log_x=log_x)
+def rounded(row: Row) -> Row:
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()}
 
 
-def draw(study: Study, folder: Path) -> None:
-    """Draw accuracy against training size, against eta and against n."""
-    n, k = study.budgets[-1], study.ks[-1]
+# ---- Figures
+
+
+def curve(
+    study: Study, name: str, points: Sequence[tuple[float, str, Sequence[Setting]]], measure: str
+) -> Curve:
+    """Return a curve of accuracies in % with their 95 % intervals; a point is (x, label, settings)."""
+    drawn, intervals = [], []
+    for x, label, settings in points:
+        value_SP = 100 * study.accuracy(label, settings, measure)
+        low, high = np.quantile(resampled_means(value_SP, 2_000), [0.025, 0.975])
+        drawn.append((x, float(value_SP.mean())))
+        intervals.append((float(low), float(high)))
+    return Curve(name, drawn, drawn, intervals)
+
+
+def charts(study: Study) -> dict[str, Chart]:
+    """Return accuracy against training size, against eta and against n, and the reliability diagram."""
+    first = next(iter(study.rows.values()))["accuracy"]
+    budgets = sorted(int(name.removeprefix("min@")) for name in first if name.startswith("min@"))
+    before = study.exact if study.exact + "min@1" in first else ""
+    measure, best = f"{before}min@{budgets[-1]}", f"best of {budgets[-1]} by min"
+    k = study.ks[-1]
+    own = {label: study.settings(label) for label in study.labels}
+    sized = {label: [one for one in own[label] if one[1] == k] for label in own}
+    by_size = [
+        curve(study, label, [(one[0], label, [one]) for one in sized[label]], measure)
+        for label in own
+        if sized[label]
+    ]
     etas = {label: float(label[2:]) for label in study.labels if label.startswith("er")}
-    etas |= {"soft": 0.0} if "soft" in study.labels else {}
-    by_eta = sorted(etas, key=etas.__getitem__)
-    charts = {
-        "size": chart(
-            study,
-            f"training problems (K = {k}, best of {n})",
-            {label: [(size, label, [(size, k)], n) for size in study.sizes] for label in study.labels},
-            log_x=True,
+    etas |= {"soft": 0.0} if "soft" in own else {}
+    by_eta = []
+    for k_ in study.ks:
+        of_k = {label: [one for one in own[label] if one[1] == k_] for label in etas}
+        points = [(etas[label], label, of_k[label]) for label in sorted(etas, key=etas.__getitem__)]
+        by_eta.append(curve(study, f"K = {k_}", [point for point in points if point[2]], measure))
+    by_n = []
+    for label in own:
+        each = [
+            curve(study, label, [(n, label, own[label])], f"{before}min@{n}") for n in budgets if own[label]
+        ]
+        if each:
+            points = [one.points[0] for one in each]
+            by_n.append(Curve(label, points, points, [one.intervals[0] for one in each]))
+    correct = "% correct"
+    return {
+        "size": Chart(
+            f"training problems (K = {k}, {best})", correct, "x", "%", by_size, study.sizes, log_x=True
         ),
-        "eta": chart(
-            study,
-            f"eta (best of {n}, mean over sizes and K)",
-            {
-                f"K = {k}": [(etas[label], label, [(s, k) for s in study.sizes], n) for label in by_eta]
-                for k in study.ks
-            },
-            log_x=False,
-        ),
-        "n": chart(
-            study,
-            "candidates n (mean over sizes and K)",
-            {label: [(n, label, study.settings(label), n) for n in study.budgets] for label in study.labels},
-            log_x=True,
+        "eta": Chart(f"eta ({best}, mean over sizes)", correct, "eta", "%", by_eta, sorted(etas.values())),
+        "n": Chart("candidates n (mean over sizes and K)", correct, "n", "%", by_n, budgets, log_x=True),
+        "calibration": Chart(
+            "mean score",
+            "mean label of 64 completions",
+            "score",
+            "label",
+            [reliability_curve(study, label) for label in study.labels],
+            diagonal="perfect",
         ),
     }
-    for name, one in charts.items():
-        save_plot(one, str(folder / f"accuracy-{name}.svg"))
+
+
+def reliability_curve(study: Study, label: str) -> Curve:
+    """Return the reliability diagram of all models of a label together."""
+    bins = [one for (name, *_), row in study.rows.items() if name == label for one in row["bins"]]
+    points = []
+    for low in sorted({one["low"] for one in bins}):
+        own = [one for one in bins if one["low"] == low]
+        counts = [one["count"] for one in own]
+        score, target = (
+            float(np.average([one[name] for one in own], weights=counts)) for name in ("score", "target")
+        )
+        points.append((score, target))
+    return Curve(label, points, points)
 
 
 def main() -> None:
     source = Path(sys.argv[1])
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else source.parent
     study = Study(json.loads(line) for line in source.read_text(encoding="utf-8").splitlines())
-    first, others = primary(study), secondary(study)
-    print(f"{len(study.rows)} models, {len(study.seeds)} seeds\n")
-    print("Primary comparisons\n\n" + difference_table(first))
-    print("\nThe same, other ways of choosing\n\n" + difference_table(others))
-    for n in study.budgets[1:]:
-        print(f"\nBest of {n} by {FIRST}, % correct\n\n" + accuracy_table(study, FIRST, n))
-    print("\nFit\n\n" + fit_table(study))
+    tables = all_comparisons(study)
+    policy = study.policy
+    print(f"{len(study.rows)} reward models, seeds {', '.join(map(str, study.seeds))}")
+    print(f"{policy['problems']} problems, {policy['distinct']:.1f} different candidates of each")
+    if len(study.seeds) == 1:
+        print("One seed: the intervals are over problems only.")
+    for title, found in tables.items():
+        print(f"\n{title}\n\n{difference_table(found)}")
+    for measure in PRIMARY:
+        if study.settings(study.labels[0], measure=measure):
+            print(f"\n{accuracy_table(study, measure)}")
+    print(f"\n{fit_table(study)}")
     with (folder / "summary.jsonl").open("w", encoding="utf-8") as out:
-        for row in study.rows.values():
-            means = {
-                way: {n: round(float(np.mean(values)), 4) for n, values in by_n.items()}
-                for way, by_n in row["accuracy"].items()
-            }
-            print(json.dumps(row | {"accuracy": means}), file=out)
-        for one in [*first, *others]:
-            print(json.dumps(asdict(one)), file=out)
+        for row in summary(study, tables):
+            print(json.dumps(row), file=out)
     if find_spec("matplotlib"):
-        draw(study, folder)
+        for name, chart in charts(study).items():
+            save_plot(chart, str(folder / f"study-{name}.svg"))
 
 
 if __name__ == "__main__":
