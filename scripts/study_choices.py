@@ -51,7 +51,7 @@ def run_study(run: Path, rates: tuple[str, ...] = RATES, **design: str) -> None:
 
 
 def choices(run: Path, rates: tuple[str, ...] = RATES) -> list[dict[str, Any]]:
-    """Return a row for each learning rate: its accuracy in %, the mean over labels, and that of soft labels."""
+    """Return the accuracies in % with each learning rate: the mean over labels, and those of soft labels."""
     rows = []
     for rate in rates:
         lines = (run / f"lr-{rate}" / "results.jsonl").read_text(encoding="utf-8").splitlines()

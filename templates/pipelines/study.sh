@@ -100,5 +100,6 @@ done
 
 step "The result"
 cat policy.json result-*.json > results.jsonl
+[ -z "$SCRIPTS" ] || python "$SCRIPTS/study_search.py" .
 python "$here/study_tables.py" results.jsonl
 step "done"

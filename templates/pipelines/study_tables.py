@@ -94,7 +94,7 @@ class Study:
     def difference(
         self, label: str, minus: str, measure: str, settings: Sequence[Setting] = ()
     ) -> Difference | None:
-        """Return the difference of two labels, over all settings of both by default; None if they have none."""
+        """Return the difference of two labels, by default over all settings of both; None without any."""
         chosen = list(settings) or self.settings(label, minus, measure=measure)
         if not chosen or not all(one in self.settings(label, minus, measure=measure) for one in chosen):
             return None
