@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_exact_rates import with_rates
 
 ROOT = Path(__file__).parents[1]
 PIPELINES = ROOT / "templates" / "pipelines"
@@ -164,6 +165,13 @@ def test_a_model_is_judged_on_samples_and_on_all_listed_solutions() -> None:
     assert not any("at eta" in name for name in dict(result.accuracies(rows, None, np.random.default_rng(0))))
 
 
+def test_exact_rates_take_the_place_of_rollouts() -> None:
+    row = solution(["x", "y", "3"], 0.0, rollouts=[[1.0, 0.0], [0.0, 1.0], [0.0]])
+    found = with_rates(row, {("x",): 0.625})
+    assert found["rates"] == [0.625, 0.5, 0.0]  # the second prefix is not listed
+    assert "rollouts" not in found
+
+
 def test_the_tables_name_the_seeds_and_the_primary_comparisons(tmp_path: Path) -> None:
     values = {"er1": [1.0, 0.5], "er2": [1.0, 1.0], "soft": [0.5, 0.5], "hard": [0.0, 0.5]}
     rows = [model(label, seed, value) for label, value in values.items() for seed in (1, 2)]
@@ -179,6 +187,9 @@ def test_the_tables_name_the_seeds_and_the_primary_comparisons(tmp_path: Path) -
     assert [(row["label"], row["minus"], row["measure"]) for row in primary] == [
         (*pair, measure) for measure in tables.PRIMARY for pair in tables.PAIRS
     ]
+    study, found = tables.read_summary(tmp_path / "summary.jsonl")
+    assert tables.difference_table(found["Primary comparisons"]) in done.stdout
+    assert tables.accuracy_table(study, "min@64") in done.stdout
     assert {path.name for path in tmp_path.glob("*.svg")} == {
         f"study-{name}.svg" for name in ("size", "eta", "n", "calibration")
     }
@@ -192,13 +203,13 @@ SMALL = {
     "CANDIDATES": "4",
     "SIZES": "4 8",
     "SOLUTIONS": "2",
-    "KS": "2 4",
+    "KS": "2 exact",
     "LABELS": "er2 orm",
     "SEEDS": "1",
     "REFERENCE": "4",
     "STEPS": "2",
     "BATCH": "4",
-    "RAFT": "8 4",
+    "RAFT": "8 2",
     "RAFT_FLAGS": "--limit 2 -n 2 --iterations 1 --lr 3e-4 --batch-size 2",
     "SCRIPTS": str(ROOT / "scripts"),
     "JOBS": "1",
@@ -237,14 +248,14 @@ def test_the_study_continues_after_a_kill_and_grows(tmp_path: Path) -> None:
     assert first.stat().st_mtime_ns == before
     policy, *rows = (json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines())
     assert policy["label"] == "policy"
-    found = sorted((row["label"], row["size"], row["k"]) for row in rows)
-    er = [("er2", size, k) for size in (4, 8) for k in (2, 4)]
-    assert found == sorted([*er, ("orm", 4, 4), ("orm", 8, 4)])
+    er = {("er2", size, k) for size in (4, 8) for k in (2, "exact")}
+    found = {(row["label"], row["size"], row["k"]) for row in rows}
+    assert found == er | {("orm", 4, "exact"), ("orm", 8, "exact")}
     for row in rows:
         assert all(
             len(values) == 4 and 0 <= min(values) <= max(values) <= 1 for values in row["accuracy"].values()
         )
-        assert ("raft" in row["accuracy"]) == ((row["size"], row["k"]) == (8, 4))
+        assert ("raft" in row["accuracy"]) == ((row["size"], row["k"]) == (8, 2))
         assert ("smc eta 2 draw@16" in row["accuracy"]) == (row["label"] != "orm")
         assert not (tmp_path / "prm-{label}-{size}-{k}-{seed}".format(**row)).exists()
     assert (tmp_path / "summary.jsonl").exists()

@@ -53,6 +53,11 @@ data() {
     local seed=$1 k source=solutions-$1.jsonl
     erprm sample -q train.jsonl $SAMPLING -n "$SOLUTIONS" --temperature "$SOLUTION_TEMPERATURE" --seed "$seed" -o "$source"
     for k in $KS; do
+        if [ "$k" = exact ]; then # success rates without noise, of the trees (scripts/study_exact_rates.py)
+            python "$SCRIPTS/tiny_trees.py" train.jsonl -o train-trees.jsonl
+            python "$SCRIPTS/study_exact_rates.py" "$source" train-trees.jsonl > "rollouts-$seed-exact.jsonl"
+            continue
+        fi
         erprm rollout -q "$source" $SAMPLING -k "$k" --seed "$seed" -o "rollouts-$seed-$k.jsonl"
         source=rollouts-$seed-$k.jsonl
     done

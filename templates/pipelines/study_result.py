@@ -103,7 +103,13 @@ def main() -> None:
         rewards = {row["id"]: row["reward"] for row in read_rows(path, dict)}
         accuracy["raft"] = [rewards[id_] for id_ in sorted(problems)]
     steps = next(row for row in read_rows(calibration, dict) if row["of"] == "steps")
-    result = {"label": label, "size": int(size), "k": int(k), "seed": int(seed), "eta": eta_of(label)}
+    result = {
+        "label": label,
+        "size": int(size),
+        "k": k if k == "exact" else int(k),
+        "seed": int(seed),
+        "eta": eta_of(label),
+    }
     result |= {name: steps[name] for name in ("auc", "brier", "calibration_error", "bins")}
     print(json.dumps(result | {"accuracy": accuracy}))
 

@@ -28,7 +28,7 @@ from erprm_cli.reports.charts import Chart, Curve
 from erprm_cli.reports.plots import save_plot
 
 Row = dict[str, Any]
-Setting = tuple[int, int]  # training problems, K
+Setting = tuple[int, int | str]  # training problems; K, or "exact"
 
 RESAMPLES = 10_000
 PAIRS = (("er1", "soft"), ("er1", "hard"), ("er2", "soft"), ("er2", "hard"), ("soft", "hard"))
@@ -65,7 +65,7 @@ class Study:
         self.rows = {(row["label"], row["size"], row["k"], row["seed"]): row for row in models}
         self.labels = list(dict.fromkeys(label for label, *_ in self.rows))
         self.sizes = sorted({size for _, size, _, _ in self.rows})
-        self.ks = sorted({k for *_, k, _ in self.rows})
+        self.ks = sorted({k for *_, k, _ in self.rows}, key=lambda k: (k == "exact", k))
         self.seeds = sorted({seed for *_, seed in self.rows})
         self.exact = f"exact {self.policy['temperature']:g} "  # before the name of an exact measure
 
@@ -198,7 +198,9 @@ def setting_name(settings: Sequence[Setting]) -> str:
 
 def accuracy_table(study: Study, measure: str) -> str:
     """Return the accuracy of each label by size and K as a Markdown table, in %, the mean over seeds."""
-    settings = sorted({one for label in study.labels for one in study.settings(label, measure=measure)})
+    settings = list(
+        dict.fromkeys(one for label in study.labels for one in study.settings(label, measure=measure))
+    )
     head = [measure, *(setting_name([one]) for one in settings)]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for label in study.labels:
@@ -232,6 +234,17 @@ def summary(study: Study, tables: dict[str, list[Difference]]) -> list[Row]:
     for title, found in tables.items():
         rows += [{"kind": "difference", "table": title, **rounded(asdict(one))} for one in found]
     return rows
+
+
+def read_summary(path: Path) -> tuple[Study, dict[str, list[Difference]]]:
+    """Return the study and the tables of a summary.jsonl; a mean takes the place of the problems."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    tables: dict[str, list[Difference]] = {}
+    for row in rows:
+        if row.pop("kind") == "difference":
+            settings = [(size, k) for size, k in row.pop("settings")]
+            tables.setdefault(row.pop("table"), []).append(Difference(**row, settings=settings))
+    return Study(row for row in rows if "accuracy" in row), tables
 
 
 def rounded(row: Row) -> Row:
