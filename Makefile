@@ -30,7 +30,7 @@ demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 rl-demo: $(READY) ## RAFT against GRPO on the shipped policy, a short form, in ten minutes on 2 idle cores
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/rl_study.py --short -o runs/rl-demo
 
-study: $(READY) ## compare ER, soft, hard and outcome labels (docs/study.md; about two hours on 2 idle cores)
+study: $(READY) ## which label is best? (docs/study.md; hours on 2 cores; SIZES=100 SEEDS=1: a short form)
 	PATH="$(CURDIR)/$(BIN):$$PATH" SCRIPTS="$(CURDIR)/scripts" bash templates/pipelines/study.sh runs/study
 
 test: $(READY) ## the tests, the torture tests at a small size (about a quarter of an hour on 2 cores)

@@ -93,6 +93,13 @@ def test_a_difference_is_over_the_settings_that_both_labels_have() -> None:
     assert study.difference("soft", "er1", "min@16") is None
 
 
+def test_a_seed_that_is_not_complete_is_left_out() -> None:
+    rows = [model("soft", 1, [0.0, 0.0]), model("hard", 1, [0.0, 0.5]), model("soft", 2, [1.0, 1.0])]
+    study = tables.Study([POLICY, *rows])
+    assert study.seeds == [1]
+    assert study.accuracy("soft", [(50, 4)], "min@64").tolist() == [[0.0, 0.0]]
+
+
 def test_the_smallest_difference_that_is_found_has_a_power_of_80_percent() -> None:
     """A difference of FOUND standard errors is beyond the 99.5 % quantile with a probability of 0.8."""
 

@@ -6,7 +6,7 @@
 #
 # The variables below are the design; those given are for `tiny`, and study_gsm8k.sh has those of the paper's
 # scale. The script may be stopped and started again: every command continues from its own output, and
-# finished models are skipped. Seeds come one after the other, so a part of the seeds is a smaller study.
+# finished models are skipped. Seeds come one after the other, with tables of all seeds so far after each.
 set -euo pipefail
 : "${TRAIN:=tiny:train}" "${TEST:=tiny:test}"
 : "${SIZES:=50 100 200 400}"                    # training problems: the first ones by their ids
@@ -101,10 +101,10 @@ for seed in $SEEDS; do
         done
     done | OMP_NUM_THREADS=$((($(nproc) + JOBS - 1) / JOBS)) \
         xargs -r -P "$JOBS" -L 1 bash -euo pipefail -c 'model "$@"' model
+    step "Seed $seed: results.jsonl, summary.jsonl, tables.md and figures of all models so far"
+    cat policy.json result-*.json > results.jsonl
+    [ -z "$SCRIPTS" ] || python "$SCRIPTS/study_search.py" .
+    python "$here/study_tables.py" results.jsonl > tables.md
 done
-
-step "The result"
-cat policy.json result-*.json > results.jsonl
-[ -z "$SCRIPTS" ] || python "$SCRIPTS/study_search.py" .
-python "$here/study_tables.py" results.jsonl
+cat tables.md
 step "done"

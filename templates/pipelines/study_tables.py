@@ -15,6 +15,7 @@ S seeds, P problems, R resamples
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
@@ -58,15 +59,20 @@ class Difference:
 
 
 class Study:
-    """The results of all models: `rows` by label, size, K and seed."""
+    """The results of all models: `rows` by label, size, K and seed.
+
+    Seeds that have fewer models than others are not complete and left out.
+    """
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.policy, *models = rows
+        counts = Counter(row["seed"] for row in models)
+        self.seeds = sorted(seed for seed, count in counts.items() if count == max(counts.values()))
+        models = [row for row in models if row["seed"] in self.seeds]
         self.rows = {(row["label"], row["size"], row["k"], row["seed"]): row for row in models}
         self.labels = list(dict.fromkeys(label for label, *_ in self.rows))
         self.sizes = sorted({size for _, size, _, _ in self.rows})
         self.ks = sorted({k for *_, k, _ in self.rows}, key=lambda k: (k == "exact", k))
-        self.seeds = sorted({seed for *_, seed in self.rows})
         self.exact = f"exact {self.policy['temperature']:g} "  # before the name of an exact measure
 
     def settings(self, *labels: str, measure: str = "min@1") -> list[Setting]:
