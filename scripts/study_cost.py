@@ -1,6 +1,6 @@
 """What the study at the paper's scale costs, computed with --dry-run: the table of docs/study.md.
 
-    python -m scripts.study_cost
+    PYTHONPATH=. python scripts/study_cost.py
 
 The commands are those of templates/pipelines/study.sh with the variables of study_gsm8k.sh, one of a kind,
 each multiplied by how often the script runs it. Models have the published sizes and tokenizers, no weights,
@@ -15,8 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from erprm_cli.rows.row import Row
-from scripts.recipe_figures import (
+from recipe_figures import (
     GENERATED_PER_S,
     PROBLEMS,
     ROOT,
@@ -31,6 +30,8 @@ from scripts.recipe_figures import (
     write_rows,
     write_trained,
 )
+
+from erprm_cli.rows.row import Row
 
 STUDY = ROOT / "templates" / "pipelines"
 POLICY, BASE = "meta-math/MetaMath-Mistral-7B", "meta-llama/Llama-3.1-8B"

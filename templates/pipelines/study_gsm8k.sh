@@ -7,7 +7,7 @@
 # depends on the scale; models and flags are those of paper.toml, the paper's protocol. As in study.sh, SIZES,
 # KS, LABELS and SEEDS make it smaller, and a stopped run continues.
 set -euo pipefail
-policy="--model meta-math/MetaMath-Mistral-7B --template metamath --engine vllm"
+policy="--model meta-math/MetaMath-Mistral-7B --template metamath"
 export TRAIN=hf://openai/gsm8k:main/train TEST=hf://openai/gsm8k:main/test
 export SIZES=${SIZES:-900 1800 3600 7200} SOLUTIONS=15 SOLUTION_TEMPERATURE=0.7
 export PROBLEMS=1319 CANDIDATES=64 TEMPERATURE=0.7

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,10 @@ class Study:
         self.labels = list(dict.fromkeys(label for label, *_ in self.rows))
         self.sizes = sorted({size for _, size, _, _ in self.rows})
         self.ks = sorted({k for *_, k, _ in self.rows}, key=lambda k: (k == "exact", k))
-        self.exact = f"exact {self.policy['temperature']:g} "  # before the name of an exact measure
+        self.measures = list(dict.fromkeys(name for row in models for name in row["accuracy"]))
+        self.budgets = sorted(int(name[4:]) for name in self.measures if name.startswith("min@"))
+        exact = f"exact {self.policy['temperature']:g} "
+        self.exact = exact if f"{exact}min@1" in self.measures else None  # the beginning of exact measures
 
     def settings(self, *labels: str, measure: str = "min@1") -> list[Setting]:
         """Return the settings in which every seed has a model of each label with this measure."""
@@ -157,27 +161,25 @@ def corrected(found: Sequence[Difference]) -> list[Difference]:
 
 
 def all_comparisons(study: Study) -> dict[str, list[Difference]]:
-    """Return all comparisons by the title of their table; those of PRIMARY come first."""
-    exact = study.exact
-    measures = list(dict.fromkeys(name for row in study.rows.values() for name in row["accuracy"]))
-    largest = max(int(name.removeprefix("min@")) for name in measures if name.startswith("min@"))
-    primary = [name for name in PRIMARY if name in measures]
-    tables = {
-        "Primary comparisons": [one for name in primary for one in corrected(comparisons(study, name))],
-        "Without the noise of candidates": [
-            one for name in primary for one in corrected(comparisons(study, exact + name))
-        ],
-    }
-    other = [name for name in measures if name.endswith(f"@{largest}") and name not in primary]
-    other += [name for name in measures if "@" not in name]
-    other = [name for name in other if not name.startswith("exact") or name.startswith(exact)]
-    other = [name for name in other if name.removeprefix(exact) not in primary]
-    tables["Secondary outcomes"] = [one for name in other for one in comparisons(study, name)]
-    shown = exact + f"min@{largest}" if exact + f"min@{largest}" in measures else f"min@{largest}"
-    tables["Each setting"] = [
-        one for setting in study.settings() for one in comparisons(study, shown, [setting])
-    ]
-    return {title: found for title, found in tables.items() if found}
+    """Return all comparisons by the title of their table."""
+    end = f"@{study.budgets[-1]}"
+    primary = [name for name in PRIMARY if name in study.measures]
+    sampled = [name for name in study.measures if not name.startswith("exact")]
+    secondary = [f"{way}{end}" for way in ("last", "prod", "mean", "weighted vote")]
+    secondary += [name for name in sampled if name == "raft" or name.startswith("smc")]
+    converted = [name for name in sampled if " at eta " in name and name.endswith(end)]
+    titles = {"Primary comparisons": primary, "Secondary outcomes": secondary}
+    titles |= {"Scores converted to another eta": converted}
+    shown = f"min{end}"
+    if study.exact:
+        exact = [study.exact + name for name in (*primary, *secondary[:3])]
+        titles["Without the noise of candidates"] = exact
+        shown = study.exact + shown
+    tables = {title: [comparisons(study, name) for name in names] for title, names in titles.items()}
+    tables["Primary comparisons"] = [corrected(found) for found in tables["Primary comparisons"]]
+    tables["Each setting"] = [comparisons(study, shown, [one]) for one in study.settings()]
+    joined = {title: list(chain.from_iterable(found)) for title, found in tables.items()}
+    return {title: found for title, found in joined.items() if found}
 
 
 def difference_table(found: Sequence[Difference]) -> str:
@@ -260,63 +262,61 @@ def rounded(row: Row) -> Row:
 # ---- Figures
 
 
-def curve(
-    study: Study, name: str, points: Sequence[tuple[float, str, Sequence[Setting]]], measure: str
-) -> Curve:
-    """Return a curve of accuracies in % with their 95 % intervals; a point is (x, label, settings)."""
-    drawn, intervals = [], []
-    for x, label, settings in points:
-        value_SP = 100 * study.accuracy(label, settings, measure)
-        low, high = np.quantile(resampled_means(value_SP, 2_000), [0.025, 0.975])
-        drawn.append((x, float(value_SP.mean())))
-        intervals.append((float(low), float(high)))
-    return Curve(name, drawn, drawn, intervals)
+Place = tuple[float, str, list[Setting], str]  # x, label, settings, measure
+
+
+def curves(study: Study, lines: dict[str, list[Place]]) -> list[Curve]:
+    """Return curves of accuracies in % with their 95 % intervals; places without settings are left out."""
+    found = []
+    for name, places in lines.items():
+        points, intervals = [], []
+        for x, label, settings, measure in places:
+            if settings:
+                value_SP = 100 * study.accuracy(label, settings, measure)
+                low, high = np.quantile(resampled_means(value_SP, 2_000), [0.025, 0.975]).tolist()
+                points.append((x, float(value_SP.mean())))
+                intervals.append((low, high))
+        if points:
+            found.append(Curve(name, points, points, intervals))
+    return found
 
 
 def charts(study: Study) -> dict[str, Chart]:
     """Return accuracy against training size, against eta and against n, and the reliability diagram."""
-    first = next(iter(study.rows.values()))["accuracy"]
-    budgets = sorted(int(name.removeprefix("min@")) for name in first if name.startswith("min@"))
-    before = study.exact if study.exact + "min@1" in first else ""
-    measure, best = f"{before}min@{budgets[-1]}", f"best of {budgets[-1]} by min"
-    k = study.ks[-1]
-    own = {label: study.settings(label) for label in study.labels}
-    sized = {label: [one for one in own[label] if one[1] == k] for label in own}
-    by_size = [
-        curve(study, label, [(one[0], label, [one]) for one in sized[label]], measure)
-        for label in own
-        if sized[label]
-    ]
+    n, k, correct = study.budgets[-1], study.ks[-1], "% correct"
+    before = study.exact or ""
+    measure, best = f"{before}min@{n}", f"best of {n} by min"
     etas = {label: float(label[2:]) for label in study.labels if label.startswith("er")}
-    etas |= {"soft": 0.0} if "soft" in own else {}
-    by_eta = []
-    for k_ in study.ks:
-        of_k = {label: [one for one in own[label] if one[1] == k_] for label in etas}
-        points = [(etas[label], label, of_k[label]) for label in sorted(etas, key=etas.__getitem__)]
-        by_eta.append(curve(study, f"K = {k_}", [point for point in points if point[2]], measure))
-    by_n = []
-    for label in own:
-        each = [
-            curve(study, label, [(n, label, own[label])], f"{before}min@{n}") for n in budgets if own[label]
+    etas |= {"soft": 0.0} if "soft" in study.labels else {}
+
+    def of_k(label: str, k: int | str) -> list[Setting]:
+        return [one for one in study.settings(label) if one[1] == k]
+
+    by_size = {
+        label: [(float(size), label, [(size, k)], measure) for size, _ in of_k(label, k)]
+        for label in study.labels
+    }
+    by_eta = {
+        f"K = {k}": [
+            (etas[label], label, of_k(label, k), measure) for label in sorted(etas, key=etas.__getitem__)
         ]
-        if each:
-            points = [one.points[0] for one in each]
-            by_n.append(Curve(label, points, points, [one.intervals[0] for one in each]))
-    correct = "% correct"
+        for k in study.ks
+    }
+    by_n = {
+        label: [(float(n), label, study.settings(label), f"{before}min@{n}") for n in study.budgets]
+        for label in study.labels
+    }
+    size, eta, count = (curves(study, lines) for lines in (by_size, by_eta, by_n))
+    fit = [reliability_curve(study, label) for label in study.labels]
     return {
         "size": Chart(
-            f"training problems (K = {k}, {best})", correct, "x", "%", by_size, study.sizes, log_x=True
+            f"training problems (K = {k}, {best})", correct, "x", "%", size, study.sizes, log_x=True
         ),
-        "eta": Chart(f"eta ({best}, mean over sizes)", correct, "eta", "%", by_eta, sorted(etas.values())),
-        "n": Chart("candidates n (mean over sizes and K)", correct, "n", "%", by_n, budgets, log_x=True),
-        "calibration": Chart(
-            "mean score",
-            "mean label of 64 completions",
-            "score",
-            "label",
-            [reliability_curve(study, label) for label in study.labels],
-            diagonal="perfect",
+        "eta": Chart(f"eta ({best}, mean over sizes)", correct, "eta", "%", eta, sorted(etas.values())),
+        "n": Chart(
+            "candidates n (mean over sizes and K)", correct, "n", "%", count, study.budgets, log_x=True
         ),
+        "calibration": Chart("mean score", "mean label", "score", "label", fit, diagonal="perfect"),
     }
 
 
