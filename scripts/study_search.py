@@ -74,7 +74,9 @@ def main() -> None:
     run = Path(sys.argv[1])
     policy, *rows = read_json(run / "results.jsonl")
     trees = sorted(read_trees(run / "trees.jsonl", policy["temperature"]), key=lambda tree: tree.id)
-    policy["optimal"] = {eta: float(np.mean([tree.optimal_accuracy(eta) for tree in trees])) for eta in ETAS}
+    policy["optimal"] = {
+        f"{eta:g}": float(np.mean([tree.optimal_accuracy(eta) for tree in trees])) for eta in ETAS
+    }
     known = {row["name"]: row["accuracy"] for row in read_json(run / "search.jsonl")}
     with (run / "search.jsonl").open("a", encoding="utf-8") as file:
         for row in rows:

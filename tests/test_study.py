@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from study_choices import choices
+from study_cost import design, parts, table
 from study_exact_rates import with_rates
 
 ROOT = Path(__file__).parents[1]
@@ -200,6 +202,58 @@ def test_the_tables_name_the_seeds_and_the_primary_comparisons(tmp_path: Path) -
     assert {path.name for path in tmp_path.glob("*.svg")} == {
         f"study-{name}.svg" for name in ("size", "eta", "n", "calibration")
     }
+
+
+# ---- The scripts beside it
+
+
+def test_search_on_the_trees_is_added_to_the_results(tmp_path: Path) -> None:
+    tree = TREE | {"solutions": [dict(one) for one in TREE["solutions"]]}
+    tree["solutions"][1] |= {"steps": ["z", "The answer is: 3"], "reward": 0.0}
+    tree["solutions"][0]["steps"] = ["x", "The answer is: 2"]
+    tree["solutions"] = [one | {"num_tokens": [1, 1]} for one in tree["solutions"]]
+    (tmp_path / "trees.jsonl").write_text(json.dumps(tree) + "\n")
+    rows = [solution(one["steps"], 0.0, sample=n) for n, one in enumerate(tree["solutions"])]
+    scored = [row | {"scores": scores} for row, scores in zip(rows, ([0.9, 0.9], [0.9, 0.1]), strict=True)]
+    (tmp_path / "scores-soft-50-4-1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))
+    subprocess.run(["gzip", tmp_path / "scores-soft-50-4-1.jsonl"], check=True)
+    results = [POLICY, model("soft", 1, [0.5]), model("hard", 1, [0.5]) | {"eta": None}]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in results))
+    command = [sys.executable, ROOT / "scripts" / "study_search.py", tmp_path]
+    for _ in range(2):  # the second time from what the first one kept
+        subprocess.run(command, check=True)
+        policy, soft, hard = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
+        assert soft["accuracy"]["smc eta 2 weighted vote@16"] == [1.0]
+        assert 0.5 < soft["accuracy"]["smc eta 5 draw@16"][0] <= 1
+        assert hard["accuracy"] == model("hard", 1, [0.5])["accuracy"]
+        assert policy["optimal"]["2"] == pytest.approx(3 * math.exp(2) / (1 + 3 * math.exp(2)))
+    assert len((tmp_path / "search.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_learning_rate_is_chosen_by_the_mean_over_labels(tmp_path: Path) -> None:
+    for rate, hard in (("1e-3", [0.5, 1.0]), ("2e-3", [0.0, 1.0])):
+        rows = [model("soft", 1, [0.5, 0.5]), model("hard", 1, hard)]
+        for row in rows:
+            row["accuracy"] |= {f"exact 1.3 {name}": value for name, value in row["accuracy"].items()}
+        (tmp_path / f"lr-{rate}").mkdir()
+        lines = "".join(json.dumps(row) + "\n" for row in [POLICY, *rows])
+        (tmp_path / f"lr-{rate}" / "results.jsonl").write_text(lines)
+    found = choices(tmp_path, ("1e-3", "2e-3"))
+    assert [(row["lr"], row["mean"]) for row in found] == [(0.001, 62.5), (0.002, 50.0)]
+    assert found[0]["soft"] == {"1.3 min@1": 50.0, "1.3 min@16": 50.0, "1.3 min@64": 50.0}
+
+
+def test_the_cost_is_that_of_the_design() -> None:
+    of = design()
+    found = {part.does: part.times for part in parts(of, 20)}
+    assert found["reward models"] == found["scores"] == 5 * 4 * (6 * 2 + 1)
+    assert (found["rollouts"], found["RAFT"]) == (5, 5 * 7)
+    assert of["TRAIN"] == "hf://openai/gsm8k:main/train"
+
+
+@pytest.mark.thorough
+def test_the_cost_is_computed_by_dry_runs() -> None:
+    assert len(table(problems=2, tiny=True).splitlines()) == 2 + 7 + 1
 
 
 # ---- The whole

@@ -9,7 +9,7 @@
 # finished models are skipped. Seeds come one after the other, with tables of all seeds so far after each.
 set -euo pipefail
 : "${TRAIN:=tiny:train}" "${TEST:=tiny:test}"
-: "${SIZES:=50 100 200 400}"                    # training problems: the first ones by their ids
+: "${SIZES:=50 100 200 400}"                    # training problems, ascending: the first by id
 : "${SOLUTIONS:=8}"                             # of each training problem
 : "${KS:=4 16}"                                 # completions per prefix: the first 4 of the same 16
 : "${LABELS:=er0.5 er1 er2 er5 soft hard orm}"  # of rewards 0 and 1, the maximum is the hard label
