@@ -75,7 +75,7 @@ def accuracies(
     listed = [number for number, row in enumerate(rows) if "probabilities" in row]
     for temperature in rows[listed[0]]["probabilities"] if listed else ():
         probabilities = [rows[number]["probabilities"][temperature] for number in listed]
-        for way in chosen:
+        for way in AGGREGATES:
             listed_scores = [scores[way][number] for number in listed]
             exact_B = exact_best_of_n(probabilities, listed_scores, correct_S[listed], BUDGETS)
             for n, value in zip(BUDGETS, exact_B.tolist(), strict=True):
@@ -110,7 +110,10 @@ def main() -> None:
         "seed": int(seed),
         "eta": eta_of(label),
     }
-    result |= {name: steps[name] for name in ("auc", "brier", "calibration_error", "bins")}
+    for name in ("auc", "brier", "calibration_error"):  # AUC is null if no step has failed, or all have
+        result[name] = None if steps[name] is None else round(steps[name], 5)
+    bins = [{name: one[name] for name in ("low", "count", "score", "target")} for one in steps["bins"]]
+    result["bins"] = [{name: round(value, 4) for name, value in one.items()} for one in bins]
     print(json.dumps(result | {"accuracy": accuracy}))
 
 

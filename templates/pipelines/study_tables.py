@@ -223,11 +223,17 @@ def accuracy_table(study: Study, measure: str) -> str:
 
 def fit_table(study: Study) -> str:
     """Return how well the scores fit, the mean over all models of a label, as a Markdown table."""
-    lines = ["| label | AUC | Brier score against its own labels | calibration error |", "|---|---|---|---|"]
+    names = {
+        "auc": "AUC",
+        "brier": "Brier score against its own labels",
+        "calibration_error": "calibration error",
+    }
+    lines = ["| label | " + " | ".join(names.values()) + " |", "|---" * (1 + len(names)) + "|"]
     for label in study.labels:
-        rows = [row for (name, *_), row in study.rows.items() if name == label]
-        means = [np.mean([row[name] for row in rows]) for name in ("auc", "brier", "calibration_error")]
-        lines.append(f"| {label} | " + " | ".join(f"{mean:.4f}" for mean in means) + " |")
+        rows = [row for (own, *_), row in study.rows.items() if own == label]
+        known = [[row[name] for row in rows if row[name] is not None] for name in names]
+        cells = [f"{np.mean(values):.4f}" if values else "–" for values in known]
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
