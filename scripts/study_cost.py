@@ -75,8 +75,8 @@ def parts(of: dict[str, str], problems: int) -> Iterator[Part]:
     yield Part("RAFT", ["rlhf", "problems.jsonl", *raft], seeds * len(labels), TRAINING_PROBLEMS / problems)
 
 
-def line(part: Part, folder: Path) -> tuple[str, float]:
-    """Return a line of the table, and the expected GPU hours."""
+def line(part: Part, folder: Path) -> tuple[str, float, float]:
+    """Return a line of the table, and the GPU hours at most and expected."""
     words, total = part.words, part.times * part.scale
     rate = {"score": SCORED_PER_S, "train": TRAINED_PER_S}.get(words[0], GENERATED_PER_S)
     plan = dry_run(words, rate, folder)
@@ -88,16 +88,17 @@ def line(part: Part, folder: Path) -> tuple[str, float]:
         length //= 2 if words[0] == "rollout" else 1
         expected = dry_run([*words, "--max-tokens", str(length)], rate, folder)["max_hours"] * total
     count = "completions" if "completions" in plan else "solutions"
+    epochs = float(words[words.index("--epochs") + 1]) if words[0] == "train" else 1.0
     read = plan.get("tokens", plan.get("prompt_tokens"))
     cells = [
         f"{part.does} (`{words[0]}`)",
         f"{part.times:,}",
-        f"{round(plan[count] * total):,} {count}",
+        f"{round(plan[count] * total * epochs):,} {count}",
         *("–" if tokens is None else f"{tokens * total / 1e6:,.0f} M" for tokens in (read, generated)),
         f"{at_most:,.0f}",
         f"{expected:,.0f}",
     ]
-    return f"| {' | '.join(cells)} |", expected
+    return f"| {' | '.join(cells)} |", at_most, expected
 
 
 def dry_run(words: list[str], rate: float, folder: Path) -> Row:
@@ -122,13 +123,13 @@ def table(problems: int = PROBLEMS, tiny: bool = False) -> str:
             rows = [solution(TEXTS, index, sample) for index in range(problems) for sample in range(count)]
             write_rows(folder / f"{file}.jsonl", rows)
         lines = [line(part, folder) for part in parts(of, problems)]
-    total = sum(hours for _, hours in lines)
+    at_most, expected = (sum(one[place] for one in lines) for place in (1, 2))
     return "\n".join(
         [
             "| part | runs | does | reads | generates at most | GPU hours at most | GPU hours expected |",
             "|---|---|---|---|---|---|---|",
-            *(text for text, _ in lines),
-            f"| together | | | | | | {total:,.0f} |",
+            *(one[0] for one in lines),
+            f"| together | | | | | {at_most:,.0f} | {expected:,.0f} |",
         ]
     )
 
