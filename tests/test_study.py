@@ -190,7 +190,7 @@ def test_the_tables_name_the_seeds_and_the_primary_comparisons(tmp_path: Path) -
         [sys.executable, script, tmp_path / "results.jsonl"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "8 reward models, seeds 1, 2" in done.stdout
+    assert "8 reward models, seeds 1, 2." in done.stdout
     summary = [json.loads(line) for line in (tmp_path / "summary.jsonl").read_text().splitlines()]
     primary = [row for row in summary if row.get("table") == "Primary comparisons"]
     assert [(row["label"], row["minus"], row["measure"]) for row in primary] == [

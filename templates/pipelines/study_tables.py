@@ -182,6 +182,21 @@ def all_comparisons(study: Study) -> dict[str, list[Difference]]:
     return {title: found for title, found in joined.items() if found}
 
 
+def headline(study: Study) -> str:
+    """Return what the tables rest on, in a few sentences."""
+    policy, count = study.policy, len(study.rows)
+    told = [
+        f"{count} reward models, seeds {', '.join(map(str, study.seeds))}.",
+        f"{policy['problems']} problems, each with {policy['distinct']:.1f} different candidates on average.",
+    ]
+    if policy.get("optimal"):
+        shares = (f"{100 * share:.1f} % at eta {eta}" for eta, share in policy["optimal"].items())
+        told.append(f"Correct with the optimal policy: {', '.join(shares)}.")
+    if len(study.seeds) == 1:
+        told.append("One seed: intervals are over problems only.")
+    return " ".join(told)
+
+
 def difference_table(found: Sequence[Difference]) -> str:
     """Return differences as a Markdown table, in points."""
     by_setting = len({tuple(one.settings) for one in found}) > 1
@@ -345,11 +360,7 @@ def main() -> None:
     folder = Path(sys.argv[2]) if len(sys.argv) > 2 else source.parent
     study = Study(json.loads(line) for line in source.read_text(encoding="utf-8").splitlines())
     tables = all_comparisons(study)
-    policy = study.policy
-    print(f"{len(study.rows)} reward models, seeds {', '.join(map(str, study.seeds))}")
-    print(f"{policy['problems']} problems, {policy['distinct']:.1f} different candidates of each")
-    if len(study.seeds) == 1:
-        print("One seed: the intervals are over problems only.")
+    print(headline(study))
     for title, found in tables.items():
         print(f"\n{title}\n\n{difference_table(found)}")
     for measure in PRIMARY:
