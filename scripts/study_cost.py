@@ -80,7 +80,7 @@ def line(part: Part, folder: Path) -> tuple[str, float, float]:
     words, total = part.words, part.times * part.scale
     rate = {"score": SCORED_PER_S, "train": TRAINED_PER_S}.get(words[0], GENERATED_PER_S)
     plan = dry_run(words, rate, folder)
-    at_most = plan.get("max_hours", plan.get("hours", 0.0)) * total
+    at_most: float = plan["max_hours" if "max_hours" in plan else "hours"] * total
     expected, generated = at_most, plan.get("max_generated_tokens")
     if generated is not None:
         length = len(TOKENIZERS[POLICY]()(solution(TEXTS, 0, 0)["solution"]).input_ids)
@@ -123,7 +123,7 @@ def table(problems: int = PROBLEMS, tiny: bool = False) -> str:
             rows = [solution(TEXTS, index, sample) for index in range(problems) for sample in range(count)]
             write_rows(folder / f"{file}.jsonl", rows)
         lines = [line(part, folder) for part in parts(of, problems)]
-    at_most, expected = (sum(one[place] for one in lines) for place in (1, 2))
+    at_most, expected = sum(one[1] for one in lines), sum(one[2] for one in lines)
     return "\n".join(
         [
             "| part | runs | does | reads | generates at most | GPU hours at most | GPU hours expected |",

@@ -49,7 +49,8 @@ def accuracies(trees: list[Tree], scores: Path, learned: float) -> dict[str, lis
             random = Random(f"{tree.id} {eta:g}")  # the same for every model
             each = []
             for _ in range(RUNS):
-                search = smc(SearchConfig("smc", PARTICLES, eta), value_at(learned, eta), random)
+                config, value = SearchConfig("smc", PARTICLES, eta), value_at(learned, eta)
+                search = smc(config, value, random)  # type: ignore[arg-type]
                 each.append(judge(playground, playground.play(search, random).found))
             for way, name in NAMES.items():
                 mean = float(np.mean([one[way] for one in each]))

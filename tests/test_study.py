@@ -18,6 +18,8 @@ from study_choices import choices
 from study_cost import design, parts, table
 from study_exact_rates import with_rates
 
+from erprm_cli.io.writing import write_rows
+
 ROOT = Path(__file__).parents[1]
 PIPELINES = ROOT / "templates" / "pipelines"
 
@@ -208,18 +210,17 @@ def test_the_tables_name_the_seeds_and_the_primary_comparisons(tmp_path: Path) -
 
 
 def test_search_on_the_trees_is_added_to_the_results(tmp_path: Path) -> None:
-    tree = TREE | {"solutions": [dict(one) for one in TREE["solutions"]]}
-    tree["solutions"][1] |= {"steps": ["z", "The answer is: 3"], "reward": 0.0}
-    tree["solutions"][0]["steps"] = ["x", "The answer is: 2"]
-    tree["solutions"] = [one | {"num_tokens": [1, 1]} for one in tree["solutions"]]
-    (tmp_path / "trees.jsonl").write_text(json.dumps(tree) + "\n")
-    rows = [solution(one["steps"], 0.0, sample=n) for n, one in enumerate(tree["solutions"])]
-    scored = [row | {"scores": scores} for row, scores in zip(rows, ([0.9, 0.9], [0.9, 0.1]), strict=True)]
-    (tmp_path / "scores-soft-50-4-1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scored))
-    subprocess.run(["gzip", tmp_path / "scores-soft-50-4-1.jsonl"], check=True)
+    right, wrong = ["x", "The answer is: 2"], ["z", "The answer is: 3"]
+    listed = [
+        {"steps": right, "reward": 1.0, "log_probs": [math.log(0.6), math.log(0.3)], "num_tokens": [1, 1]},
+        {"steps": wrong, "reward": 0.0, "log_probs": [math.log(0.2), math.log(0.1)], "num_tokens": [1, 1]},
+    ]
+    (tmp_path / "trees.jsonl").write_text(json.dumps(TREE | {"solutions": listed}) + "\n")
+    scored = [solution(right, 1.0, scores=[0.9, 0.9]), solution(wrong, 0.0, sample=1, scores=[0.9, 0.1])]
+    write_rows(tmp_path / "scores-soft-50-4-1.jsonl.gz", scored)
     results = [POLICY, model("soft", 1, [0.5]), model("hard", 1, [0.5]) | {"eta": None}]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in results))
-    command = [sys.executable, ROOT / "scripts" / "study_search.py", tmp_path]
+    command = [sys.executable, str(ROOT / "scripts" / "study_search.py"), str(tmp_path)]
     for _ in range(2):  # the second time from what the first one kept
         subprocess.run(command, check=True)
         policy, soft, hard = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
