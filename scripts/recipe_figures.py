@@ -180,13 +180,13 @@ def dry_runs(name: str, folder: Path, *, problems: int = PROBLEMS, tiny: bool = 
         if command not in DRY:
             _run(words, folder)
         else:
-            limit = ["-L", str(problems)] if command == "sample" else []
+            limit = ["-L", str(problems)] if command in ("sample", "search") else []
             figure = _dry_run(name, [*words, *limit], made, folder)
             yield Figure(words, *figure)
             if command == "train":
                 assert output is not None
                 _write_trained(folder / output, words, tiny)
-            elif command == "sample" and output is not None:
+            elif command in ("sample", "search") and output is not None:
                 n = figure[0]["completions"] // figure[0]["requests"]
                 rows = [_solution(recipe, i, sample) for i in range(problems) for sample in range(n)]
                 write_rows(folder / output, rows)

@@ -12,6 +12,7 @@ from erprm_cli.search.prefix import Extension, Found, Prefix, Search, Value
 from erprm_cli.search.weights import effective_sample_size, shares, systematic
 
 BASELINE, GREEDY = "best-of-n", "greedy particles"
+HALF_GREEDY = "half greedy, eta 10, tau 0.9"
 BUDGETS = (4, 8, 16, 32)
 MOST = 2 * BUDGETS[-1]  # samples of the baseline: to compare at equal tokens what writes more than N samples
 TUNED_BUDGETS = (4, 8, 16)  # of the settings among which the validation problems choose
@@ -37,6 +38,7 @@ def compared() -> Iterator[Setting]:
         yield Setting(GREEDY, SearchConfig("smc", n), greedy_particles)
         for eta, threshold in ((2.0, 0.5), (5.0, 0.5), (10.0, 0.5), (5.0, 0.9), (10.0, 0.9)):
             yield smc_setting(n, eta, threshold)
+        yield Setting(HALF_GREEDY, SearchConfig("smc", n, 10.0, 0.9), scheduled(0.5))
     yield Setting(BASELINE, SearchConfig("best-of-n", MOST))
 
 
@@ -58,6 +60,7 @@ def tuned() -> Iterator[Setting]:
         config = SearchConfig("smc", n, 10.0, 0.9)
         for share in (0.25, 0.5, 1.0):
             yield Setting(f"eta 10, tau 0.9, {share:.0%} greedy", config, scheduled(share))
+        yield Setting("the same, 50%, no last resampling", config, scheduled(0.5, resamples_last=False))
         yield Setting("eta 10, tau 0.9, rising", config, scheduled(factor=lambda step: 1 - 0.5**step))
         yield Setting("eta 10, tau 0.9, falling", config, scheduled(factor=lambda step: 1 + 0.5**step))
 
@@ -88,11 +91,14 @@ def clipped(score: float) -> float:
     return min(max(score, 1e-6), 1 - 1e-6)
 
 
-def scheduled(share: float = 0.0, factor: Callable[[int], float] = lambda step: 1.0) -> Rule:
+def scheduled(
+    share: float = 0.0, factor: Callable[[int], float] = lambda step: 1.0, resamples_last: bool = True
+) -> Rule:
     """Return SMC with another schedule, to see whether it does better.
 
     The potential of a prefix of l steps is factor(l) eta v, that of a solution eta v. A weight grows by the
-    potential, less 1 - `share` of the one of the step before: share 1 is a greedy rule.
+    potential, less 1 - `share` of the one of the step before: share 1 is a greedy rule. With
+    `resamples_last`, whole solutions are resampled by their weights too, so the vote counts the weights.
     """
 
     def rule(config: SearchConfig, value: Value, random: Random) -> Search:
@@ -104,7 +110,8 @@ def scheduled(share: float = 0.0, factor: Callable[[int], float] = lambda step: 
                 potential = times * config.eta * value(prefix)
                 log_w_N[i] += potential - (1 - share) * before_N[i]
                 before_N[i] = potential
-            if effective_sample_size(log_w_N) < config.ess_threshold * config.n:
+            goes_on = resamples_last or not all(particle.is_finished for particle in particles)
+            if goes_on and effective_sample_size(log_w_N) < config.ess_threshold * config.n:
                 chosen_N = systematic(log_w_N, config.n, random)  # type: ignore[arg-type]
                 particles, before_N = [particles[i] for i in chosen_N], before_N[chosen_N]
                 log_w_N = np.zeros(config.n)

@@ -183,15 +183,19 @@ def searched(run: Path, prm: Path | None, trees: Sequence[Sequence[Tree]], sampl
     for temperature, every in zip(TEMPERATURES, trees, strict=True):
         for part, lines in PARTS.items():
             path = results(run, part, temperature, prm, samples)
-            if path.exists() or (prm is None and part == "validation"):
+            settings = with_exact_values() if prm is None else tuned() if part == "validation" else compared()
+            done = list(map(json.loads, path.read_text().splitlines())) if path.exists() else []
+            known = {(row["search"], row["n"]) for row in done}
+            missing = [one for one in settings if (one.name, one.config.n) not in known]
+            if not missing or (prm is None and part == "validation"):
                 continue
             read = read or (readings(prm, every) if prm else exact_readings(every))
             playgrounds = [
                 Playground(tree, [read[tree.id, node.steps] for node in tree.solutions])
                 for tree in (every[line] for line in lines)
             ]
-            settings = with_exact_values() if prm is None else tuned() if part == "validation" else compared()
-            write_whole(path, (measure(setting, playgrounds, prm, samples) for setting in settings))
+            new = (measure(setting, playgrounds, prm, samples) for setting in missing)
+            write_whole(path, chain(done, new))
 
 
 def results(run: Path, part: str, temperature: float, prm: Path | None, samples: int) -> Path:

@@ -127,7 +127,7 @@ def test_other_settings_are_refused_by_name(chain: Path, shell: Run) -> None:
 def test_every_later_command_reads_what_search_found(chain: Path, erprm: Run, tmp_path: Path) -> None:
     found, drawn, rolled = (tmp_path / f"{name}.jsonl" for name in ("found", "drawn", "rolled"))
     labelled, chosen = tmp_path / "labelled.jsonl", tmp_path / "chosen.jsonl"
-    search = ("search", "tiny:train", "-L", 6, "--prm", chain / "prm", "-n", 4, "--max-tokens", 160)
+    search = ("search", "tiny:train", "-L", 4, "--prm", chain / "prm", "-n", 2, "--max-tokens", 160)
 
     def run(*words: object) -> str:
         done = erprm(*words)
@@ -140,7 +140,7 @@ def test_every_later_command_reads_what_search_found(chain: Path, erprm: Run, tm
     run("bon", found, "-o", chosen)
     run("rollout", found, "-k", 2, "--max-tokens", 160, "-o", rolled)
     run("label", rolled, "-o", labelled)
-    for path, count in ((chosen, 6), (rolled, 24), (labelled, 24)):
+    for path, count in ((chosen, 4), (rolled, 8), (labelled, 8)):
         assert len(rows(path)) == count
         assert all(row.items() >= by_key[row["id"], row["sample"]].items() for row in rows(path))
     assert rows(found)[0]["steps"][0] in run("show", found, "-L", 1)
@@ -148,8 +148,8 @@ def test_every_later_command_reads_what_search_found(chain: Path, erprm: Run, tm
 
     run(*search, "--verify", "--draws", 1, "--ess-threshold", 0, "-o", drawn)
     raft = ("--solutions", drawn, "--prm", chain / "prm", "--lr", "1e-3", "--batch-size", 4)
-    log = run("rlhf", "tiny:train", "-L", 6, *raft, "--iterations", 1, "-o", tmp_path / "raft")
-    assert [json.loads(line)["selected"] for line in log.splitlines()] == [0, 6]
+    log = run("rlhf", "tiny:train", "-L", 4, *raft, "--iterations", 1, "-o", tmp_path / "raft")
+    assert [json.loads(line)["selected"] for line in log.splitlines()] == [0, 4]
     selected = rows(tmp_path / "raft" / "iteration-1" / "selected.jsonl")
     assert {row["id"]: row["solution"] for row in selected} == {
         row["id"]: row["solution"] for row in rows(drawn)

@@ -114,8 +114,8 @@ def share_gpu(policy: EngineConfig, prm: EngineConfig) -> tuple[EngineConfig, En
 
     A share that was given is kept.
     """
-    alone = policy.base_url is not None or prm.base_url is not None
-    if alone or policy.gpu_memory_utilization is not None or opening.local_engine() != "vllm":
+    elsewhere = policy.base_url is not None or prm.base_url is not None
+    if elsewhere or policy.gpu_memory_utilization is not None or opening.local_engine() != "vllm":
         return policy, prm
     policy, prm = (
         one if one.engine == "transformers" else replace(one, gpu_memory_utilization=GPU_SHARE)

@@ -60,10 +60,10 @@ class Raft(Rlhf):
             classifier_settings(replace(self.engine, model=config.prm), tagger)
 
     def check_problems(self, problems: list[Row]) -> None:
-        """Raise UserError if the given solutions cannot be read, or are none of these problems."""
+        """Raise UserError if given solutions cannot be read, or none is of a problem of the first round."""
         given = self.config.solutions
-        if given is not None and not sum(1 for _ in self._given(problems)):
-            raise UserError("no solution of a problem of INPUT", where=f"--solutions {given}")
+        if given is not None and not sum(1 for _ in self._given(problems[: self.config.slice_size])):
+            raise UserError("no solution of a problem of the first round", where=f"--solutions {given}")
 
     def plan(self, num_problems: int) -> Row:
         """Return what a whole run on `num_problems` problems would do at most."""
@@ -163,7 +163,7 @@ class Raft(Rlhf):
 
         def check(row: Row) -> Row:
             problem = by_id.get(schema.check_scores(row)["id"])
-            if problem is not None and any(problem[name] != row[name] for name in ("problem", "answer")):
+            if problem is not None and any(problem[name] != row.get(name) for name in ("problem", "answer")):
                 raise RowError(f"id {row['id']!r}: another problem or answer than in INPUT")
             return row
 

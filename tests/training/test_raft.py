@@ -116,7 +116,7 @@ def test_the_first_round_selects_from_given_solutions(
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"id": "unknown"}, "given.jsonl: no solution of a problem of INPUT"),
+        ({"id": "unknown"}, "given.jsonl: no solution of a problem of the first round"),
         ({"answer": "1000"}, "id 'p0': another problem or answer than in INPUT"),
         ({"scores": None}, "`erprm score` writes it). --solutions needs scored solutions"),
     ],
