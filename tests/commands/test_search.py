@@ -136,7 +136,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_rows(erprm: Run, prm: str,
     assert isinstance(result.exception, UserError) and "eta 5.0, not 2.0" in str(result.exception)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_rows(
     erprm: Run, prm: str, tmp_path: Path
 ) -> None:
