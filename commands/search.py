@@ -19,7 +19,8 @@ def search(
     prm_engine: Annotated[
         options.EngineName,
         options.Option(
-            help="Backend that runs the PRM. auto: server with --prm-base-url, else transformers.",
+            help="Backend that runs the PRM. auto: server with --prm-base-url, else vllm if there is a GPU, "
+            "else transformers.",
             rich_help_panel=options.Heading.MODEL,
         ),
     ] = "auto",
@@ -57,7 +58,7 @@ def search(
     from erprm_cli.prm import scoring
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import unique
-    from erprm_cli.search.search import check_search, search_to
+    from erprm_cli.search.search import check_search, search_to, share_gpu
     from erprm_cli.terminal.reporter import Reporter
 
     reporter = Reporter("search", streams.quiet)
@@ -78,6 +79,7 @@ def search(
         quantization=None,
         engine_args=None,
     )
+    engine, reader = share_gpu(engine, reader)
     scorer = scoring.LazyScorer(reader, prm_format=prm_format)
     value = check_search(config, prm, prompts)
     shard, names = choose_shard(streams.shard, reporter), FieldNames(streams.field, reporter.info)

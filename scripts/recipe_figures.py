@@ -38,7 +38,7 @@ PAGES = ROOT / "docs" / "recipes"
 FOREIGN = ROOT / "tests" / "data" / "formats"  # real rows of other projects
 TABLE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.S)
 SH_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.M | re.S)
-DRY = ("sample", "rollout", "score", "train", "rlhf")  # commands that have --dry-run
+DRY = ("sample", "rollout", "score", "search", "train", "rlhf")  # commands that have --dry-run
 PROBLEMS = 20  # of the files of solutions
 
 # Assumed for a model of 7 or 8 billion parameters on one GPU of the kind of an H100, in tokens per second.
@@ -180,14 +180,14 @@ def dry_runs(name: str, folder: Path, *, problems: int = PROBLEMS, tiny: bool = 
         if command not in DRY:
             run(words, folder)
         else:
-            limit = ["-L", str(problems)] if command == "sample" else []
+            limit = ["-L", str(problems)] if command in ("sample", "search") else []
             figure = _dry_run(name, [*words, *limit], made, folder)
             yield Figure(words, *figure)
             if command == "train":
                 assert output is not None
                 settings = _config(words)["train"]
                 write_trained(folder / output, settings["base"], settings["prm-format"], tiny)
-            elif command == "sample" and output is not None:
+            elif command in ("sample", "search") and output is not None:
                 n = figure[0]["completions"] // figure[0]["requests"]
                 rows = [solution(recipe, i, sample) for i in range(problems) for sample in range(n)]
                 write_rows(folder / output, rows)
@@ -203,7 +203,7 @@ def _dry_run(name: str, words: list[str], made: dict[str, float], folder: Path) 
     recipe, (command, source) = RECIPES[name], words[:2]
     rate = {"score": SCORED_PER_S, "train": TRAINED_PER_S}.get(command, recipe.generated_per_s)
     rate *= int(_value(words, "--data-parallel-size", "--num-processes") or 1)
-    dtype = ["--dtype", "bfloat16"] if command in ("sample", "rollout", "score") else []
+    dtype = ["--dtype", "bfloat16"] if command in ("sample", "rollout", "score", "search") else []
     limit = _value(words, "-L")
     scale = made.get(source, 1.0) if limit is None else recipe.files[source] / int(limit)
     # At this rate the rows that are read take as long as all would.
@@ -320,6 +320,8 @@ def _line(figure: Figure) -> str:
     command = re.sub(r" (?:-o|--config) \S+", "", shlex.join(figure.words))
     count = "completions" if "completions" in plan else "solutions"
     memory = plan.get("training_gib", plan.get("weights_gib"))
+    if figure.words[0] == "search":
+        memory += plan["prm_weights_gib"]
     read = plan.get("tokens", plan.get("prompt_tokens"))
     cells = [
         f"`{command}`",

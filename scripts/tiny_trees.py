@@ -181,7 +181,7 @@ class Tree:
     def __init__(self, row: Row, temperature: float) -> None:
         """Build the tree from a row of `list_solutions`."""
         place = row["temperatures"].index(temperature)
-        self.id, self.problem = row["id"], row["problem"]
+        self.id, self.problem, self.temperature = row["id"], row["problem"], temperature
         probability_S = np.exp([solution["log_probs"][place] for solution in row["solutions"]])
         self.missing = 1 - probability_S.sum()
         self.root = Node((), 0)

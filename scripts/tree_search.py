@@ -11,14 +11,16 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from math import exp
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 from tiny_trees import Node, Tree
 
 from erprm_cli.answers.extraction import extract
 from erprm_cli.policy.templates import load_template
-from erprm_cli.search.prefix import Found, Prefix, Search
+from erprm_cli.search.prefix import Found, Prefix, Search, Value
 
 if TYPE_CHECKING:
     from erprm_cli.prm.scorer import Scorer  # loads torch
@@ -107,6 +109,12 @@ class Playground:
         """Return the process reward at eta; of a whole solution, its reward, as a verifier gives it."""
         return self.places[self.place(prefix)].node.label(eta)
 
+    def limit(self, value: Value, eta: float) -> float:
+        """Return the accuracy of a draw from pi0 e^(eta v), v the value of a whole solution: SMC's target."""
+        ends = [self.places[number] for number in self.answers]
+        weight_S = np.array([end.node.probability * exp(eta * value(end.prefix)) for end in ends])
+        return float(weight_S @ [end.node.rate for end in ends] / weight_S.sum())
+
     def answer(self, prefix: Prefix) -> str | None:
         """Return the answer of a whole solution."""
         return self.answers[self.place(prefix)]
@@ -145,6 +153,18 @@ class Playground:
 
 
 RULES = load_template("tiny").answers
+
+
+def exact_readings(trees: Iterable[Tree]) -> dict[Key, Reading]:
+    """Return the readings of a PRM whose scores are exact success rates; its tokens are not counted."""
+    found = {}
+    for tree in trees:
+        rates = {node.steps: min(node.rate, 1.0) for node in tree.nodes if node.children}
+        for node in tree.solutions:
+            prefixes = [node.steps[:count] for count in range(1, len(node.steps))]
+            scores = (*(rates[prefix] for prefix in prefixes), node.rate)
+            found[tree.id, node.steps] = scores, (0,) * len(scores)
+    return found
 
 
 def read_solutions(trees: Iterable[Tree], scorer: "Scorer") -> dict[Key, Reading]:

@@ -122,3 +122,36 @@ def test_other_settings_are_refused_by_name(chain: Path, shell: Run) -> None:
     assert done.returncode == 1
     assert "temperature 0.7, not 0.9" in done.stderr
     assert "--overwrite" in done.stderr
+
+
+def test_every_later_command_reads_what_search_found(chain: Path, erprm: Run, tmp_path: Path) -> None:
+    found, drawn, rolled = (tmp_path / f"{name}.jsonl" for name in ("found", "drawn", "rolled"))
+    labelled, chosen = tmp_path / "labelled.jsonl", tmp_path / "chosen.jsonl"
+    search = ("search", "tiny:train", "-L", 4, "--prm", chain / "prm", "-n", 2, "--max-tokens", 160)
+
+    def run(*words: object) -> str:
+        done = erprm(*words)
+        assert done.exception is None, (words, done.stderr)
+        return str(done.stdout)
+
+    run(*search, "-o", found)
+    own = ("method", "log_weight", "search", "scores", "prm")
+    by_key = {(row["id"], row["sample"]): {name: row[name] for name in own} for row in rows(found)}
+    run("bon", found, "-o", chosen)
+    run("rollout", found, "-k", 2, "--max-tokens", 160, "-o", rolled)
+    run("label", rolled, "-o", labelled)
+    for path, count in ((chosen, 4), (rolled, 8), (labelled, 8)):
+        assert len(rows(path)) == count
+        assert all(row.items() >= by_key[row["id"], row["sample"]].items() for row in rows(path))
+    assert rows(found)[0]["steps"][0] in run("show", found, "-L", 1)
+    run("train", labelled, "-o", tmp_path / "prm", "--batch-size", 16)
+
+    run(*search, "--verify", "--draws", 1, "--ess-threshold", 0, "-o", drawn)
+    raft = ("--solutions", drawn, "--prm", chain / "prm", "--lr", "1e-3", "--batch-size", 4)
+    log = run("rlhf", "tiny:train", "-L", 4, *raft, "--iterations", 1, "-o", tmp_path / "raft")
+    assert [json.loads(line)["selected"] for line in log.splitlines()] == [0, 4]
+    selected = rows(tmp_path / "raft" / "iteration-1" / "selected.jsonl")
+    assert {row["id"]: row["solution"] for row in selected} == {
+        row["id"]: row["solution"] for row in rows(drawn)
+    }
+    assert (tmp_path / "raft" / "iteration-1" / "policy" / "model.safetensors").is_file()

@@ -107,6 +107,7 @@ TEXTS = {
     "steps": "bisect",
     "for_estimator": "hard",
     "field": "answer=gold",
+    "solutions": "scored.jsonl",
     "plot": "-",
     "table": "made.md",
 }
@@ -201,6 +202,7 @@ def test_every_flag_is_compared_or_listed_as_free(
     (tmp_path / "thinking.toml").write_text(
         CHAT + 'reasoning = "think"\n' * (command not in ("rollout", "search"))
     )
+    rows.write(tmp_path / "scored.jsonl", [rows.scores(1, 0)])
     words = ["thinking.toml" if word == "tiny" else word for word in given(command, model, tmp_path)]
     if command in UNREAD:
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from search_study import greedy_particles, judge, vote
+from search_settings import greedy_particles
+from search_study import judge, vote
 from tiny_trees import Tree
 from tree_search import Playground, Reading
 

@@ -52,7 +52,7 @@ class Reader:
         unread: dict[tuple[Running, bytes], _Unread] = {}
         for search in searches:
             try:
-                for slot, prefix in search.extended.items():
+                for slot, prefix in sorted(search.extended.items()):  # not as they happened to end
                     row = {"problem": search.problem["problem"], "steps": list(prefix.steps)}
                     tagged = self.scorer.encode(row)
                     keys = _keys(prefix, tagged)
@@ -111,7 +111,7 @@ def _shared(one: NDArray[np.int32], other: NDArray[np.int32]) -> int:
 def _count(search: Running, tagged: "Tagged", keys: Sequence[bytes]) -> None:
     """Count the tokens of a prefix that is to be read, and mark its steps as being read."""
     if len(tagged.ids):
-        known = [tag + 1 for tag, key in zip(tagged.tags, keys, strict=True) if key in search.scores]
+        known = [int(tag) + 1 for tag, key in zip(tagged.tags, keys, strict=True) if key in search.scores]
         if search.first_read is None:
             search.first_read = tagged.ids
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from erprm_cli.search.stream import Stream
 from erprm_cli.search.values import make_value
 from erprm_cli.terminal.reporter import Reporter
 
+GPU_SHARE = 0.45  # of the GPU's memory for each of two vLLM engines; one alone would take nearly all of it
 SAME_SCORE = 1e-6  # scores that differ by less tell no prefixes apart
 
 
@@ -108,6 +109,21 @@ def check_search(config: SearchConfig, prm: str, template: PolicyTemplate) -> Va
     return make_value(config, prm)
 
 
+def share_gpu(policy: EngineConfig, prm: EngineConfig) -> tuple[EngineConfig, EngineConfig]:
+    """Return the two with GPU_SHARE for those in vLLM, if both models run on a GPU of this machine.
+
+    A share that was given is kept.
+    """
+    elsewhere = policy.base_url is not None or prm.base_url is not None
+    if elsewhere or policy.gpu_memory_utilization is not None or opening.local_engine() != "vllm":
+        return policy, prm
+    policy, prm = (
+        one if one.engine == "transformers" else replace(one, gpu_memory_utilization=GPU_SHARE)
+        for one in (policy, prm)
+    )
+    return policy, prm
+
+
 def search_to(
     out: Output,
     problems: Iterable[Row],
@@ -157,8 +173,10 @@ def search_to(
             tokens = reporter.rate_of(running.usage.generated_tokens, "tokens")
             reporter.progress(out.count, "solutions", note=tokens)
         if isinstance(running, DryEngine):
-            counts = {f"prm_{name}": number for name, number in prm.plan().items()}
-            report_plan({"solutions": out.count} | running.plan() | counts, reporter, engine.tokens_per_s)
+            # How much the PRM would read depends on what the policy would write.
+            counts = ("steps", "tokens")
+            size = {f"prm_{name}": value for name, value in prm.plan().items() if name not in counts}
+            report_plan({"solutions": out.count} | running.plan() | size, reporter, engine.tokens_per_s)
             return
         _report(running, reader, out.count, correct, reporter)
 

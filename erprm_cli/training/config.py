@@ -282,3 +282,12 @@ class RaftConfig(RlhfConfig):
     require_correct: Annotated[
         bool, Option("--require-correct", help="Select only solutions whose answer is correct.")
     ] = False
+    solutions: Annotated[
+        str | None,
+        Role.READ,
+        Option(
+            metavar="FILE",
+            help="Scored solutions of the problems of INPUT, as `erprm search` writes them: the first round "
+            "selects among them and samples none.",
+        ),
+    ] = None

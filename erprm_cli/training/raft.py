@@ -3,7 +3,9 @@
 Each iteration takes the next slice of the problems and, with the current policy, (1) samples N solutions
 of each, (2) scores their steps, (3) selects the solution with the best score, (4) fine-tunes the policy on
 the selected ones, at the learning rate lr (T - t + 1) / T of iteration t of T. There is a greedy evaluation
-before the first iteration and after each.
+before the first iteration and after each. If scored solutions are given, the first iteration selects among
+them. With one draw from pi* per problem, as `erprm search --draws 1` makes it, it is a fit of the policy to
+pi*.
 
 Every phase is a file or a folder in the run directory, made by the code of its command (`sample_to`,
 `score_to`, `train_policy`), so a stopped run continues where it was:
@@ -18,7 +20,11 @@ from dataclasses import asdict, replace
 from operator import length_hint
 from pathlib import Path
 
+from erprm_cli.errors import RowError, UserError
 from erprm_cli.evaluation.aggregation import aggregate
+from erprm_cli.hashing import content_hash, digest
+from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.io.content import Content
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import open_atomic_output, open_output
 from erprm_cli.policy.sampling import SamplingSettings, sample_to
@@ -27,6 +33,7 @@ from erprm_cli.prm.scoring import LazyScorer, score_to
 from erprm_cli.prm.scoring import output_settings as score_settings
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
+from erprm_cli.rows.versions import one_version
 from erprm_cli.training.config import RaftConfig
 from erprm_cli.training.rlhf import Rlhf
 
@@ -52,6 +59,12 @@ class Raft(Rlhf):
             _, tagger = load_tagger(config.prm, config.prm_format, trust_remote_code=code)
             classifier_settings(replace(self.engine, model=config.prm), tagger)
 
+    def check_problems(self, problems: list[Row]) -> None:
+        """Raise UserError if given solutions cannot be read, or none is of a problem of the first round."""
+        given = self.config.solutions
+        if given is not None and not sum(1 for _ in self._given(problems[: self.config.slice_size])):
+            raise UserError("no solution of a problem of the first round", where=f"--solutions {given}")
+
     def plan(self, num_problems: int) -> Row:
         """Return what a whole run on `num_problems` problems would do at most."""
         from erprm_cli.models.size import model_size  # torch
@@ -59,7 +72,7 @@ class Raft(Rlhf):
 
         config = self.config
         size = min(config.slice_size, num_problems)
-        completions = config.iterations * size * config.n
+        completions = (config.iterations - bool(config.solutions)) * size * config.n
         evaluated = (config.iterations + 1) * len(self.eval_problems)
         policy = model_size(self.engine.model, trust_remote_code=self.engine.trust_remote_code)
         prm = model_size(config.prm, trust_remote_code=self.engine.trust_remote_code)
@@ -89,6 +102,7 @@ class Raft(Rlhf):
             **self.template.options(),
             "input": source,
             **self.contents(source, problems),
+            "solutions_content": config.solutions and self._given_content(problems),
             **self.engine.settings(),
         }
 
@@ -119,14 +133,51 @@ class Raft(Rlhf):
         """Sample, score and select; return the file with the best solution of each problem."""
         config, folder = self.config, self._folder(iteration)
         samples, scored, selected = (folder / f"{phase}.jsonl" for phase in ("samples", "scored", "selected"))
-        what = f"{config.n} solutions of each of {len(problems):,} problems"
-        self._begin_phase(iteration, "sampling", what)
-        settings = self._sampling(policy, config.temperature, config.top_p, config.seed + iteration)
-        self._sample(problems, config.n, settings, samples)
-        self._begin_phase(iteration, "scoring", f"scoring with {config.prm}")
-        self._score(samples, scored)
+        if iteration == 1 and config.solutions is not None:
+            self._begin_phase(iteration, "reading", f"solutions of {config.solutions}")
+            self._take(problems, scored)
+        else:
+            what = f"{config.n} solutions of each of {len(problems):,} problems"
+            self._begin_phase(iteration, "sampling", what)
+            settings = self._sampling(policy, config.temperature, config.top_p, config.seed + iteration)
+            self._sample(problems, config.n, settings, samples)
+            self._begin_phase(iteration, "scoring", f"scoring with {config.prm}")
+            self._score(samples, scored)
         self._select(scored, selected)
         return selected
+
+    def _take(self, problems: list[Row], scored: Path) -> None:
+        """Write the given solutions of these problems to `scored`."""
+        found = set()
+        with open_atomic_output(str(scored), {"command": "take", "solutions": self.config.solutions}) as out:
+            for row in self._given(problems):
+                found.add(row["id"])
+                out.write(row)
+        if missing := len(problems) - len(found):
+            self.reporter.info(f"{missing:,} of {len(problems):,} problems have no solution and are left out")
+
+    def _given(self, problems: list[Row]) -> Iterator[Row]:
+        """Yield the given solutions of these problems; RowError for a problem that differs from INPUT's."""
+        path, by_id = self.config.solutions, {row["id"]: row for row in problems}
+        assert path is not None
+
+        def check(row: Row) -> Row:
+            problem = by_id.get(schema.check_scores(row)["id"])
+            if problem is not None and any(problem[name] != row.get(name) for name in ("problem", "answer")):
+                raise RowError(f"id {row['id']!r}: another problem or answer than in INPUT")
+            return row
+
+        bad = BadRows(remedy="--solutions needs scored solutions")
+        return (row for row in read_rows(path, one_version(check), bad) if row["id"] in by_id)
+
+    def _given_content(self, problems: list[Row]) -> Content:
+        def hash_all() -> str:
+            names = "id", "sample", "steps", "scores", "reward"
+            parts = (digest(*map(row.get, names)).hex() for row in self._given(problems))
+            return content_hash("".join(parts))
+
+        path = Path(self.config.solutions or "")
+        return Content(hash_all, (path,) if path.exists() else ())
 
     def _sampling(self, policy: str, temperature: float, top_p: float, seed: int) -> SamplingSettings:
         return SamplingSettings(

@@ -1,6 +1,9 @@
 """`erprm search` with the shipped policy and a small random reward model."""
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,13 @@ from transformers import AutoModelForCausalLM
 from typer.testing import CliRunner, Result
 
 from erprm_cli.app import make_app
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.labels.estimator import label_of_rate, relabel
 from erprm_cli.search.config import SearchConfig
 from erprm_cli.search.methods import METHODS
 from erprm_cli.search.prefix import Prefix
+from erprm_cli.search.search import share_gpu
 from erprm_cli.search.values import make_value
 from tests.prm.scoring_server import PRM
 from tests.scripted_server import Reply, refusal, serving
@@ -51,6 +56,24 @@ def search(prm: str, *words: object, problems: int = 4, n: int = 4) -> list[dict
 
 def texts(found: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return [(row["id"], row["sample"], row["solution"], row["num_tokens"], row["reward"]) for row in found]
+
+
+def assert_alike(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
+    """Assert that rows are equal, but for the last digits of numbers, which depend on the batch."""
+
+    def without_numbers(value: Any, numbers: list[float]) -> Any:
+        if isinstance(value, dict):
+            return {name: without_numbers(one, numbers) for name, one in value.items()}
+        if isinstance(value, list):
+            return [without_numbers(one, numbers) for one in value]
+        if isinstance(value, float):
+            numbers.append(value)
+            return None
+        return value
+
+    our_numbers, their_numbers = list[float](), list[float]()
+    assert without_numbers(ours, our_numbers) == without_numbers(theirs, their_numbers)
+    assert our_numbers == pytest.approx(their_numbers, abs=1e-4)
 
 
 def test_best_of_n_is_sample_and_score_and_bon_row_by_row(erprm: Run, prm: str, tmp_path: Path) -> None:
@@ -91,8 +114,9 @@ def test_the_rows_of_every_method_are_scored_solutions(erprm: Run, prm: str, met
 @pytest.mark.parametrize("method", ["smc", "beam"])
 def test_the_batch_size_changes_nothing(prm: str, method: str) -> None:
     words = ("--method", method, "--temperature", 1.3)
-    assert texts(search(prm, *words)) == texts(search(prm, *words, "--batch-size", 3))
-    assert texts(search(prm, *words)) != texts(search(prm, *words, "--seed", 1))
+    found = search(prm, *words)
+    assert_alike(found, search(prm, *words, "--batch-size", 3))
+    assert texts(found) != texts(search(prm, *words, "--seed", 1))
 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_rows(erprm: Run, prm: str, tmp_path: Path) -> None:
@@ -105,13 +129,29 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_rows(erprm: Run, prm: str,
     result = erprm(*words, "-o", part)
     assert result.exception is None and "10 solutions, " in result.stderr
     ours, theirs = (by_key([json.loads(line) for line in path.open()]) for path in (part, whole))
-    assert texts(ours) == texts(theirs)
-    for row, expected in zip(ours, theirs, strict=True):
-        assert row["log_weight"] == pytest.approx(expected["log_weight"], abs=1e-4)
+    assert_alike(ours, theirs)
     result = erprm(*words, "-o", part)
     assert "nothing is missing: the output has 16 solutions" in result.stderr
     result = erprm(*words, "--eta", 2, "-o", part)
     assert isinstance(result.exception, UserError) and "eta 5.0, not 2.0" in str(result.exception)
+
+
+@pytest.mark.thorough
+def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_rows(
+    erprm: Run, prm: str, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    words = ["search", "tiny:test", "-L", 8, "--prm", prm, "-n", 4, "--temperature", 1.3, "--batch-size", 4]
+    rows(erprm(*words, "-o", whole))
+    command = [sys.executable, "-m", "erprm_cli", *map(str, words), "-o", str(broken), "-q"]
+    with subprocess.Popen(command) as process:
+        while not broken.exists() or not broken.stat().st_size:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.kill()
+    assert broken.stat().st_size < whole.stat().st_size
+    rows(erprm(*words, "-o", broken))
+    assert_alike(*(by_key([json.loads(line) for line in path.open()]) for path in (broken, whole)))
 
 
 def test_weights_are_shares_and_draws_have_equal_ones(prm: str) -> None:
@@ -217,7 +257,24 @@ def test_a_dry_run_counts_and_writes_nothing(erprm: Run, prm: str, tmp_path: Pat
     out = tmp_path / "out.jsonl"
     words = ("--max-tokens", 100, "--dry-run", "-o", out)
     (plan,) = rows(erprm("search", "tiny:test", "-L", 3, "--prm", prm, "-n", 4, *words))
-    assert plan["max_generated_tokens"] == 3 * 4 * 100 and not out.exists()
+    assert plan["max_generated_tokens"] == 3 * 4 * 100 and plan["prm_parameters"] > 0
+    assert "prm_tokens" not in plan and not out.exists()
+
+
+def test_policy_and_prm_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shares(policy: EngineConfig, prm: EngineConfig) -> tuple[float | None, float | None]:
+        policy, prm = share_gpu(policy, prm)
+        return policy.gpu_memory_utilization, prm.gpu_memory_utilization
+
+    config = EngineConfig("tiny")
+    monkeypatch.setattr("erprm_cli.engines.open.local_engine", lambda: "transformers")  # without a GPU
+    assert shares(config, config) == (None, None)
+    monkeypatch.setattr("erprm_cli.engines.open.local_engine", lambda: "vllm")
+    assert shares(config, config) == (0.45, 0.45)
+    assert shares(config, EngineConfig("tiny", "transformers")) == (0.45, None)
+    assert shares(config, EngineConfig("tiny", base_url="http://localhost:1/v1")) == (None, None)
+    given = EngineConfig("tiny", gpu_memory_utilization=0.3)
+    assert shares(given, given) == (0.3, 0.3)
 
 
 def test_an_empty_input_needs_no_model(erprm: Run) -> None:

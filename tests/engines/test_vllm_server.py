@@ -15,6 +15,8 @@ from typer.testing import CliRunner, Result
 
 from erprm_cli import app
 from erprm_cli.engines import server_client
+from tests.commands.test_search import assert_alike, save_prm
+from tests.commands.test_serve import serving
 from tests.vllm_server import VllmServer
 
 pytestmark = [
@@ -124,6 +126,37 @@ def test_a_sample_is_the_same_in_whatever_request_it_comes(server: VllmServer) -
     assert few == [row for row in many if row["sample"] < 2]
     assert len({row["solution"] for row in many}) > 4
     assert all(row["num_tokens"] > 10 for row in many)
+
+
+@pytest.fixture(scope="module")
+def prm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return save_prm(tmp_path_factory.mktemp("prm"), max_positions=512)
+
+
+def searched(prm: str, *words: object) -> list[Row]:
+    return rows(erprm("search", "tiny:test", "-L", 6, "-n", 4, "--prm", prm, *words))
+
+
+def test_a_greedy_search_is_that_of_the_transformers_engine(server: VllmServer, prm: str) -> None:
+    """It goes on from the token ids that the server sends."""
+    words = ("--method", "beam", "--temperature", 0)
+    found, expected = (
+        searched(prm, *words, *engine)
+        for engine in (("--base-url", server.url), ("--engine", "transformers"))
+    )
+    assert_alike(found, expected)
+    assert all(len(row["steps"]) > 2 for row in found)
+
+
+@pytest.mark.thorough
+def test_policy_and_prm_may_be_behind_two_servers(server: VllmServer, prm: str, tmp_path: Path) -> None:
+    words = ("--temperature", 1.3, "--base-url", server.url)
+    found = searched(prm, *words)
+    assert len({row["solution"] for row in found}) > 6
+    assert_alike(found, searched(prm, *words, "--concurrency", 3))
+    with serving(prm) as (_, url, _):
+        served = searched(prm, *words, "--prm-base-url", f"{url}/v1")
+    assert_alike(served, found)
 
 
 def test_a_prompt_that_fills_the_context_is_a_bad_row(server: VllmServer, tmp_path: Path) -> None:

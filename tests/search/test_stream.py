@@ -1,6 +1,6 @@
 """The stream of many searches: what is asked for when, with a policy and a PRM that are scripted."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Policy:
     """Writes a letter per step, the last one without a break. `order` chooses which completion is next."""
 
     tokenizer = Letters()
+    steps: Sequence[str] = "abcdefgh"
 
     def __init__(self, room: int, order: str) -> None:
         self.room, self.order = room, order
@@ -67,10 +68,10 @@ class Policy:
         assert isinstance(search, Running)
         if search.problem["id"] == "broken" and index == 1:
             return Failure(search, (index,), UserError("refused"))
-        step = "abcdefgh"[(index + search.round) % 8]
+        step = self.steps[(index + search.round) % 8]
         is_last = search.round == STEPS - 1
-        ids = (ord(step), ord("$" if is_last else "\n"))
-        return Completion(search, index, step, 2, "stop", token_ids=ids)
+        ids = (*map(ord, step), ord("$" if is_last else "\n"))
+        return Completion(search, index, step, len(ids), "stop", token_ids=ids)
 
     def close(self) -> None:
         pass
@@ -182,6 +183,14 @@ def test_the_prm_reads_no_step_twice() -> None:
     assert (tokens.prompt_new, tokens.generated) == (len("What is it?"), 2 * 4 * STEPS)
     assert tokens.prm_new <= prm.num_tokens < tokens.prm
     assert prm.read_whole == 0
+
+
+def test_the_order_in_which_completions_end_changes_no_count() -> None:
+    class Alike(Policy):
+        steps = ("one", "two", "twelve", "three", "thirty", "four", "forty", "five")
+
+    first, last = (run(Alike(4, order), ["a"])[0].running.tokens for order in ("first", "last"))
+    assert first == last
 
 
 def test_what_the_cache_has_of_another_search_is_read_again() -> None:

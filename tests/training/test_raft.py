@@ -9,10 +9,11 @@ from typer.testing import Result
 
 from erprm_cli import packages
 from erprm_cli.engines.config import EngineConfig
+from erprm_cli.errors import UserError
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.settings import as_written, difference
 from erprm_cli.policy.templates import PolicyTemplate
-from erprm_cli.rows.row import to_line
+from erprm_cli.rows.row import Row, to_line
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, RaftConfig
 from erprm_cli.training.raft import Raft
@@ -76,6 +77,57 @@ def test_problems_without_a_correct_solution_are_counted_and_left_out(
     assert chosen == ["p1"]
     told = "erprm rlhf: 1 of 2 problems have no correct solution and are left out (--require-correct)\n"
     assert capsys.readouterr().err == told
+
+
+def scored_rows(count: int) -> list[Row]:
+    """Return scored solutions, three of each problem."""
+    return [row | {"scores": [0.5] * len(row["steps"])} for row in solution_rows(count)]
+
+
+def raft_from(given: list[Row], folder: Path) -> Raft:
+    """Return a run whose first round selects from these solutions."""
+    (folder / "given.jsonl").write_bytes(b"".join(map(to_line, given)))
+    config = RaftConfig("prm", "er-prm", solutions=str(folder / "given.jsonl"))
+    return Raft(config, PolicyTrainingConfig(), EngineConfig("tiny"), CHAT, folder, Reporter("rlhf"))
+
+
+def test_the_first_round_selects_from_given_solutions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = scored_rows(9)  # of p0, p1 and p2
+    given[1]["scores"] = [0.9] * len(given[1]["steps"])
+    raft = raft_from(given, tmp_path)
+    names = ("id", "problem", "answer")
+    problems = [{name: row[name] for name in names} for row in given[:6:3]]
+    problems.append({"id": "new", "problem": "Why?", "answer": None})
+    raft.check_problems(problems)
+    selected = list(read_rows(str(raft._choose(1, "tiny", problems)), dict))
+    assert [(row["id"], row["sample"]) for row in selected] == [
+        (given[1]["id"], given[1]["sample"]),
+        (given[3]["id"], given[3]["sample"]),
+    ]
+    assert "1 of 3 problems have no solution and are left out\n" in capsys.readouterr().err
+    settings = as_written(raft.settings("tiny:train", problems))
+    given[0]["reward"] = 0.5
+    changed = raft_from(given, tmp_path).settings("tiny:train", problems)
+    assert "another version of solutions" in str(difference(settings, changed))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"id": "unknown"}, "given.jsonl: no solution of a problem of the first round"),
+        ({"answer": "1000"}, "id 'p0': another problem or answer than in INPUT"),
+        ({"scores": None}, "`erprm score` writes it). --solutions needs scored solutions"),
+    ],
+)
+def test_given_solutions_that_do_not_fit_are_refused_before_a_run(
+    change: Row, reason: str, tmp_path: Path
+) -> None:
+    (row, *_) = scored_rows(1)
+    with pytest.raises(UserError) as error:
+        raft_from([row | change], tmp_path).check_problems([row])
+    assert reason in str(error.value)
 
 
 def test_the_settings_of_a_run_directory_keep_their_names_and_values(tmp_path: Path) -> None:
