@@ -209,7 +209,7 @@ class PrmTrainingConfig(TrainingConfig):
         Option(
             help="Learn `labels`, or the counts of correct completions in `rollouts`. Counts are recommended "
             "for rollouts that stopped early: stopping does not bias their likelihood, but it biases labels, "
-            "by up to 0.07 with --until-width 0.45 and 0.22 with --for hard."
+            "by up to 0.07 with --until-width, 0.21 with --for-eta 2 and 0.22 with --for hard."
         ),
     ] = "labels"
     weighting: Annotated[
