@@ -109,6 +109,7 @@ def test_help_and_docs_state_the_largest_bias_of_averages() -> None:
     """0.07, 0.21 and 0.22, over all widths and rates."""
     rules = [[StoppingRule(width / 20, eta) for width in range(1, 20)] for eta in (0.0, 2.0)] + [[HARD]]
     largest = [
-        max(abs(bias(rule, 16, number / 20)) for rule in of_kind for number in range(1, 20)) for of_kind in rules
+        max(abs(bias(rule, 16, number / 20)) for rule in of_kind for number in range(1, 20))
+        for of_kind in rules
     ]
     assert largest == pytest.approx([0.067, 0.211, 0.224], abs=0.001)

@@ -86,7 +86,9 @@ def test_an_interval_is_written_beside_its_label_and_drawn_through_it(show: Open
     page = show(page_of([ROWS[1] | ends | {"labels": [0.5, None, 0.0]}]))
     assert [line[2] for line in steps(page)] == ["0.50 [0.20, 0.80]", "–", "0.00 [0.00, 0.00]"]
     assert page.locator("figcaption").inner_text() == "label with 95 % interval\nscore"
-    bar, point = (page.locator(f"svg {what}").first.bounding_box() for what in (".interval", ".series-0 + circle"))
+    bar, point = (
+        page.locator(f"svg {what}").first.bounding_box() for what in (".interval", ".series-0 + circle")
+    )
     assert page.locator("svg .interval").count() == 1 and bar is not None and point is not None
     middle = point["y"] + point["height"] / 2
     assert bar["y"] + bar["height"] / 2 == pytest.approx(middle, abs=1)
