@@ -24,11 +24,13 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from tiny_trees import Node, Tree, exact_best_of_n, read_trees
 
 from erprm_cli.evaluation.arrays import Floats
@@ -62,21 +64,21 @@ class Arm(NamedTuple):
     pilot: int = 0
 
 
-TWICE = {"problems": 600, "per_problem": 3}
+twice = partial(Arm, problems=600, per_problem=3)
 BASELINE = Arm("K = 16", 16)  # as in the demo
 ARMS = (  # the most telling ones first: a stopped run has them for more seeds
     BASELINE,
     Arm("K = 3, own", 3, count_own=True),
     Arm("K = 2", 2),
     Arm("K = 4", 4),
-    Arm("2 x problems, K = 2, own", 2, count_own=True, **TWICE),
+    twice("2 x problems, K = 2, own", 2, count_own=True),
     Arm("width 0.45", 16, StoppingRule(0.45)),
     Arm("bisect", 16, next_steps=bisect),
-    Arm("2 x problems, bisect, width 0.67, own", 16, StoppingRule(0.67), bisect, True, **TWICE),
+    twice("2 x problems, bisect, width 0.67, own", 16, StoppingRule(0.67), bisect, True),
     Arm("K = 2, own", 2, count_own=True),
     Arm("K = 8", 8),
     Arm("K = 1", 1),
-    Arm("2 x problems, K = 2", 2, **TWICE),
+    twice("2 x problems, K = 2", 2),
     Arm("neighbours, width 0.3", 16, StoppingRule(0.3), pilot=2),
     Arm("1/4 of the problems, K = 16", 16, problems=75),
     Arm("width 0.67, own", 16, StoppingRule(0.67), count_own=True),
@@ -243,7 +245,7 @@ class Figures:
                 found[best_of(n, temperature)] = right_PB[:, place]
         return found
 
-    def aucs(self, scores: Sequence[Sequence[float]], count_RP: Floats) -> Floats:
+    def aucs(self, scores: Sequence[Sequence[float]], count_RP: NDArray[np.int64]) -> Floats:
         """Return the AUC [R] over all prefixes, with each problem counted `count_RP` times."""
         score_N = np.concatenate([np.asarray(part) for part in scores])
         order = score_N.argsort()
@@ -324,13 +326,14 @@ def is_not_inferior(row: Row) -> bool:
 
 def table(rows: Sequence[Row]) -> str:
     """Return the table of docs/budgets.md; bold differences are not inferior to the baseline."""
-    lines = [f"| labels | share | {' | '.join(NAMES)} |", "|---" * (2 + len(NAMES)) + "|"]
+    lines = [f"| labels | share | seeds | {' | '.join(NAMES)} |", "|---" * (3 + len(NAMES)) + "|"]
     by_arm: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         by_arm[row["arm"]][row["figure"]] = row
     for arm, of_figure in by_arm.items():
         cells = [cell(of_figure[name], arm == BASELINE.name) for name in NAMES]
-        lines.append(f"| {arm} | {of_figure[NAMES[0]]['share']:.0%} | {' | '.join(cells)} |")
+        first = of_figure[NAMES[0]]
+        lines.append(f"| {arm} | {first['share']:.0%} | {first['seeds']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -346,26 +349,27 @@ def cell(row: Row, is_baseline: bool) -> str:
     return f"{shown} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def conclusion(rows: Sequence[Row]) -> str:
-    """Return the smallest share of the completions that is not inferior, by figure and by all of them."""
-    passed: dict[str, set[str]] = {
-        name: {row["arm"] for row in rows if row["figure"] == name and is_not_inferior(row)}
+def smallest_shares(rows: Sequence[Row]) -> str:
+    """Return the table of the smallest shares of the completions that are not inferior."""
+    passed = {
+        name: {BASELINE.name} | {row["arm"] for row in rows if row["figure"] == name and is_not_inferior(row)}
         for name in MARGINS
     }
     passed["all four"] = set.intersection(*passed.values())
     share = {row["arm"]: row["share"] for row in rows}
-    lines = ["| figure | margin | smallest share | by |", "|---|---|---|---|"]
+    lines = ["| figure | margin | smallest share | labels |", "|---|---|---|---|"]
     for name, arms in passed.items():
         least = min(arms, key=lambda arm: share[arm])
-        margin = MARGINS.get(name, "")
-        if name.startswith("best"):
-            margin = "1 point"
+        margin = "1 point" if name.startswith("best") else MARGINS.get(name, "each")
         lines.append(f"| {name} | {margin} | {share[least]:.0%} | {least} |")
     return "\n".join(lines)
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw each figure against the completions: labels of a fixed K are joined, the margin is shaded."""
+    """Draw each figure against the completions, with the interval of its difference from the baseline.
+
+    Labels of a fixed K are joined; the margin is shaded.
+    """
     from matplotlib.figure import Figure
 
     panels = Figure(figsize=(11, 7), layout="constrained")
@@ -397,10 +401,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_xticks([1 / 16, 1 / 8, 1 / 5, 1 / 2, 1], ["1/16", "1/8", "1/5", "1/2", "1"], minor=False)
         axes.set_title(name, fontsize="medium")
+        axes.set_xlabel("share of the completions", fontsize="small")
         axes.grid(alpha=0.3)
-    panels.supxlabel(
-        "completions, as a share of those of K = 16 (grey line: K = 1, 2, 4, 8, 16)", fontsize="medium"
-    )
     panels.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     panels.savefig(path, dpi=110)
 
@@ -423,8 +425,11 @@ def main() -> None:
         study(args.train, args.test, args.run, ARMS[: args.arms], args.seeds, args.steps)
         rows = list(summarize(args.run, args.test))
         args.results.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for temperature in (SAMPLED_AT, *TESTED_AT):
+            missing = np.mean([tree.missing for tree in read_tests(args.test, temperature)])
+            print(f"temperature {temperature}: the solutions left out have the probability {missing:.4f}")
     found = read_results(args.results)
-    print(conclusion(found), table(found), sep="\n\n")
+    print(smallest_shares(found), table(found), sep="\n\n")
     if args.plot:
         draw(found, args.plot)
 

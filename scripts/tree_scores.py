@@ -30,7 +30,7 @@ class TokenTrie:
     ids: NDArray[np.int32]  # [T]
     position: NDArray[np.int32]  # [T], the number of tokens before it
     sees: NDArray[np.bool_]  # [T, T], whether a token attends to another one
-    tags: NDArray[np.int64]  # [N], where the prefixes are scored, in the order of `Tree.prefixes`
+    tags: NDArray[np.int32]  # [N], where the prefixes are scored, in the order of `Tree.prefixes`
 
 
 def token_trie(tree: Tree, tagger: Tagger) -> TokenTrie:
@@ -50,7 +50,8 @@ def token_trie(tree: Tree, tagger: Tagger) -> TokenTrie:
             position[own] = position[before] + 1
             sees[own] |= sees[before]
     ids = np.array([token for _, token in place], np.int32)
-    return TokenTrie(ids, position, sees, np.array([tag_of[id(node)] for node in tree.prefixes()]))
+    tags = np.array([tag_of[id(node)] for node in tree.prefixes()], np.int32)
+    return TokenTrie(ids, position, sees, tags)
 
 
 @torch.inference_mode()
