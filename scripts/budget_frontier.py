@@ -46,6 +46,7 @@ TESTED_AT = (0.7, 1.3)
 BUDGETS = (16, 64)
 BATCH = 16  # distinct solutions per optimizer step; about 52 of those that were drawn for the baseline
 RESAMPLES = 400
+LEAST_SEEDS = 3  # with fewer, an interval says too little about the noise of training
 
 
 class Arm(NamedTuple):
@@ -82,6 +83,7 @@ ARMS = (  # the most telling ones first: a stopped run has them for more seeds
     Arm("neighbours, width 0.3", 16, StoppingRule(0.3), pilot=2),
     Arm("1/4 of the problems, K = 16", 16, problems=75),
     Arm("width 0.67, own", 16, StoppingRule(0.67), count_own=True),
+    twice("2 x problems, K = 1, own", 1, count_own=True),
 )
 
 # ---- Labels
@@ -318,7 +320,8 @@ def summarize(folder: Path, test: Path) -> Iterator[Row]:
 def is_not_inferior(row: Row) -> bool:
     """Return whether the interval excludes a loss of the margin; of the Brier score, less is better."""
     margin = MARGINS[row["figure"]]
-    return bool(row["high"] <= margin if row["figure"] == "Brier" else row["low"] >= -margin)
+    is_within = row["high"] <= margin if row["figure"] == "Brier" else row["low"] >= -margin
+    return bool(is_within) and row["seeds"] >= LEAST_SEEDS
 
 
 # ---- Table and plot
@@ -366,7 +369,7 @@ def smallest_shares(rows: Sequence[Row]) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Draw each figure against the completions, with the interval of its difference from the baseline.
+    """Draw the difference of each figure from the baseline against the completions.
 
     Labels of a fixed K are joined; the margin is shaded.
     """
@@ -376,23 +379,20 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     fixed = sorted((arm for arm in arms if arm.startswith("K = ") and "," not in arm), key=arms.index)
     for axes, name in zip(panels.subplots(2, 3).flat, NAMES, strict=True):
-        of_arm = {row["arm"]: row for row in rows if row["figure"] == name}
-        base = of_arm[BASELINE.name]["value"]
         scale = 100 if name.startswith("best") else 1
+        of_arm = {row["arm"]: row for row in rows if row["figure"] == name}
+        difference = {arm: scale * row["difference"] for arm, row in of_arm.items()}
         if name in MARGINS:
-            worse = base + MARGINS[name] * (1 if name == "Brier" else -1)
-            axes.axhspan(scale * base, scale * worse, color="0.9", label="margin")
-        line = sorted((of_arm[arm]["share"], scale * of_arm[arm]["value"]) for arm in fixed)
+            axes.axhspan(0, scale * MARGINS[name] * (1 if name == "Brier" else -1), color="0.9")
+        line = sorted((of_arm[arm]["share"], difference[arm]) for arm in fixed)
         axes.plot(*zip(*line, strict=True), color="0.4", linewidth=1)
         for number, arm in enumerate(arms):
-            row = of_arm[arm]
-            value = scale * row["value"]
-            ends = [[scale * abs(row[end] - row["difference"])] for end in ("low", "high")]
+            low, high = (scale * of_arm[arm][end] for end in ("low", "high"))
             is_fixed = arm in fixed
             axes.errorbar(
-                [row["share"]],
-                [value],
-                yerr=ends,
+                [of_arm[arm]["share"]],
+                [difference[arm]],
+                yerr=[[difference[arm] - low], [high - difference[arm]]],
                 fmt="o" if is_fixed else "sD^vP*X<>"[number % 9],
                 color="0.4" if is_fixed else f"C{number % 10}",
                 elinewidth=0.8,
@@ -400,7 +400,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             )
         axes.set_xscale("log", base=2)
         axes.set_xticks([1 / 16, 1 / 8, 1 / 5, 1 / 2, 1], ["1/16", "1/8", "1/5", "1/2", "1"], minor=False)
-        axes.set_title(name, fontsize="medium")
+        axes.set_title(f"{name}: difference", fontsize="medium")
         axes.set_xlabel("share of the completions", fontsize="small")
         axes.grid(alpha=0.3)
     panels.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")

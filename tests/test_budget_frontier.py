@@ -4,7 +4,18 @@ import math
 from typing import Any
 
 import pytest
-from budget_frontier import ARMS, BASELINE, Arm, Draws, cell, disputed, is_not_inferior, training_rows
+from budget_frontier import (
+    ARMS,
+    BASELINE,
+    MARGINS,
+    Arm,
+    Draws,
+    cell,
+    disputed,
+    is_not_inferior,
+    smallest_shares,
+    training_rows,
+)
 from tiny_trees import Tree
 from tree_scores import token_trie, tree_scores
 
@@ -90,8 +101,20 @@ def test_a_prefix_is_disputed_if_it_or_a_neighbour_is_not_certain() -> None:
 def test_not_inferior_means_that_the_interval_excludes_a_loss_of_the_margin(
     figure: str, low: float, high: float, expected: bool
 ) -> None:
-    row = {"figure": figure, "difference": 0.0, "low": low, "high": high}
+    row = {"figure": figure, "difference": 0.0, "low": low, "high": high, "seeds": 5}
     assert is_not_inferior(row) is expected and cell(row, False).startswith("**") is expected
+    assert not is_not_inferior(row | {"seeds": 1})
+
+
+def test_the_smallest_share_is_that_of_the_cheapest_labels_that_are_not_inferior() -> None:
+    def rows(arm: str, share: float, **low: float) -> list[dict[str, Any]]:
+        made = {"arm": arm, "share": share, "seeds": 5, "high": 0.0}
+        return [made | {"figure": figure, "low": low.get(figure, 0.0)} for figure in MARGINS]
+
+    found = [*rows("K = 16", 1.0), *rows("K = 4", 0.25), *rows("K = 2", 0.125, AUC=-0.01)]
+    lines = smallest_shares(found).splitlines()
+    assert lines[2] == "| AUC | 0.002 | 25% | K = 4 |" and lines[-1] == "| all four | each | 25% | K = 4 |"
+    assert lines[3] == "| Brier | 0.003 | 12% | K = 2 |"
 
 
 def test_arms_have_names_of_their_own_and_the_baseline_is_the_dearest() -> None:
