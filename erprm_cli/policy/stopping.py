@@ -9,6 +9,7 @@ which `erprm train --target counts` fits, but it biases averages such as k/K; do
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 from erprm_cli.labels.intervals import label_interval
 
 
