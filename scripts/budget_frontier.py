@@ -46,7 +46,7 @@ TESTED_AT = (0.7, 1.3)
 BUDGETS = (16, 64)
 BATCH = 16  # distinct solutions per optimizer step; about 52 of those that were drawn for the baseline
 RESAMPLES = 400
-LEAST_SEEDS = 3  # with fewer, an interval says too little about the noise of training
+LEAST_SEEDS = 5  # with fewer, an interval says too little about the noise of training
 
 
 class Arm(NamedTuple):
