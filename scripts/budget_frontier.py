@@ -31,9 +31,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tiny_trees import Node, Tree, exact_best_of_n, read_trees
+from tiny_trees import Node, Tree, read_trees
 
 from erprm_cli.evaluation.arrays import Floats
+from erprm_cli.evaluation.best_of_n import exact_best_of_n
 from erprm_cli.hashing import derive_seed
 from erprm_cli.policy.step_choice import StepChoice, all_steps, bisect
 from erprm_cli.policy.stopping import StoppingRule
