@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 from erprm_cli.policy.stopping import StoppingRule
 
 RULES = {
+    "--until-width 0.67": StoppingRule(0.67),
     "--until-width 0.45": StoppingRule(0.45),
     "--until-width 0.3": StoppingRule(0.3),
     "--until-width 0.3 --for-eta 2": StoppingRule(0.3, 2.0),

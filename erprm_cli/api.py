@@ -23,6 +23,7 @@ from erprm_cli.labels.estimator import estimator_fields
 from erprm_cli.labels.estimator import label_of_rate as label_of_rate
 from erprm_cli.labels.estimator import rate_of_label as rate_of_label
 from erprm_cli.labels.estimator import relabel as relabel
+from erprm_cli.labels.intervals import label_intervals
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row as Row
 from erprm_cli.terminal.reporter import Reporter
@@ -48,17 +49,23 @@ def write_rows(path: str | Path, rows: Iterable[Row], *, overwrite: bool = False
     return writing.write_rows(Path(path), rows, overwrite=overwrite)
 
 
-def label(rows: Iterable[Row], eta: float = 1.0) -> Iterator[Row]:
+def label(rows: Iterable[Row], eta: float = 1.0, *, intervals: bool = False) -> Iterator[Row]:
     """Yield each row with `labels`, `eta` and `estimator`, from its `rollouts`, as `erprm label` does.
 
     A label is ln(mean_k e^(eta r_k)) / eta over the rewards r_k of a step's rollouts: the mean (soft label)
     at eta = 0, the maximum (hard label) at eta = inf. A step without rollouts (None) has the label None.
-    Raises RowError if a row has no valid rollouts.
+    With `intervals`, rows also get `label_low` and `label_high`, the 95 % interval of each label. Raises
+    RowError if a row has no valid rollouts, or rewards other than 0 and 1 where intervals are wanted.
     """
     for row in rows:
         rollouts = schema.check_rollouts(row)["rollouts"]
-        labels = [None if rewards is None else entropy_regularized(rewards, eta) for rewards in rollouts]
-        yield row | {"labels": labels} | estimator_fields(eta)
+        made: Row = {
+            "labels": [None if rewards is None else entropy_regularized(rewards, eta) for rewards in rollouts]
+        }
+        if intervals:
+            ends = [found or (None, None) for found in label_intervals(rollouts, eta)]
+            made |= {"label_low": [low for low, _ in ends], "label_high": [high for _, high in ends]}
+        yield row | made | estimator_fields(eta)
 
 
 def load_prm(

@@ -209,6 +209,17 @@ class Tree:
                     self.solutions.append(node.children[key])
             node = node.children[key]
 
+    def path(self, solution: Node) -> list[Node]:
+        """Return the prefixes of a solution, from its first step to itself."""
+        nodes, steps = [self.root], solution.steps
+        for index, step in enumerate(steps):
+            nodes.append(nodes[-1].children[step + END * (index == len(steps) - 1)])
+        return nodes[1:]
+
+    def prefixes(self) -> list[Node]:
+        """Return all prefixes, whole solutions too, in the order in which the solutions have them."""
+        return list({id(node): node for one in self.solutions for node in self.path(one)}.values())
+
     @property
     def probability_S(self) -> Floats:
         """The probability of each solution."""
@@ -240,10 +251,18 @@ def optimal_accuracy(rate: float, eta: float) -> float:
     return rate / (rate + (1 - rate) * math.exp(-eta)) if rate else 0.0
 
 
-def read_trees(path: Path, temperature: float) -> list[Tree]:
-    """Return the trees of the problems in a file of `list_solutions`."""
+def read_trees(path: Path, temperature: float, least: float = 0.0) -> list[Tree]:
+    """Return the trees of the problems in a file of `list_solutions`.
+
+    Left out are solutions that have less than the probability `least` at every temperature.
+    """
     with path.open() as file:
-        return [Tree(json.loads(line), temperature) for line in file]
+        return [Tree(_without_unlikely(json.loads(line), least), temperature) for line in file]
+
+
+def _without_unlikely(row: Row, least: float) -> Row:
+    likely = [one for one in row["solutions"] if math.exp(max(one["log_probs"])) >= least]
+    return row | {"solutions": likely}
 
 
 def main() -> None:

@@ -60,11 +60,15 @@ def test_every_public_name_is_documented_and_typed() -> None:
         erprm_cli.nothing  # noqa: B018
 
 
+@pytest.mark.parametrize("intervals", [False, True])
 @pytest.mark.parametrize("eta", [0.0, 1.0, -2.0, float("inf")])
-def test_labels_are_those_of_the_command(erprm: Run, eta: float) -> None:
-    source = "".join(json.dumps(row) + "\n" for row in rollouts())
-    done = erprm("label", "--eta", eta, stdin=source)
-    assert list(erprm_cli.label(rollouts(), eta)) == [json.loads(line) for line in done.stdout.splitlines()]
+def test_labels_are_those_of_the_command(erprm: Run, eta: float, intervals: bool) -> None:
+    source = [*rollouts(), rollouts()[1] | {"id": "c", "rollouts": [None, [0.0]]}]  # a step without rollouts
+    lines = "".join(json.dumps(row) + "\n" for row in source)
+    done = erprm("label", "--eta", eta, *["--intervals"] * intervals, stdin=lines)
+    labelled = list(erprm_cli.label(source, eta, intervals=intervals))
+    assert labelled == [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(("label_low" in row and "label_high" in row) is intervals for row in labelled)
 
 
 def test_choices_and_results_are_those_of_the_command(erprm: Run, tmp_path: Path) -> None:
@@ -113,6 +117,8 @@ def test_a_failing_source_leaves_no_file(tmp_path: Path) -> None:
 def test_bad_rows_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(erprm_cli.RowError, match="rollouts"):
         list(erprm_cli.label([{"id": "a"}]))
+    with pytest.raises(erprm_cli.RowError, match="other than 0 and 1"):
+        list(erprm_cli.label([rollouts()[0] | {"rollouts": [[0.5], [1.0]]}], intervals=True))
     with pytest.raises(erprm_cli.RowError, match="scores"):
         erprm_cli.processbench([{"problem": "p", "steps": ["x"], "label": -1}])
     with pytest.raises(erprm_cli.UserError, match=r"none\.jsonl"):

@@ -26,8 +26,9 @@ class RolloutConfig:
             min=0.001,
             max=1,
             metavar="W",
-            help="Stop a step when the 95 % interval of its label is narrower than W, after 4, 8, 16, ... "
-            "completions. Default: K completions.",
+            help="Stop a step when the 95 % interval of its label is narrower than W; the number of "
+            "completions doubles until then. Train on counts: averages such as k/K become biased, by up to "
+            "0.07, with --for-eta 2 by up to 0.21. Default: K completions.",
         ),
     ] = None
     for_eta: Annotated[

@@ -9,11 +9,8 @@ which `erprm train --target counts` fits, but it biases averages such as k/K; do
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isinf
 
 from erprm_cli.labels.intervals import label_interval
-
-FIRST_ROUND = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +26,15 @@ class StoppingRule:
     def rounds(self, k: int) -> tuple[int, ...]:
         """Return how many completions there are after each round, `k` after the last one.
 
-        >>> StoppingRule(0.3).rounds(10), StoppingRule(1, eta=float("inf")).rounds(10)
-        ((4, 8, 10), (1, 2, 4, 8, 10))
+        Each round doubles their number; the first one ends when equal outcomes would be enough.
+
+        >>> StoppingRule(0.3).rounds(20), StoppingRule(1, eta=float("inf")).rounds(10)
+        ((8, 16, 20), (1, 2, 4, 8, 10))
         """
-        if self.width is None:
-            return (k,)
-        counts = [1 if isinf(self.eta) else FIRST_ROUND]
+        first = 1
+        while first < k and not (self.is_enough(0, first) or self.is_enough(first, first)):
+            first *= 2
+        counts = [first]
         while counts[-1] < k:
             counts.append(2 * counts[-1])
         return (*counts[:-1], k)

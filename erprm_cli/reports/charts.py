@@ -28,6 +28,7 @@ class Curve:
     points: Sequence[Point]
     marks: Sequence[Point]
     intervals: Sequence[Point] = ()  # (low, high) of y at each mark
+    intervals_name: str | None = None  # in the legend
     dashed: bool = False
 
 
@@ -113,7 +114,9 @@ def calibration_chart(results: Sequence[CalibrationResult]) -> Chart:
         intervals = [(low, high) for low, high in ends if low is not None and high is not None]
         intervals = intervals if len(intervals) == len(points) else []
         name = f"{calibration_title(result)} (error {result.error:.3f})"
-        curves.append(Curve(name, points, points, intervals, dashed=result.of != "steps"))
+        curves.append(
+            Curve(name, points, points, intervals, "95 % intervals of labels", dashed=result.of != "steps")
+        )
     return Chart("mean score", "mean target", "score", "mean", curves, y_unit=0.5, diagonal="perfect")
 
 

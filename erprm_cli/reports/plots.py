@@ -46,7 +46,10 @@ def save_plot(chart: Chart, path: str) -> None:
         if curve.intervals:
             low, high = zip(*curve.intervals, strict=True)
             if len(x) > 1:
-                axes.fill_between(x, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+                colour = line.get_color()
+                axes.fill_between(
+                    x, low, high, color=colour, alpha=0.12, linewidth=0, label=curve.intervals_name
+                )
             else:
                 axes.vlines(x, low, high, color=line.get_color(), linewidth=1)
     if chart.log_x:

@@ -207,9 +207,9 @@ class PrmTrainingConfig(TrainingConfig):
     target: Annotated[
         Literal["labels", "counts"],
         Option(
-            help="Learn `labels`, or the counts of correct completions in `rollouts`. Counts suit rollouts "
-            "that stopped early (--until-width, --for): stopping does not bias their likelihood, but it "
-            "biases labels."
+            help="Learn `labels`, or the counts of correct completions in `rollouts`. Counts are recommended "
+            "for rollouts that stopped early: stopping does not bias their likelihood, but it biases labels, "
+            "by up to 0.07 with --until-width, 0.21 with --for-eta 2 and 0.22 with --for hard."
         ),
     ] = "labels"
     weighting: Annotated[

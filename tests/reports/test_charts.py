@@ -63,6 +63,14 @@ def test_a_reliability_diagram_has_a_mark_per_bin() -> None:
     assert curve.points == curve.marks == [(0.25, 0.5), (0.75, 1.0)]
 
 
+def test_the_band_of_a_reliability_diagram_says_that_it_is_of_the_labels() -> None:
+    nan = (math.nan, math.nan)
+    bins = reliability([0.25, 0.75], [0.5, 1.0], bins=2, interval=[(0.1, 0.8), (0.6, 1.0)])
+    result = CalibrationResult("steps", "labels", None, None, 2, 1, 0.1, nan, None, 0.25, None, nan, bins)
+    (curve,) = calibration_chart([result]).curves
+    assert curve.intervals == [(0.1, 0.8), (0.6, 1.0)] and curve.intervals_name == "95 % intervals of labels"
+
+
 def test_the_loss_is_drawn_against_the_step_with_validation_where_it_was_made() -> None:
     log: list[Row] = [
         {"step": 1, "loss": 2.0, "eval_loss": None},

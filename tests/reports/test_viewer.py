@@ -80,6 +80,21 @@ def test_a_solution_has_its_steps_values_marks_and_a_chart(show: Open) -> None:
     assert first != second and "--low" in str(second)
 
 
+def test_an_interval_is_written_beside_its_label_and_drawn_through_it(show: Open) -> None:
+    """Not for a label that is certain, nor for a step without rollouts."""
+    ends = {"label_low": [0.2, None, 0.0], "label_high": [0.8, None, 0.0]}
+    page = show(page_of([ROWS[1] | ends | {"labels": [0.5, None, 0.0]}]))
+    assert [line[2] for line in steps(page)] == ["0.50 [0.20, 0.80]", "–", "0.00 [0.00, 0.00]"]
+    assert page.locator("figcaption").inner_text() == "label with 95 % interval\nscore"
+    bar, point = (
+        page.locator(f"svg {what}").first.bounding_box() for what in (".interval", ".series-0 + circle")
+    )
+    assert page.locator("svg .interval").count() == 1 and bar is not None and point is not None
+    middle = point["y"] + point["height"] / 2
+    assert bar["y"] + bar["height"] / 2 == pytest.approx(middle, abs=1)
+    assert bar["x"] + bar["width"] / 2 == pytest.approx(point["x"] + point["width"] / 2, abs=1)
+
+
 def test_the_reasoning_of_a_thinking_model_is_folded_and_its_answer_comes_last(show: Open) -> None:
     row = ROWS[0] | {"reasoning": "Let me think."}
     thought = {"id": "q", "steps_of": "reasoning", "reasoning": ROWS[0]["solution"], "solution": "It is 7."}

@@ -326,7 +326,9 @@ function chart(row, table) {
     svg.append(draw("text", { x: x(step), y: height - 5, "text-anchor": "middle" }, String(step + 1)));
   }
   row.intervals?.forEach((ends, step) => {
-    if (ends) svg.append(draw("line", { class: "interval", x1: x(step), x2: x(step), y1: y(ends[0]), y2: y(ends[1]) }));
+    if (!ends || ends[0] === ends[1]) return;
+    const [middle, low, high] = [x(step), y(ends[0]), y(ends[1])];
+    svg.append(draw("path", { class: "interval", d: `M${middle - 4} ${low}h8m-4 0V${high}m-4 0h8` }));
   });
   const caption = make("figcaption");
   row.values.forEach((values, series) => {
@@ -337,7 +339,8 @@ function chart(row, table) {
     if (count <= MARKED_STEPS) {
       svg.append(...points.map(([step, value]) => draw("circle", { class: `series-${series}`, cx: x(step), cy: y(value), r: 3.5 })));
     }
-    caption.append(make("span", `series-${series}`, data.columns[series]));
+    const name = data.columns[series] + (series === 0 && row.intervals?.some(Boolean) ? " with 95 % interval" : "");
+    caption.append(make("span", `series-${series}`, name));
   });
   link(svg, table, (step) => column(step, "pointed"), (place) => Math.floor((place - left) / band));
   return make("figure", "", svg, caption);
