@@ -11,7 +11,7 @@ from pathlib import Path
 import erprm_cli.engines.transformers_engine
 import erprm_cli.prm.scorer
 import erprm_cli.training.policy_task  # noqa: F401  # loaded before forking: a process then costs little
-from tests.torture import inputs, strangers
+from tests.torture import inputs, strange_scoring, strangers
 from tests.torture.damage import corruptions, truncations
 from tests.torture.hostile import answers
 from tests.torture.kills import kills
@@ -25,6 +25,8 @@ TRIES: dict[str, tuple[Callable[[Path, int, int, Tell], Counter[str]], int, int]
     "folders": (strangers.folders, 60, 5_000),
     "templates": (strangers.templates, 60, 3_000),
     "servers": (strangers.servers, 60, 5_000),
+    "prm-servers": (strange_scoring.prm_servers, 40, 2_000),
+    "requests": (strange_scoring.requests, 60, 3_000),
     "odd-rows": (inputs.odd_rows, 20, 1_000),
     "earlier-outputs": (inputs.earlier_outputs, 20, 1_000),
     "names": (inputs.names_and_streams, 20, 1_000),

@@ -15,12 +15,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.terminal.stderr import clean_stderr
 
 Tell = Callable[[str], object]
 
-HANG_S = 30.0  # of one try; the limits on what is tried are far below
+# A hang is a try that takes this much processor time, or that waits for so long without any; what a busy
+# machine withholds is neither. The limits on what is tried are far below.
+HANG_CPU_S = 30.0
+HANG_WAIT_S = 30.0
+LOOK_S = 1.0  # between two looks at the processor time
+WAITING_CPU_S = 0.05  # processor time in HANG_WAIT_S below which a process only waits
 MEMORY_BYTES = 16 << 30  # address space of the process
 SHOWN = 5  # tracebacks that are shown of each kind
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -54,11 +61,39 @@ def tries(name: str, count: int, attempt: Callable[[int], object], folder: Path,
     return found
 
 
+class Clock:
+    """Tells whether the try that a process is at hangs, from the processor time of it and its children."""
+
+    def __init__(self, pid: int) -> None:
+        """Begin at the first look at a try."""
+        self._process = psutil.Process(pid)
+        self._begin_s = self._moved_s = self._cpu_s()
+        self._moved_at = time.monotonic()
+
+    def hangs(self) -> bool:
+        """Return whether the try has taken too much processor time, or none for too long."""
+        cpu_s, now = self._cpu_s(), time.monotonic()
+        if abs(cpu_s - self._moved_s) > WAITING_CPU_S:  # less, where a child ended that nobody waits for
+            self._moved_s, self._moved_at = cpu_s, now
+        return cpu_s - self._begin_s > HANG_CPU_S or now - self._moved_at > HANG_WAIT_S
+
+    def _cpu_s(self) -> float:
+        seconds = 0.0
+        with suppress(psutil.NoSuchProcess):
+            for process in (self._process, *self._process.children(recursive=True)):
+                with suppress(psutil.NoSuchProcess):
+                    seconds += sum(process.cpu_times()[:4])  # user and system, and of children that ended
+        return seconds
+
+
 def _watch(reader: int, pid: int, found: Counter[str], count: int) -> int:
     """Count what the process reports; return the number of the next try after it has ended."""
-    number = -1
+    number, clock = -1, None
     while True:
-        if not select.select([reader], [], [], HANG_S)[0]:
+        if not select.select([reader], [], [], LOOK_S)[0]:
+            clock = clock or Clock(pid)
+            if not clock.hangs():
+                continue
             found["hangs"] += 1
             print(f"try {number} hangs", file=sys.stderr)
             os.kill(pid, signal.SIGUSR1)  # it writes where it hangs
@@ -72,7 +107,7 @@ def _watch(reader: int, pid: int, found: Counter[str], count: int) -> int:
             break
         kind = line.decode().strip()
         if kind.isdigit():
-            number = int(kind)
+            number, clock = int(kind), None
         else:
             found[kind] += 1
     status = os.waitpid(pid, 0)[1]
