@@ -3,7 +3,6 @@
 import fcntl
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -14,7 +13,7 @@ import orjson
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.text import visible
+from erprm_cli.terminal.say import say
 
 LOCK = "run.lock"  # in the folder of a run
 BUFFER_BYTES = 1 << 20
@@ -156,7 +155,7 @@ def lock(file: BinaryIO, path: str | Path, named: str) -> bool:
 
 @cache
 def _warn_once(message: str) -> None:
-    print(f"erprm: warning: {visible(message)}", file=sys.stderr)
+    say(message, kind="warning")
 
 
 def is_at(file: BinaryIO, path: str | Path) -> bool:

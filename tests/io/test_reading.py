@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import os
+import pty
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,18 @@ def test_an_incomplete_or_false_gz_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_person_at_a_terminal_is_told_that_rows_are_awaited(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, b'{"n":1}\n\x04')
+    with open(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert numbers(Path("-")) == [1]
+    os.close(ours)
+    assert capsys.readouterr().err == "erprm: reading rows from the terminal; Ctrl-D ends them\n"
+
+
 def test_a_row_of_50_mb_is_a_row(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"n":1,"text":"' + "x" * 50_000_000 + '"}\n{"n":2}\n{"n":' + "x" * 50_000_000 + "}\n")
