@@ -6,9 +6,7 @@ from erprm_cli.errors import message
 from erprm_cli.terminal.text import visible
 
 
-def say(
-    what: object, *, command: str = "", kind: str = "", where: object = "", remedy: str = ""
-) -> None:
+def say(what: object, *, command: str = "", kind: str = "", where: object = "", remedy: str = "") -> None:
     """Print a line: who says it, of what kind (such as warning), where, what, and what to do.
 
     >>> import contextlib

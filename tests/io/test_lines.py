@@ -52,7 +52,9 @@ def test_an_endless_line_is_an_error() -> None:
 
 def test_a_bad_line_that_goes_on_and_on_is_an_error() -> None:
     reads = (b"\0" * 65_536 for _ in range(20 * max_line_bytes() // 65_536))
-    with pytest.raises(UserError, match=r"in: no end of the line within 0\.016 GB; ERPRM_MAX_LINE_MB=N allows"):
+    with pytest.raises(
+        UserError, match=r"in: no end of the line within 0\.016 GB; ERPRM_MAX_LINE_MB=N allows"
+    ):
         list(split_lines(reads, "in"))
     assert next(reads), "all of it was read"
 

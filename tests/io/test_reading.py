@@ -128,7 +128,10 @@ def test_an_incomplete_or_false_gz_is_an_error(tmp_path: Path) -> None:
         (b"PK\x03\x04\x14\x00", "not rows but a zip archive or a spreadsheet; extract it"),
         (b"PAR1\x15\x04\n", "not rows but a Parquet file; a name that ends with .parquet"),
         ('{"n":1}\n'.encode("utf-16"), "not rows but text in UTF-16; `iconv -f utf-16 -t utf-8` converts it"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "not rows but a pointer of Git LFS; `git lfs pull`"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "not rows but a pointer of Git LFS; `git lfs pull`",
+        ),
         (b"<!DOCTYPE html>\n<title>404</title>", "not rows but a web page; download the file itself"),
     ],
 )

@@ -1,7 +1,7 @@
 """Which messages of the code no test produces: `pytest --messages`, a part of `make test-all`.
 
-A message is a call that makes an error of erprm_cli/errors.py, a warning, a note, or a line (`say`). One that no test can
-produce says why, in a comment within the call: `# no test: needs a GPU`.
+A message is a call that makes an error of erprm_cli/errors.py, a warning, a note, or another line (`say`).
+One that no test can produce says why, in a comment within the call: `# no test: needs a GPU`.
 
 The suite may run in pieces: those with one `--messages-file FILE` add up, and the last lists what is left.
 """

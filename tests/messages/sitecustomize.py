@@ -1,4 +1,4 @@
-"""Sends where messages are made, FILE:LINE of each error, warning, note and line, to $ERPRM_MESSAGES, a socket.
+"""Sends where messages are made, FILE:LINE of each, to the socket $ERPRM_MESSAGES.
 
 Python imports a module of this name when it starts, so the programs that tests start send theirs too.
 """

@@ -1,4 +1,4 @@
-"""Servers of a PRM from strangers, and strangers who ask `erprm serve`: scores, or an error and its reason."""
+"""Servers of a PRM from strangers, and strangers who ask `erprm serve`: scores, or one line that says why."""
 
 import json
 import random

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.scripted_server import Fields, Reply, ScriptedServer, completed, serving
+from tests.scripted_server import Reply, ScriptedServer, completed, serving
 from tests.torture.mutations import CONTROL, damaged, mutated, odd_value
 from tests.torture.program import fresh
 from tests.torture.tries import Tell, tries
