@@ -1,6 +1,8 @@
 """What counts as a hang: processor time without end or a wait without end, but no wait for a busy machine."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ def test_a_hang_is_told_by_processor_time(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(tries_module, "LOOK_S", 0.1)
     monkeypatch.setattr(tries_module, "HANG_CPU_S", 0.5)
     monkeypatch.setattr(tries_module, "HANG_WAIT_S", 1.0)
-    attempts = [lambda: time.sleep(0.5), spin, lambda: time.sleep(60), lambda: None]
+    attempts: list[Callable[[], object]] = [partial(time.sleep, 0.5), spin, partial(time.sleep, 60), str]
     log: list[str] = []
     found = tries("some", len(attempts), lambda number: attempts[number](), tmp_path, log.append)
     assert found["hangs"] == 2 and found["tracebacks"] == 0
