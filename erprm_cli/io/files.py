@@ -75,9 +75,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(error.strerror, where=path) from None
     except ValueError as error:  # not TOML, or not UTF-8
-        raise UsageError(f"{path}: {error}") from None
+        raise UsageError(error, where=path) from None
 
 
 def read_text(path: Path) -> str:
@@ -124,7 +124,7 @@ def open_locked(path: str, named: str | None = None) -> BinaryIO:
         try:
             file = open(path, "ab", buffering=BUFFER_BYTES)
         except OSError as error:
-            raise UserError(f"{named}: {error.strerror}") from None
+            raise UserError(error.strerror, where=named) from None
         if lock(file, path, named):
             return file
         file.close()  # another run renamed it between the two calls

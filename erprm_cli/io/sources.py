@@ -63,7 +63,7 @@ def open_input(source: str) -> Iterator[Input]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise UserError(f"{source}: {error.strerror}") from None
+        raise UserError(error.strerror, where=source) from None
     with file:
         if path.suffix == PARQUET:
             table = TableLines(source)
