@@ -21,7 +21,7 @@ def spin() -> None:
 def test_a_hang_is_told_by_processor_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tries_module, "LOOK_S", 0.1)
     monkeypatch.setattr(tries_module, "HANG_CPU_S", 0.5)
-    monkeypatch.setattr(tries_module, "HANG_WAIT_S", 1.0)
+    monkeypatch.setattr(tries_module, "HANG_WAIT_S", 3.0)
     attempts: list[Callable[[], object]] = [partial(time.sleep, 0.5), spin, partial(time.sleep, 60), str]
     log: list[str] = []
     found = tries("some", len(attempts), lambda number: attempts[number](), tmp_path, log.append)

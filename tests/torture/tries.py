@@ -23,10 +23,11 @@ from erprm_cli.terminal.stderr import clean_stderr
 
 Tell = Callable[[str], object]
 
-# A hang is a try that takes this much processor time, or that waits for so long without any; what a busy
-# machine withholds is neither. The limits on what is tried are far below.
+# A hang is a try that takes this much processor time, that waits for so long without any, or that is not over
+# after so long; what a busy machine withholds is none of these. The limits on what is tried are far below.
 HANG_CPU_S = 30.0
 HANG_WAIT_S = 30.0
+HANG_S = 600.0
 LOOK_S = 1.0  # between two looks at the processor time
 WAITING_CPU_S = 0.05  # processor time in HANG_WAIT_S below which a process only waits
 MEMORY_BYTES = 16 << 30  # address space of the process
@@ -70,14 +71,18 @@ class Clock:
         """Begin at the first look at a try."""
         self._process = psutil.Process(pid)
         self._begin_s = self._moved_s = self._cpu_s()
-        self._moved_at = time.monotonic()
+        self._begin_at = self._moved_at = time.monotonic()
 
     def hangs(self) -> bool:
-        """Return whether the try has taken too much processor time, or none for too long."""
+        """Return whether the try has taken too much time."""
         cpu_s, now = self._cpu_s(), time.monotonic()
         if abs(cpu_s - self._moved_s) > WAITING_CPU_S:  # less, where a child ended that nobody waits for
             self._moved_s, self._moved_at = cpu_s, now
-        return cpu_s - self._begin_s > HANG_CPU_S or now - self._moved_at > HANG_WAIT_S
+        return (
+            cpu_s - self._begin_s > HANG_CPU_S
+            or now - self._moved_at > HANG_WAIT_S
+            or now - self._begin_at > HANG_S
+        )
 
     def _cpu_s(self) -> float:
         seconds = 0.0
