@@ -6,7 +6,7 @@ READY := .venv/.ready
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 PAGES := README.md $(wildcard docs/*.md docs/recipes/*.md) # with parts that cog generates
 
-.PHONY: help setup demo rl-demo test test-all test-fast cluster-test torture check style bench docs wheel tiny clean
+.PHONY: help setup demo rl-demo study test test-all test-fast cluster-test torture check style bench docs wheel tiny clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -29,6 +29,9 @@ demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 
 rl-demo: $(READY) ## RAFT against GRPO on the shipped policy, a short form, in ten minutes on 2 idle cores
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/rl_study.py --short -o runs/rl-demo
+
+study: $(READY) ## which label is best? (docs/study.md; hours on 2 cores; SIZES=100 SEEDS=1: a short form)
+	PATH="$(CURDIR)/$(BIN):$$PATH" SCRIPTS="$(CURDIR)/scripts" bash templates/pipelines/study.sh runs/study
 
 test: $(READY) ## the tests, the torture tests at a small size (about a quarter of an hour on 2 cores)
 	$(PYTEST) -m 'not thorough'

@@ -178,17 +178,18 @@ def dry_runs(name: str, folder: Path, *, problems: int = PROBLEMS, tiny: bool = 
         command, source = words[:2]
         output = _value(words, "-o")
         if command not in DRY:
-            _run(words, folder)
+            run(words, folder)
         else:
             limit = ["-L", str(problems)] if command == "sample" else []
             figure = _dry_run(name, [*words, *limit], made, folder)
             yield Figure(words, *figure)
             if command == "train":
                 assert output is not None
-                _write_trained(folder / output, words, tiny)
+                settings = _config(words)["train"]
+                write_trained(folder / output, settings["base"], settings["prm-format"], tiny)
             elif command == "sample" and output is not None:
                 n = figure[0]["completions"] // figure[0]["requests"]
-                rows = [_solution(recipe, i, sample) for i in range(problems) for sample in range(n)]
+                rows = [solution(recipe, i, sample) for i in range(problems) for sample in range(n)]
                 write_rows(folder / output, rows)
                 made[output] = figure[1]
         if command in ("rollout", "score") and output is not None:
@@ -207,21 +208,21 @@ def _dry_run(name: str, words: list[str], made: dict[str, float], folder: Path) 
     scale = made.get(source, 1.0) if limit is None else recipe.files[source] / int(limit)
     # At this rate the rows that are read take as long as all would.
     words = [*words, *dtype, "--dry-run", "-q", "--tokens-per-s", str(rate / scale)]
-    plan = json.loads(_run(words, folder))
+    plan = json.loads(run(words, folder))
     if command in ("score", "train"):
         return plan, scale, plan["hours"]
     table = _config(words)[command]
     model = table["model"] if table["model"] in TOKENIZERS else recipe.tokenizer
-    row = _solution(recipe, 0, 0)
+    row = solution(recipe, 0, 0)
     text = row["solution"] + ("" if command == "rollout" else row.get("reasoning", ""))
     length = len(TOKENIZERS[model]()(text).input_ids)
     if command == "rollout":
         length //= 2  # the mean of what is missing after the steps before the last
-    likely = json.loads(_run([*words, "--max-tokens", str(length)], folder))
+    likely = json.loads(run([*words, "--max-tokens", str(length)], folder))
     return plan, scale, likely["max_hours"]
 
 
-def _run(words: list[str], folder: Path) -> str:
+def run(words: list[str], folder: Path) -> str:
     """Return what a command of a page writes to stdout."""
     with chdir(folder):
         done = CliRunner().invoke(make_app(), words)
@@ -241,7 +242,7 @@ def _config(words: list[str]) -> Row:
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def write_model(folder: Path, name: str, tiny: bool) -> None:
+def write_model(folder: Path, name: str, tiny: bool = False) -> None:
     """Write a model that has the architecture and the tokenizer of a published one."""
     settings = CONFIGS[name] | (TINY | {"head_dim": 8} if tiny else {})
     config = AutoConfig.for_model(**settings)
@@ -252,11 +253,10 @@ def write_model(folder: Path, name: str, tiny: bool) -> None:
     TOKENIZERS[name]().save_pretrained(folder)
 
 
-def _write_trained(folder: Path, words: list[str], tiny: bool) -> None:
+def write_trained(folder: Path, base: str, prm_format_name: str, tiny: bool = False) -> None:
     """Write the PRM that `erprm train` would write."""
-    table = _config(words)["train"]
-    write_model(folder, table["base"], tiny)
-    prm_format = load_prm_format(table["prm-format"])
+    write_model(folder, base, tiny)
+    prm_format = load_prm_format(prm_format_name)
     token_ids = Tagger(prm_format, load_tokenizer(str(folder))).token_ids
     card = {"format": asdict(prm_format), "token_ids": asdict(token_ids)}
     (folder / "erprm.json").write_text(json.dumps(card), encoding="utf-8")
@@ -270,7 +270,7 @@ def problem(recipe: Recipe, index: int) -> Row:
     return {"id": f"p{index}", "problem": _text(f"{index}", recipe.problem), "answer": "42"}
 
 
-def _solution(recipe: Recipe, index: int, sample: int) -> Row:
+def solution(recipe: Recipe, index: int, sample: int) -> Row:
     """Return a solution with the fields of all later commands too. No two solutions share a prefix."""
     seed = f"{index} {sample}"
     steps = [_text(f"{seed} {number}", recipe.step) for number in range(recipe.steps)]

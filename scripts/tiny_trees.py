@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike
 from erprm_cli.answers.grader import Grader
 from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.evaluation.arrays import Floats
+from erprm_cli.evaluation.best_of_n import exact_best_of_n
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.labels.estimator import label_of_rate
@@ -228,24 +229,6 @@ class Tree:
 
 
 END = "\0"  # marks the last step of a whole solution
-
-
-def exact_best_of_n(
-    probabilities: ArrayLike, scores: ArrayLike, rewards: ArrayLike, budgets: Sequence[int]
-) -> Floats:
-    """Return [B], the expected reward of the best of n samples; of tied samples each is chosen equally often.
-
-    With F(s) the probability of a score of at most s, the best of n has the score s with the probability
-    F(s)^n - F(s-)^n, and is then one of the solutions with this score.
-
-    >>> exact_best_of_n([0.5, 0.5], [0.1, 0.9], [0, 1], [1, 2, 3]).tolist()
-    [0.5, 0.75, 0.875]
-    """
-    tie_S = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)[1]
-    mass = np.bincount(tie_S, probabilities)
-    right = np.bincount(tie_S, np.asarray(probabilities) * np.asarray(rewards)) / mass
-    below = np.concatenate([[0.0], np.minimum(np.cumsum(mass), 1.0)])
-    return np.array([((below[1:] ** n - below[:-1] ** n) * right).sum() for n in budgets])
 
 
 def optimal_accuracy(rate: float, eta: float) -> float:

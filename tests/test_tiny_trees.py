@@ -7,10 +7,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from tiny_trees import LEAST, Tree, enumerate_solutions, exact_best_of_n, list_solutions, optimal_accuracy
+from tiny_trees import LEAST, Tree, enumerate_solutions, list_solutions, optimal_accuracy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from erprm_cli.data_formats.problems import as_problem
+from erprm_cli.evaluation.best_of_n import exact_best_of_n
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.labels.estimator import label_of_rate

@@ -4,8 +4,8 @@ Ties: of candidates with equal scores, `erprm bon` chooses the one that comes fi
 (`candidates.Candidates.add`). The estimate for n candidates, over all subsets of n, has no such order; it is
 the expectation over a random order of the tied candidates (`best_of_n`).
 
-Shapes: P problems, N candidates of one problem, K reward models, A aggregates, B budgets (values of n),
-M kinds of weight.
+Shapes: P problems, N candidates and S different solutions of one problem, K reward models, A aggregates,
+B budgets (values of n), M kinds of weight.
 """
 
 from collections.abc import Iterable, Sequence
@@ -67,6 +67,24 @@ def rank_weights(num_candidates: int, n: int) -> Floats:
     rank = np.arange(num_candidates - 1, 0, -1)
     falling = np.cumprod(np.concatenate([[n / num_candidates], np.maximum(rank - n + 1, 0) / rank]))
     return falling[::-1]
+
+
+def exact_best_of_n(
+    probabilities: ArrayLike, scores: ArrayLike, rewards: ArrayLike, budgets: Sequence[int]
+) -> Floats:
+    """Return [B], the expected reward of the best of n draws from solutions of known probabilities, all [S].
+
+    With F(s) the probability of a score of at most s, the best of n draws has the score s with the
+    probability F(s)^n - F(s-)^n, and is then one of the solutions with this score.
+
+    >>> exact_best_of_n([0.5, 0.5], [0.1, 0.9], [0, 1], [1, 2, 3]).tolist()
+    [0.5, 0.75, 0.875]
+    """
+    tie_S = np.unique(np.asarray(scores, dtype=np.float64), return_inverse=True)[1]
+    mass = np.bincount(tie_S, probabilities)
+    right = np.bincount(tie_S, np.asarray(probabilities) * np.asarray(rewards)) / mass
+    below = np.concatenate([[0.0], np.minimum(np.cumsum(mass), 1.0)])
+    return np.array([((below[1:] ** n - below[:-1] ** n) * right).sum() for n in budgets])
 
 
 def default_budgets(sizes: Iterable[int]) -> list[int]:

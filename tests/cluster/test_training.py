@@ -114,7 +114,8 @@ def test_hosts_train_as_one_and_continue_when_one_is_killed(
     hosts = Hosts(launchers, broken)
     assert hosts.wait() == [0] * count, hosts.logs[0].read_text()
     assert "continuing from" in hosts.logs[0].read_text()
-    assert_equal_bits(broken / "prm", whole / "prm")
+    # Two numbers have one sum. That of four gradients differs in its last bits if they are added in another order.
+    (assert_equal_bits if count == 2 else assert_close)(broken / "prm", whole / "prm")
 
 
 def test_torchrun_starts_it_too(
