@@ -28,7 +28,7 @@ demo: $(READY) ## the whole method on the shipped policy, in minutes on a laptop
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash templates/pipelines/quickstart.sh runs/quickstart
 
 rl-demo: $(READY) ## RAFT against GRPO on the shipped policy, a short form, in ten minutes on 2 idle cores
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/rl_study.py --short -o runs/rl-demo
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/rl_study.py --short --jobs 2 -o runs/rl-demo
 
 study: $(READY) ## which label is best? (docs/study.md; hours on 2 cores; SIZES=100 SEEDS=1: a short form)
 	PATH="$(CURDIR)/$(BIN):$$PATH" SCRIPTS="$(CURDIR)/scripts" bash templates/pipelines/study.sh runs/study

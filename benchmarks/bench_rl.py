@@ -54,12 +54,12 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         grpo = Grpo(
             RlhfConfig(arguments.prm, "er-prm", n=8, max_tokens=160),
-            GrpoConfig(advantage=arguments.advantage, max_steps=arguments.steps + 1),
             PolicyTrainingConfig(batch_size=64, lr=1e-5, log_every=1, save_steps=0),
             LocalConfig("tiny", engine="transformers"),
             load_template("tiny"),
             Path(folder) / "run",
             Reporter("bench", quiet=True),
+            grpo=GrpoConfig(advantage=arguments.advantage, max_steps=arguments.steps + 1),
         )
         grpo.check()
         run(grpo, problems, {"algorithm": "grpo", "prm": "tiny", "advantage": "any"}, log)

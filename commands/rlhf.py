@@ -79,7 +79,7 @@ def rlhf(
         prompt = choose_template(template, engine, reporter, chat_template_kwargs, steps_of, begun)
         names = FieldNames(rows.field, reporter.info)
         common = config, training, engine, prompt, directory, reporter, bad, names
-        run = Raft(*common) if algorithm == "raft" else Grpo(config, grpo, *common[1:])
+        run = Raft(*common) if algorithm == "raft" else Grpo(*common, grpo=grpo)
         run.check()  # now, not when a round has been sampled
         # In memory, as later rounds need them again; problems are short.
         check = unique(partial(as_problem, names=names), "id")

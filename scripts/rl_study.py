@@ -1,17 +1,20 @@
-"""RAFT against GRPO on the shipped policy: greedy accuracy by generated tokens, for each advantage and PRM.
+"""RAFT against GRPO on the shipped policy: greedy accuracy by generated tokens. The figures of docs/rl.md.
 
-    python scripts/rl_study.py [--short] [-o runs/rl]
+    python scripts/rl_study.py              # 3 seeds; writes rl_study.jsonl and docs/images/rl*.png
+    python scripts/rl_study.py --short      # a part of it, in minutes; writes into its folder only
 
-Every arm generates equally many solutions of tiny:train, and is evaluated greedily on tiny:test:
+Every arm starts from the same policy, learns from equally many solutions of tiny:train and is evaluated
+greedily on the same problems of tiny:test:
 
-    raft-er                               RAFT with the ER PRM
-    grpo-outcome                          GRPO with the outcome only
-    grpo-ADVANTAGE-PRM                    each process advantage with the ER, soft and hard PRM
-    grpo-ADVANTAGE-er-alone               the same without the outcome (--outcome-weight 0)
+    raft-er                         RAFT with the ER PRM
+    grpo-outcome                    GRPO with the outcome only
+    grpo-ADVANTAGE-PRM              each process advantage with the ER, soft and hard PRM
+    grpo-ADVANTAGE-PRM-alone        the ER PRM without the outcome (--outcome-weight 0)
+    ...-pushed                      GRPO with the ER PRM at ten times the learning rate and for twice as many
+                                    steps, to see where it breaks
 
-The whole has 3 seeds; --short has 1 seed, the ER PRM alone and fewer solutions. Everything is kept in the
-folder, and every command continues from its output, so the script may be stopped and started again. It
-prints a table and writes table.md, curves.jsonl and curves.png.
+What is finished in the folder is not repeated, so the script may be stopped and started again. It takes one
+seed after the other, so that all arms have equally many.
 """
 
 import argparse
@@ -19,173 +22,187 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
-import orjson
+from rl_curves import chart, pushed_table, table
 
 from erprm_cli.data_formats.problems import as_problem
-from erprm_cli.evaluation.intervals import Estimate, mean_over_problems
 from erprm_cli.io.reading import read_rows
 from erprm_cli.io.writing import write_rows
-from erprm_cli.reports.charts import Chart, Curve
 from erprm_cli.reports.plots import save_plot, text_plot
 from erprm_cli.rows.row import Row
 
-ESTIMATORS = ("er", "soft", "hard")
+ROOT = Path(__file__).parent.parent
+ESTIMATORS = {"er": ("--eta", 2), "soft": ("--estimator", "soft"), "hard": ("--estimator", "hard")}
 ADVANTAGES = ("increments", "process", "min-form")
-MAX_TOKENS = "160"
+N = 8  # solutions per problem
+MAX_TOKENS = ("--max-tokens", 160)
+LR = "1e-4"  # with 3e-4, all arms are near their end after four steps
+PUSHED_LR = "1e-3"
+# What the log of GRPO says of the solutions since the last evaluation, averaged.
+FIGURES = "outcome prm_score kl completion_tokens num_steps truncated without_answer".split()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Size:
-    problems: int  # of which the PRMs learn
+    """How much is run."""
+
+    problems: int  # from which the PRMs learn
     rollouts: int  # per step
     estimators: tuple[str, ...]
     seeds: int
     steps: int  # of GRPO
-    batch_size: int  # solutions per step; 8 of each problem
-    eval_steps: int
+    batch_size: int  # solutions per step
+    evaluations: int  # after the first one; RAFT has as many rounds
     test_problems: int
 
 
-FULL = Size(300, 16, ESTIMATORS, 3, 60, 64, 10, 500)
-SHORT = Size(80, 8, ("er",), 1, 8, 64, 4, 200)
+FULL = Size(200, 16, ("er", "soft", "hard"), 3, 8, 64, 2, 128)
+SHORT = Size(80, 8, ("er",), 1, 8, 64, 2, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to train."""
+
+    algorithm: str
+    advantage: str | None
+    prm: str
+    is_alone: bool = False  # the PRM, without the outcome
+    is_pushed: bool = False
+
+    @property
+    def name(self) -> str:
+        prm = None if self.advantage == "outcome" else self.prm  # which reads no scores
+        suffixes = ["alone"] * self.is_alone + ["pushed"] * self.is_pushed
+        return "-".join(filter(None, (self.algorithm, self.advantage, prm, *suffixes)))
+
+
+def arms(size: Size) -> Iterator[Arm]:
+    """Yield all arms, the baselines first."""
+    yield Arm("raft", None, "er")
+    yield Arm("grpo", "outcome", "er")
+    for estimator in size.estimators:
+        yield from (Arm("grpo", advantage, estimator) for advantage in ADVANTAGES)
+    yield from (Arm("grpo", advantage, "er", is_alone=True) for advantage in ADVANTAGES)
+
+
+def runs(size: Size) -> Iterator[tuple[Arm, int]]:
+    """Yield each arm with each seed."""
+    for seed in range(size.seeds):
+        if size.seeds > 1:
+            found = [arm for arm in arms(size) if arm.algorithm == "grpo" and arm.prm == "er"]
+            yield from ((replace(arm, is_pushed=True), seed) for arm in found)
+        yield from ((arm, seed) for arm in arms(size))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--short", action="store_true")
-    parser.add_argument("--arms", nargs="*", help="only these")
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/rl"))
+    """Run what is not finished, and print the table and the curves."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="1 seed, the ER PRM only and fewer solutions")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time")
+    parser.add_argument("--report", action="store_true", help="run nothing; compare what is finished")
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/rl"), help="folder of the runs")
     arguments = parser.parse_args()
     size = SHORT if arguments.short else FULL
     arguments.output.mkdir(parents=True, exist_ok=True)
     os.chdir(arguments.output)
-    train_prms(size)
-    curves: list[Row] = []
-    for arm in arguments.arms or arms(size):
-        for seed in range(size.seeds):
-            curves += points(arm, seed, size)
-            Path("curves.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in curves))
-    table = "\n".join(table_of(curves, size))
-    Path("table.md").write_text(table + "\n")
-    chart = chart_of(curves, size)
-    save_plot(chart, "curves.png")
-    print(table, text_plot(chart), sep="\n\n")
+    if arguments.report:
+        wanted = [run for run in runs(size) if log_file(*run).exists()]
+    else:
+        wanted = list(runs(size))
+        train_prms(size)
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        finished = pool.map(lambda run: list(evaluations(run[0], run[1], size)), wanted)
+        rows = [row for found in finished for row in found]
+    results = Path("results.jsonl") if arguments.short else ROOT / "scripts/rl_study.jsonl"
+    write_rows(results, rows, overwrite=True)
+    images = Path() if arguments.short else ROOT / "docs/images"
+    gentle = chart(rows, is_pushed=False)
+    save_plot(gentle, str(images / "rl.png"))
+    print(*table(rows), "", text_plot(gentle), sep="\n")
+    if not arguments.short:
+        save_plot(chart(rows, is_pushed=True), str(images / "rl-pushed.png"))
+        print("", *pushed_table(rows), sep="\n")
 
 
-def arms(size: Size) -> Iterator[str]:
-    """Yield the names of all arms."""
-    yield from ("raft-er", "grpo-outcome-er")
-    for advantage in ADVANTAGES:
-        yield from (f"grpo-{advantage}-{estimator}" for estimator in size.estimators)
-        yield f"grpo-{advantage}-er-alone"
-
-
-def erprm(*words: object, stdout: Path | None = None) -> None:
+def erprm(*words: object, stdout: str | None = None) -> None:
     """Run one command of erprm; its rows go to a file if one is named."""
-    print("$ erprm", *words, file=sys.stderr)
+    print("$ erprm", *words, file=sys.stderr, flush=True)
     done = subprocess.run([sys.executable, "-m", "erprm_cli", *map(str, words)], stdout=subprocess.PIPE)
     if done.returncode:
         sys.exit(done.returncode)
     if stdout is not None:
-        stdout.write_bytes(done.stdout)
+        Path(stdout).write_bytes(done.stdout)
 
 
 def train_prms(size: Size) -> None:
-    """Train a PRM for each estimator from the same rollouts."""
-    sampled = ["--max-tokens", MAX_TOKENS]
-    erprm("sample", "tiny:train", "-L", size.problems, "-n", 8, *sampled, "-o", "solutions.jsonl")
-    erprm("rollout", "solutions.jsonl", "-k", size.rollouts, *sampled, "-o", "rollouts.jsonl")
+    """Train a PRM for each estimator from the same rollouts; take the problems of the evaluations."""
+    if not Path("test.jsonl").exists():
+        write_rows(Path("test.jsonl"), read_rows("tiny:test", as_problem, limit=size.test_problems))
+    if all(Path(f"prm-{name}").exists() for name in size.estimators):
+        return
+    erprm("sample", "tiny:train", "-L", size.problems, "-n", N, *MAX_TOKENS, "-o", "solutions.jsonl")
+    erprm("rollout", "solutions.jsonl", "-k", size.rollouts, *MAX_TOKENS, "-o", "rollouts.jsonl")
     for name in size.estimators:
-        how = ["--eta", 2] if name == "er" else ["--estimator", name]
-        erprm("label", "rollouts.jsonl", *how, "-o", f"{name}.labels.jsonl")
+        erprm("label", "rollouts.jsonl", *ESTIMATORS[name], "-o", f"{name}.labels.jsonl")
         erprm("train", f"{name}.labels.jsonl", "--epochs", 3, "--lr", "1e-3", "-o", f"prm-{name}")
 
 
-def points(arm: str, seed: int, size: Size) -> Iterator[Row]:
-    """Train one arm; yield its accuracy after so many generated tokens."""
-    algorithm, *rest = arm.split("-")
-    folder, log = f"{arm}-{seed}", Path(f"{arm}-{seed}.log.jsonl")
-    test = Path("test.jsonl")
-    if not test.exists():
-        write_rows(test, read_rows("tiny:test", as_problem, limit=size.test_problems))
-    common = ["--seed", seed, "-n", 8, "--lr", "3e-4", "--max-tokens", MAX_TOKENS]
-    common += ["--eval", test, "-o", folder]
-    solutions = size.steps * size.batch_size
-    if algorithm == "raft":
-        rounds = 3 if size.seeds > 1 else 1
-        more = ["--iterations", rounds, "--slice-size", solutions // 8 // rounds, "--batch-size", 32]
-        erprm("rlhf", "tiny:train", "--prm", f"prm-{rest[0]}", *common, *more, stdout=log)
-        tokens = 0
-        for row in rows_of(log):
-            sampled = Path(folder, f"iteration-{row['iteration']}", "samples.jsonl")
-            tokens += sum(row["num_tokens"] for row in rows_of(sampled)) if sampled.exists() else 0
-            yield {"arm": arm, "seed": seed, "tokens": tokens, "accuracy": row["accuracy"]}
-        return
-    alone = ["--outcome-weight", 0] if rest[-1] == "alone" else []
-    estimator = rest[-2] if alone else rest[-1]
-    advantage = "-".join(rest[: rest.index(estimator)])
-    more = ["--algorithm", "grpo", "--advantage", advantage, *alone, "--batch-size", size.batch_size]
-    more += ["--max-steps", size.steps, "--eval-steps", size.eval_steps, "--log-every", 1, "--save-steps", 10]
-    erprm("rlhf", "tiny:train", "--prm", f"prm-{estimator}", *common, *more, stdout=log)
-    for row in rows_of(log):
-        if row["accuracy"] is not None and row["policy"] is None:
-            tokens = row["generated_tokens"]
-            score, outcome = row["prm_score"], row["outcome"]
-            point = {"arm": arm, "seed": seed, "tokens": tokens, "accuracy": row["accuracy"]}
-            yield point | {"prm_score": score, "outcome": outcome}
+def log_file(arm: Arm, seed: int) -> Path:
+    """Return the file of the rows that a run printed; it is there when the run is finished."""
+    return Path(f"{arm.name}-{seed}.log.jsonl")
 
 
-def rows_of(path: Path) -> list[Row]:
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+def evaluations(arm: Arm, seed: int, size: Size) -> Iterator[Row]:
+    """Train one arm unless that is done; yield a row for each evaluation."""
+    folder, log = Path(f"{arm.name}-{seed}"), log_file(arm, seed)
+    if not log.exists():
+        erprm(*command(arm, seed, size), "-o", folder, stdout=str(log))
+    tokens, since = 0, list[Row]()  # rows since the last evaluation
+    for row in read_rows(str(log), dict):
+        since.append(row)
+        if row["accuracy"] is None or arm.algorithm == "grpo" and row["policy"] is not None:
+            continue  # the last row of GRPO repeats the evaluation before it
+        figures: Row = {}
+        if arm.algorithm == "raft":
+            part = folder / f"iteration-{row['iteration']}"
+            if row["iteration"]:
+                tokens += sum(sample["num_tokens"] for sample in read_rows(str(part / "samples.jsonl"), dict))
+        else:
+            part, tokens = folder / f"step-{row['step']}", row["generated_tokens"]
+            if row["step"]:
+                figures = {
+                    "step": row["step"],
+                    **{name: mean(row[name] for row in since) for name in FIGURES},
+                }
+            since = []
+        solved = {row["id"]: row["reward"] for row in read_rows(str(part / "eval.jsonl"), dict)}
+        bits = "".join(str(int(solved[problem["id"]])) for problem in read_rows("test.jsonl", dict))
+        yield {"arm": arm.name, "seed": seed, "tokens": tokens, **figures, "solved": bits}
 
 
-def by_arm(curves: Iterable[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in curves:
-        found.setdefault(row["arm"], []).append(row)
-    return found
+def mean(values: Iterable[float]) -> float:
+    """Return the mean, rounded for a row."""
+    return round(fmean(values), 5)
 
 
-def interval(accuracy: float, size: Size) -> Estimate:
-    """Return the 95 % interval of an accuracy over the test problems."""
-    correct = round(accuracy * size.test_problems)
-    return mean_over_problems([1] * correct + [0] * (size.test_problems - correct))
-
-
-def table_of(curves: list[Row], size: Size) -> Iterator[str]:
-    """Yield the lines of a table: tokens and accuracy at the end of each arm, the mean over seeds."""
-    yield "| arm | tokens | greedy accuracy, % | 95 % interval | seeds |"
-    yield "|---|---|---|---|---|"
-    start = [row["accuracy"] for row in curves if row["tokens"] == 0][0]
-    for arm, rows in {"before": [{"seed": 0, "tokens": 0, "accuracy": start}], **by_arm(curves)}.items():
-        last = {row["seed"]: row for row in rows}.values()
-        mean = sum(row["accuracy"] for row in last) / len(last)
-        found, tokens = interval(mean, size), sum(row["tokens"] for row in last) / len(last)
-        each = ", ".join(f"{100 * row['accuracy']:.1f}" for row in last)
-        between = f"{100 * found.low:.1f} to {100 * found.high:.1f}"
-        yield f"| {arm} | {tokens:,.0f} | {100 * mean:.1f} | {between} | {each} |"
-
-
-def chart_of(curves: list[Row], size: Size) -> Chart:
-    """Return accuracy against tokens, the mean over seeds."""
-    drawn = []
-    for arm, rows in by_arm(curves).items():
-        steps: dict[int, list[Row]] = {}
-        for seed in range(size.seeds):
-            for number, row in enumerate(row for row in rows if row["seed"] == seed):
-                steps.setdefault(number, []).append(row)
-        means = [
-            (
-                sum(row["tokens"] for row in same) / len(same),
-                100 * sum(row["accuracy"] for row in same) / len(same),
-            )
-            for same in steps.values()
-        ]
-        drawn.append(Curve(arm, means, means, dashed=arm.endswith("alone")))
-    return Chart("generated tokens", "greedy accuracy, %", "tok", "%", drawn)
+def command(arm: Arm, seed: int, size: Size) -> list[object]:
+    """Return the command line of one arm, without its folder."""
+    words = ["rlhf", "tiny:train", "--prm", f"prm-{arm.prm}", "--eval", "test.jsonl", "--seed", seed]
+    words += ["-n", N, *MAX_TOKENS, "--lr", PUSHED_LR if arm.is_pushed else LR]
+    if arm.algorithm == "raft":
+        problems = size.steps * size.batch_size // N // size.evaluations
+        return [*words, "--iterations", size.evaluations, "--slice-size", problems, "--batch-size", 16]
+    words += ["--algorithm", "grpo", "--advantage", arm.advantage, "--batch-size", size.batch_size]
+    steps = 2 * size.steps if arm.is_pushed else size.steps
+    words += ["--max-steps", steps, "--eval-steps", size.steps // size.evaluations, "--log-every", 1]
+    return [*words, "--outcome-weight", 0] if arm.is_alone else words
 
 
 if __name__ == "__main__":

@@ -20,15 +20,13 @@ from typing import Any, TypeVar
 from erprm_cli import options, shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.in_flight import Wait, in_flight
+from erprm_cli.engines.vllm_environment import set_environment
 from erprm_cli.engines.vllm_plugin import PARENT
 from erprm_cli.errors import EngineError, UsageError, UserError
 from erprm_cli.models import loading
 from erprm_cli.models.file_checks import check_model
 
-# Set before vLLM is imported: its log goes to stderr, and it sends no usage statistics.
-os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+set_environment()  # before vLLM is imported
 
 DEPTH = 2  # requests in flight per place in the batch, so that a free place is filled at once
 CPU_BLOCK_SIZE = 32  # tokens per block of the prefix cache: the least that vLLM's CPU kernels support

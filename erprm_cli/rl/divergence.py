@@ -1,8 +1,9 @@
 """Divergence: the PRM's score rises while the outcome falls, so the policy learns to please the PRM.
 
-A row of the log diverges if, compared with the row of the best outcome so far, its outcome is lower and its
-PRM score is higher, each by more than two standard errors of the difference. The unit is the problem: the
-completions of one problem are not independent.
+A row of the log diverges if, compared with the row of the best outcome so far, its outcome is lower and the
+gap, that is score minus outcome, is wider, each by more than two standard errors of the difference, and the
+score is higher. The gap of a problem varies less than its score, which falls with the outcome on hard
+problems. The unit is the problem: the completions of one problem are not independent.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ class Point:
 
     step: int
     outcome: Estimate
-    score: Estimate
+    score: float
+    gap: Estimate  # score - outcome
 
 
 class Divergence:
@@ -59,14 +61,18 @@ class Divergence:
         if self.best is None or point.outcome.mean >= self.best.outcome.mean:
             self.best, self.rows = point, 0
             return
-        diverges = self.best.outcome.exceeds(point.outcome) and point.score.exceeds(self.best.score)
+        diverges = (
+            point.score > self.best.score
+            and self.best.outcome.exceeds(point.outcome)
+            and point.gap.exceeds(self.best.gap)
+        )
         self.rows = self.rows + 1 if diverges else 0
 
     def __str__(self) -> str:
         assert self.best is not None and self.last is not None
         (best, last) = (self.best, self.last)
         return (
-            f"the PRM's score rises while the outcome falls: from {best.score.mean:.3f} and "
-            f"{best.outcome.mean:.3f} at step {best.step:,} to {last.score.mean:.3f} and "
+            f"the PRM's score rises while the outcome falls: from {best.score:.3f} and "
+            f"{best.outcome.mean:.3f} at step {best.step:,} to {last.score:.3f} and "
             f"{last.outcome.mean:.3f} at step {last.step:,}"
         )

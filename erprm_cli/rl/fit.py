@@ -92,7 +92,7 @@ def _fit(
     )
     tokenizer = task.tokenizer
     sampling = SamplingSettings(
-        run.engine.model,
+        str(training.output),
         None,
         config.temperature,
         config.top_p,
@@ -118,6 +118,7 @@ def _fit(
         problems,
         run.eval_problems,
         encode_prompt,
+        directory=run.directory,
         run=folder,
         log=log,
         reporter=reporter,
@@ -143,8 +144,9 @@ def _finish(trainer: ProcessGrpoTrainer, run: Grpo, last: Row) -> Row:
     best, point = trainer.best_checkpoint(), trainer.divergence.best
     assert best is not None and point is not None  # every best row is saved
     trainer._load_from_checkpoint(str(best))
+    trainer._last_loaded_step = -1  # vLLM has other weights
     trainer.reporter.warn(f"stopped: {trainer.divergence}; the policy is that of step {point.step:,}")
-    return last | policy | {"policy_step": point.step, "accuracy": trainer.accuracy()}
+    return last | policy | {"policy_step": point.step, "accuracy": trainer.accuracy(point.step)}
 
 
 def _forget_reference(trainer: ProcessGrpoTrainer) -> None:

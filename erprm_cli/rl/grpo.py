@@ -3,24 +3,25 @@
 The directory holds
 
     log.jsonl       all rows of the log, when the run is complete
+    step-N/         the greedy solutions of the --eval problems after step N, eval.jsonl
     policy/         the trained policy
     .policy.run/    until then: the last checkpoint, from which a stopped run continues
 """
 
 import warnings
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
-from erprm_cli.data_formats.field_names import FieldNames
-from erprm_cli.engines.config import EngineConfig, LocalConfig
+from erprm_cli.engines.config import LocalConfig
 from erprm_cli.engines.open import choose_engine
-from erprm_cli.errors import UserError
-from erprm_cli.io.bad_rows import BadRows
+from erprm_cli.engines.vllm_environment import set_environment
+from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.typed_fields import from_table
 from erprm_cli.options import Dtype
 from erprm_cli.packages import check_packages
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.rl.config import GrpoConfig
+from erprm_cli.rl.vllm_server import check_device, check_server
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, RlhfConfig
@@ -30,37 +31,32 @@ SET_HERE = {"base", "seed", "merge_lora", "epochs", "max_length"}  # fields of t
 
 
 def quiet_trl() -> None:
-    """Keep TRL from warning of vLLM's version five times when it is imported, whether vLLM is used or not."""
+    """Keep TRL from warning of vLLM's version five times when it is imported, whether vLLM is used or not.
+
+    It imports vLLM then, whose log must not come between the rows on stdout.
+    """
+    set_environment()
     warnings.filterwarnings("ignore", "TRL currently supports vLLM versions")
 
 
+@dataclass(eq=False)
 class Grpo(Rlhf):
-    """One run in one directory."""
+    """One run in one directory. Settings of RAFT in `config` are left out."""
 
-    def __init__(
-        self,
-        config: RlhfConfig,
-        grpo: GrpoConfig,
-        training: PolicyTrainingConfig,
-        engine: EngineConfig,
-        template: PolicyTemplate,
-        directory: Path,
-        reporter: Reporter,
-        bad: BadRows | None = None,
-        names: FieldNames | None = None,
-    ) -> None:
-        """As Rlhf; `grpo` are the settings of GRPO, and those of RAFT in `config` are left out."""
-        training = replace(
-            training,
+    grpo: GrpoConfig = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        engine = self.engine
+        self.training = replace(
+            self.training,
             base=engine.model,
-            output=directory / "policy",
-            seed=config.seed,
+            output=self.directory / "policy",
+            seed=self.config.seed,
             trust_remote_code=engine.trust_remote_code,
             allow_pickle=engine.allow_pickle,
         )
-        common = {field.name: getattr(config, field.name) for field in fields(RlhfConfig)}
-        super().__init__(RlhfConfig(**common), training, engine, template, directory, reporter, bad, names)
-        self.grpo = grpo
+        shared = [each.name for each in fields(RlhfConfig)]
+        self.config = RlhfConfig(**{name: getattr(self.config, name) for name in shared})
 
     @property
     def use_vllm(self) -> bool:
@@ -89,6 +85,11 @@ class Grpo(Rlhf):
                 remedy="train one without --outcome-only",
             )
         grpo_arguments(self.config, self.grpo, self.training, self.engine, self.use_vllm)
+        if self.grpo.vllm_server_base_url is not None:
+            if not self.use_vllm:
+                raise UsageError("--vllm-mode server requires --engine vllm")
+            check_device()
+            check_server(self.grpo.vllm_server_base_url)
 
     def check_problems(self, problems: list[Row]) -> None:
         """Raise UserError if the problems have no answers, or are too few for a step."""
@@ -178,10 +179,10 @@ class Grpo(Rlhf):
         engine = job["engine"] | {"dtype": Dtype(job["engine"]["dtype"])}
         return cls(
             RlhfConfig(**job["config"]),
-            GrpoConfig(**job["grpo"]),
             PolicyTrainingConfig.from_json(job["training"]),
             LocalConfig(**engine),
             from_table(PolicyTemplate, job["template"], "the job"),
             Path(job["directory"]),
             reporter,
+            grpo=GrpoConfig(**job["grpo"]),
         )

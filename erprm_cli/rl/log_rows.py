@@ -48,7 +48,8 @@ def point(entry: dict[str, Any]) -> Point | None:
     if "outcome" not in entry:
         return None
     outcome = Estimate(entry["outcome"], entry["outcome_error"])
-    return Point(entry["step"], outcome, Estimate(entry["prm_score"], entry["prm_score_error"]))
+    gap = Estimate(entry["prm_score"] - entry["outcome"], entry["gap_error"])
+    return Point(entry["step"], outcome, entry["prm_score"], gap)
 
 
 @dataclass(slots=True)
@@ -76,12 +77,13 @@ class Window:
 
     def close(self) -> dict[str, float]:
         """Return the means and begin again."""
-        outcome, score = Estimate.of(self.outcomes), Estimate.of(self.scores)
+        outcome = Estimate.of(self.outcomes)
+        gap = Estimate.of([score - own for score, own in zip(self.scores, self.outcomes, strict=True)])
         found = {
             "outcome": outcome.mean,
             "outcome_error": outcome.error,
-            "prm_score": score.mean,
-            "prm_score_error": score.error,
+            "prm_score": fmean(self.scores),
+            "gap_error": gap.error,
             **{name: fmean(values) for name, values in self.shares.items()},
             "generated_tokens": self.generated_tokens,
         }

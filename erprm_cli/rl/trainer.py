@@ -13,9 +13,10 @@ B completions, N of each problem; L steps, T tokens (both padded)
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import contextmanager, nullcontext
+from dataclasses import fields, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -27,10 +28,12 @@ from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from erprm_cli.errors import UserError
+from erprm_cli.io.writing import write_rows
 from erprm_cli.rl.config import GrpoConfig
 from erprm_cli.rl.divergence import WARN_AFTER, Divergence
 from erprm_cli.rl.judge import Judge, Judged
 from erprm_cli.rl.log_rows import Window, log_row, point
+from erprm_cli.rl.vllm_on_cpu import replace_sync, started_without_graph
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.checkpoints import SealedCheckpoints
@@ -53,13 +56,17 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         held_out: Sequence[Row],
         encode_prompt: EncodePrompt,
         *,
+        directory: Path,
         run: Path,
         log: Log,
         reporter: Reporter,
     ) -> None:
-        """Train `model` on `problems`; its tokenizer is the judge's. `held_out` is for greedy evaluation."""
+        """Train `model` on `problems`; its tokenizer is the judge's. `held_out` is for greedy evaluation.
+
+        `directory` gets the solutions of the evaluations, `run` the checkpoints.
+        """
         self.config, self.judge, self.problems, self.held_out = config, judge, problems, held_out
-        self.encode_prompt, self.run_folder = encode_prompt, run
+        self.encode_prompt, self.directory, self.run_folder = encode_prompt, directory, run
         self.log_to, self.reporter = log, reporter
         self.window, self.divergence = Window(), Divergence()
         self.stopped = False  # by --stop-on-divergence
@@ -68,15 +75,19 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         # completions that one process generates together
         self.batch_size = arguments.per_device_train_batch_size * (arguments.steps_per_generation or 1)
         reward_funcs: list[Any] = [self._outcome]
-        super().__init__(
-            model,
-            reward_funcs=reward_funcs,
-            args=arguments,
-            train_dataset=Dataset.from_dict(
-                {"prompt": [row["problem"] for row in problems], "number": list(range(len(problems)))}
-            ),
-            processing_class=judge.texts.tokenizer,
-        )
+        on_cpu = arguments.use_vllm and arguments.use_cpu
+        with started_without_graph() if on_cpu else nullcontext():
+            super().__init__(
+                model,
+                reward_funcs=reward_funcs,
+                args=arguments,
+                train_dataset=Dataset.from_dict(
+                    {"prompt": [row["problem"] for row in problems], "number": list(range(len(problems)))}
+                ),
+                processing_class=judge.texts.tokenizer,
+            )
+        if on_cpu:
+            replace_sync(self.vllm_generation)
         self.remove_callback(PrinterCallback)
         self.add_callback(_Schedule(self))
 
@@ -145,30 +156,42 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
 
     # Evaluation
 
-    def accuracy(self) -> float | None:
-        """Return the share of the held-out problems that the policy solves greedily; None without any.
+    def accuracy(self, step: int) -> float | None:
+        """Return the share of the held-out problems that the policy of `step` solves; None without any.
 
-        Every process takes its share of them, in the same number of batches: sharded weights need all.
+        The greedy solutions are kept in step-N/eval.jsonl.
         """
         if not self.held_out:
             return None
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        size = self.batch_size
-        own = list(self.held_out[rank::world]) or [self.held_out[0]]
-        found: list[float] = []
+        rows = self._solved()
+        if self.accelerator.is_main_process:
+            folder = self.directory / f"step-{step}"
+            folder.mkdir(exist_ok=True)
+            write_rows(folder / "eval.jsonl", rows, overwrite=True)
+        return fmean(row["reward"] for row in rows)
+
+    def _solved(self) -> list[Row]:
+        """Return a greedy solution of every held-out problem.
+
+        Every process takes its share of them, in the same number of batches: sharded weights need all.
+        """
+        rank, world, size = self.accelerator.process_index, self.accelerator.num_processes, self.batch_size
+        greedy = replace(self.judge.settings, temperature=0.0, top_p=1.0).row()
+        own = self.held_out[rank::world]
+        found: list[Row] = []
         with self._greedy():
             for begin in range(0, math.ceil(len(self.held_out) / world), size):
-                part = own[begin : begin + size] or own[:1]
+                part = own[begin : begin + size] or self.held_out[:1]
                 prompt_ids = [list(self.encode_prompt(problem["problem"])) for problem in part]
                 completions, _ = self._generate_single_turn(prompt_ids, None, {}, 1)
-                verdicts = [
-                    self.judge.solution(problem, ids)[1]
-                    for problem, ids in zip(part, completions, strict=True)
-                ]
-                found += [verdict.reward() for verdict in verdicts] if own[begin:] else []
-        own_share = found[: len(self.held_out[rank::world])]
-        every = gather_object(own_share) if world > 1 else own_share
-        return sum(every) / len(every)
+                for problem, ids in zip(part, completions, strict=True):
+                    row, verdict, _ = self.judge.solution(problem, ids)
+                    found.append(row | {"reward": verdict.reward(), "sampling": greedy})
+        found = found[: len(own)]
+        if world == 1:
+            return found
+        by_id = {row["id"]: row for row in gather_object(found)}
+        return [by_id[problem["id"]] for problem in self.held_out]
 
     @contextmanager
     def _greedy(self) -> Iterator[None]:
@@ -203,7 +226,7 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
         elif "generated_tokens" not in logs:  # Trainer's summary
             return
         if self.evaluates(step):
-            accuracy = self.accuracy()
+            accuracy = self.accuracy(step)
             logs.update({} if accuracy is None else {"accuracy": accuracy})
         super().log(logs, start_time)
         self.log_to(log_row(self.state.log_history[-1]))
@@ -239,6 +262,13 @@ class ProcessGrpoTrainer(SealedCheckpoints, GRPOTrainer):
                 self.divergence.add(found)
 
     # Checkpoints
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """As Trainer; of two adapters it loads only the reference, the one with a folder of its own."""
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        own: Any = self.accelerator.unwrap_model(model or self.model)
+        if "ref" in getattr(own, "peft_config", {}):
+            own.load_adapter(resume_from_checkpoint, own.active_adapter, is_trainable=True)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """TRL's card is not written: a policy gets erprm's."""

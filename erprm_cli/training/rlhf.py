@@ -1,7 +1,7 @@
 """What RAFT and GRPO share: one policy, one PRM and a run directory, and what is checked before a run."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -22,28 +22,22 @@ from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training.config import PolicyTrainingConfig, RlhfConfig
 
 
+@dataclass(eq=False)
 class Rlhf:
-    """One run in one directory."""
+    """One run in `directory`, from the policy `engine.model`.
 
-    def __init__(
-        self,
-        config: RlhfConfig,
-        training: PolicyTrainingConfig,
-        engine: EngineConfig,
-        template: PolicyTemplate,
-        directory: Path,
-        reporter: Reporter,
-        bad: BadRows | None = None,
-        names: FieldNames | None = None,
-    ) -> None:
-        """Run in `directory`, from the policy `engine.model`.
+    `bad` receives notes on answers without a verdict (see Grader). `names` finds fields of --eval under other
+    names.
+    """
 
-        `bad` receives notes on answers without a verdict (see Grader). `names` finds fields of --eval under
-        other names.
-        """
-        self.config, self.training, self.engine = config, training, engine
-        self.template, self.directory = template, directory
-        self.reporter, self.bad, self.names = reporter, bad, names or FieldNames()
+    config: RlhfConfig
+    training: PolicyTrainingConfig
+    engine: EngineConfig
+    template: PolicyTemplate
+    directory: Path
+    reporter: Reporter
+    bad: BadRows | None = None
+    names: FieldNames = field(default_factory=FieldNames)
 
     @cached_property
     def eval_problems(self) -> list[Row]:

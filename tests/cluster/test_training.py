@@ -114,7 +114,7 @@ def test_hosts_train_as_one_and_continue_when_one_is_killed(
     hosts = Hosts(launchers, broken)
     assert hosts.wait() == [0] * count, hosts.logs[0].read_text()
     assert "continuing from" in hosts.logs[0].read_text()
-    # Two numbers have one sum. That of four gradients differs in its last bits if they are added in another order.
+    # Two gradients have one sum. That of four differs in its last bits if they are added in another order.
     (assert_equal_bits if count == 2 else assert_close)(broken / "prm", whole / "prm")
 
 

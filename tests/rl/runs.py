@@ -44,12 +44,12 @@ def short_run(
     settings: dict[str, Any] = {"batch_size": 4, "lr": 1e-3, "log_every": 1, "save_steps": 2}
     made = Grpo(
         RlhfConfig(base, "er-prm", n=2, max_tokens=100, eval=str(problems)),
-        GrpoConfig(**{"max_steps": 4} | (grpo or {})),
         PolicyTrainingConfig(**settings | training),
         LocalConfig(base, engine="transformers"),
         load_template("tiny"),
         folder,
         Reporter("rlhf", quiet=True),
+        grpo=GrpoConfig(**{"max_steps": 4} | (grpo or {})),
     )
     made.check()
     settings = {"algorithm": "grpo", "prm": base, "advantage": "any"}

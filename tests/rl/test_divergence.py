@@ -6,7 +6,7 @@ from erprm_cli.rl.divergence import Divergence, Estimate, Point
 def run(*rows: tuple[float, float], error: float = 0.01) -> Divergence:
     watched = Divergence()
     for step, (outcome, score) in enumerate(rows, start=1):
-        watched.add(Point(step, Estimate(outcome, error), Estimate(score, error)))
+        watched.add(Point(step, Estimate(outcome, error), score, Estimate(score - outcome, error)))
     return watched
 
 
@@ -25,6 +25,14 @@ def test_a_new_best_outcome_ends_the_count() -> None:
 
 def test_both_falling_is_no_divergence() -> None:
     assert run((0.6, 0.6), (0.4, 0.4), (0.2, 0.2)).rows == 0
+
+
+def test_a_score_that_only_falls_less_is_no_divergence() -> None:
+    assert run((0.6, 0.6), (0.2, 0.5), (0.2, 0.5)).rows == 0
+
+
+def test_a_score_that_rises_little_while_the_outcome_falls_much_is_one() -> None:
+    assert run((0.67, 0.68), (0.42, 0.71), error=0.04).rows == 1
 
 
 def test_differences_within_two_standard_errors_are_chance() -> None:

@@ -12,9 +12,11 @@ from typer.testing import Result
 from erprm_cli import packages
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.io.provenance import write_meta
+from erprm_cli.io.reading import read_rows
 from erprm_cli.io.run_directory import check_run_directory
 from erprm_cli.rl.config import GrpoConfig
 from erprm_cli.rl.log_rows import FIELDS
+from erprm_cli.rows.schema import check_solution
 from tests.rl.runs import FLAGS, Killed, command, short_run
 
 pytest.importorskip("trl")
@@ -46,8 +48,19 @@ def test_rows_say_what_the_completions_are_like_and_the_last_names_the_policy(
     assert rows[-1]["policy_step"] == 4
     kept = [orjson.loads(line) for line in (folder / "log.jsonl").read_bytes().splitlines()]
     assert kept == rows
-    assert sorted(path.name for path in folder.iterdir()) == ["log.jsonl", "log.jsonl.meta.json", "policy"]
+    names = ["log.jsonl", "log.jsonl.meta.json", "policy", "step-0", "step-4"]
+    assert sorted(path.name for path in folder.iterdir()) == names
     assert "trained by GRPO in erprm on 6 problems" in (folder / "policy" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_the_solutions_of_an_evaluation_are_kept(problems_file: Path, unbroken: tuple[Path, Any]) -> None:
+    folder, rows = unbroken
+    for step, accuracy in ((0, rows[0]["accuracy"]), (4, rows[-1]["accuracy"])):
+        kept = list(read_rows(str(folder / f"step-{step}" / "eval.jsonl"), check_solution))
+        assert [row["id"] for row in kept] == [row["id"] for row in read_rows(str(problems_file), dict)]
+        assert sum(row["reward"] for row in kept) / len(kept) == accuracy
+        assert {row["sampling"]["temperature"] for row in kept} == {0.0}
 
 
 @pytest.mark.slow
@@ -81,6 +94,18 @@ def test_adapters_are_trained_with_the_policy_without_them_as_the_reference(
     assert rows[1]["kl"] == 0.0 and rows[2]["kl"] > 0
     names = {path.name for path in (tmp_path / "run" / "policy").iterdir()}
     assert "adapter_model.safetensors" in names and "ref" not in names and "model.safetensors" not in names
+
+
+@pytest.mark.thorough
+def test_a_killed_run_with_adapters_continues(base: str, problems_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    rows = short_run(base, problems_file, tmp_path / "whole", lora_rank=4)
+    with pytest.raises(Killed):
+        short_run(base, problems_file, tmp_path / "run", kill_at=3, lora_rank=4)
+    again = short_run(base, problems_file, tmp_path / "run", lora_rank=4)
+    assert [row | {"policy": None} for row in again] == [row | {"policy": None} for row in rows]
+    ours, theirs = (tmp_path / name / "policy" / "adapter_model.safetensors" for name in ("run", "whole"))
+    assert ours.read_bytes() == theirs.read_bytes()
 
 
 @pytest.mark.thorough
@@ -122,7 +147,7 @@ def test_a_divergence_warns_or_stops_and_keeps_the_best_checkpoint(
             "outcome": outcome,
             "outcome_error": 0.01,
             "prm_score": score,
-            "prm_score_error": 0.01,
+            "gap_error": 0.01,
             "generated_tokens": 1,
         }
 
@@ -145,7 +170,7 @@ def test_a_learning_rate_that_breaks_the_policy_is_named(
 ) -> None:
     with pytest.raises(UserError, match="the policy is NaN or infinite after step .*; try a smaller --lr"):
         short_run(base, problems_file, tmp_path / "run", lr=1e30, save_steps=0)
-    assert not list((tmp_path / "run").iterdir())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["step-0"]
 
 
 def test_a_dry_run_counts(
@@ -181,6 +206,10 @@ def test_a_directory_of_another_run_is_refused(
         (["--outcome-weight", 2], "--outcome-weight is at most 1 with --advantage increments"),
         (["--advantage", "outcome", "--outcome-weight", 0], "--outcome-weight is for a process advantage"),
         (["--vllm-mode", "server"], "--vllm-mode server requires --vllm-server-base-url, and the reverse"),
+        (
+            ["--engine", "transformers", "--vllm-mode", "server", "--vllm-server-base-url", "http://x"],
+            "--vllm-mode server requires --engine vllm",
+        ),
         (["-n", 1], "-n must be at least 2 with --algorithm grpo"),
         (["-n", 3], "--batch-size 4 is not a multiple of -n 3"),
         (["--temperature", 0], "--temperature 0 makes all solutions of a problem equal"),
