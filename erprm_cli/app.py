@@ -19,9 +19,9 @@ from erprm_cli.options import Heading
 from erprm_cli.packages import EXTRAS, missing_package
 from erprm_cli.presets import with_config, with_presets
 from erprm_cli.roles import Role
+from erprm_cli.terminal.say import say
 from erprm_cli.terminal.signals import catch_signals
 from erprm_cli.terminal.stderr import clean_stderr
-from erprm_cli.terminal.text import visible
 
 # In the order of `erprm --help`.
 COMMANDS = (
@@ -224,7 +224,7 @@ def _check_words() -> None:
 
 
 def _exit(message: str, status: int) -> None:
-    print(f"erprm: {visible(message)}", file=sys.stderr)
+    say(message)
     sys.exit(status)
 
 

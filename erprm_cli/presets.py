@@ -94,7 +94,9 @@ def _table(path: Path, command: str, commands: Iterable[str]) -> dict[str, Any]:
     known = dict.fromkeys(commands)
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise UsageError(f"{path}: {name!r} stands outside a table; put it below [{command}]")
+            raise UsageError(
+                f"{name!r} stands outside a table", where=path, remedy=f"put it below [{command}]"
+            )
         _known(known, name, f"{path}: [{name}]", "command")
     own: dict[str, Any] = tables.get(command, {})
     return own
@@ -113,7 +115,7 @@ def _known(names: Mapping[str, Any], name: str, where: str, kind: str = "flag") 
 
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     remedy = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(names))}"
-    raise UsageError(f"{where}: unknown {kind} {name!r}; {remedy}")
+    raise UsageError(f"unknown {kind} {name!r}", where=where, remedy=remedy)
 
 
 def _value(parameter: Any, text: str) -> Any:
@@ -135,16 +137,16 @@ def _as_words(parameter: Any, name: str, value: Any, where: str, context: Any) -
     """Return the words that give `value` to a flag on a command line."""
     if getattr(parameter, "is_flag", False):
         if not isinstance(value, bool):
-            raise UsageError(f"{where}: must be true or false, not {value!r}")
+            raise UsageError(f"must be true or false, not {value!r}", where=where)
         return [f"--{name}"] if value else list(parameter.secondary_opts[:1])
     values = value if _takes_many(parameter) and isinstance(value, list) else [value]
     for one in values:
         if isinstance(one, bool) or not isinstance(one, str | int | float):
-            raise UsageError(f"{where}: must be a number or a text, not {one!r}")
+            raise UsageError(f"must be a number or a text, not {one!r}", where=where)
         try:
             parameter.process_value(context, [str(one)] if _takes_many(parameter) else str(one))
         except BadParameter as error:
-            raise UsageError(f"{where}: {error.message}") from None
+            raise UsageError(error.message, where=where) from None
     is_argument = parameter.param_type_name == "argument"
     return [str(one) if is_argument else f"--{name}={one}" for one in values]
 

@@ -67,6 +67,17 @@ def test_only_io_opens_files() -> None:
     assert found - NOT_FILES == set()
 
 
+def test_only_the_terminal_prints() -> None:
+    """Every line on stderr is formatted by one function; `erprm --version` prints on stdout."""
+    printing = {
+        name_of(path)
+        for path in [*LIBRARY, *COMMAND_MODULES]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    }
+    assert {name for name in printing if "/terminal/" not in name} == {"erprm_cli/app.py"}
+
+
 def test_no_file_is_long() -> None:
     lengths = {name_of(path): len(path.read_text().splitlines()) for path in (*LIBRARY, *COMMAND_MODULES)}
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}

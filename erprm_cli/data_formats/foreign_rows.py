@@ -101,7 +101,7 @@ class ForeignRows:
             rest = {name: value for name, value in row.items() if name not in taken}
             rows = [self._completed(found, rest) for found in solutions]
         except RowError as error:
-            raise RowError(f"{data_format.name}: {error}") from None
+            raise RowError(error, where=data_format.name) from None
         self.read[data_format.name] += 1
         return rows
 

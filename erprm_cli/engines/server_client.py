@@ -38,6 +38,7 @@ MAX_RETRY_AFTER_S = 600.0
 REPORT_INTERVAL_S = 30.0  # between two reports of retries
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 3600.0  # a completion may wait in a long queue, and a retry would only lengthen the queue
+ABOUT_TIMEOUT_S = 60.0  # until the answer to a GET begins: what a server says about itself waits for nothing
 BODY_TIMEOUT_S = 60.0  # for all of an answer, from its first byte: servers send it when it is complete
 MAX_ANSWER_BYTES = 64 << 20  # 64 completions of 4,096 tokens with their ids take 3 MB
 ENCODINGS = ("identity", "gzip", "deflate")  # one at most: each grows up to a thousandfold when decoded
@@ -84,19 +85,20 @@ class ServerClient:
         self,
         base_url: str,
         max_connections: int,
-        read_timeout_s: float = READ_TIMEOUT_S,
+        read_timeout_s: float | None = None,
         report: Callable[[str], object] = lambda _: None,
     ) -> None:
         """Prepare to connect; UsageError for a URL or a key that cannot be used.
 
-        `report` is called with a message when something is asked again, at most every REPORT_INTERVAL_S.
+        The answer to a POST must begin within `read_timeout_s`, by default READ_TIMEOUT_S. `report` is called
+        with a message when something is asked again, at most every REPORT_INTERVAL_S.
         """
         self.url = _checked_url(base_url)
         self._key = _api_key()
         self._report = report
         self._last_report = -REPORT_INTERVAL_S
         self._last_answer = 0.0  # time of the server's last answer to any request
-        self._read_timeout_s = read_timeout_s
+        self._read_timeout_s = read_timeout_s = read_timeout_s or READ_TIMEOUT_S
         self._http = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             timeout=httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
@@ -217,14 +219,15 @@ class ServerClient:
         """
         base_url = self.url.removesuffix("/v1") if path in BESIDE_V1 else self.url
         url = httpx2.URL(base_url + path)
+        patience_s = min(self._read_timeout_s, ABOUT_TIMEOUT_S) if method == "GET" else self._read_timeout_s
         for _ in range(MAX_REDIRECTS):
-            with self._limited("status and headers take more than", self._read_timeout_s):
+            with self._limited("status and headers take more than", patience_s):
                 response = await self._http.send(
                     self._http.build_request(method, url, json=body), stream=True
                 )
             try:
                 if not response.has_redirect_location:
-                    return response, await self._content(response)
+                    return response, await self._content(response, patience_s)
             finally:
                 await response.aclose()
             try:
@@ -238,17 +241,18 @@ class ServerClient:
             url = target
         raise Refused(response.status_code, f"status {response.status_code}: its redirects lead nowhere")
 
-    async def _content(self, response: httpx2.Response) -> bytes:
+    async def _content(self, response: httpx2.Response, patience_s: float) -> bytes:
         """Return the content of a response; Failed if it is larger or takes longer than an answer may.
 
-        Line breaks that a server sends to keep the connection alive while it works are not the beginning.
+        It must begin within `patience_s`. Line breaks that a server sends to keep the connection alive while
+        it works are not the beginning.
         """
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ENCODINGS:
             raise Failed(self.cleaned(f"the answer has an unknown encoding: {encoding}"))
         content = bytearray()
         chunks = response.aiter_bytes()
-        with self._limited("the answer does not begin within", self._read_timeout_s):
+        with self._limited("the answer does not begin within", patience_s):
             async for chunk in chunks:
                 if content := bytearray(chunk.lstrip()):
                     break

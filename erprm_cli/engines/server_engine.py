@@ -23,7 +23,6 @@ from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.in_flight import Wait, in_flight
 from erprm_cli.engines.server_answers import ABOUT_CONTENT, ABOUT_LENGTH, Answer, Choice
 from erprm_cli.engines.server_client import (
-    READ_TIMEOUT_S,
     RETRIES,
     Refused,
     RequestFailed,
@@ -55,7 +54,7 @@ class ServerEngine:
         concurrency: int,
         tokenizer: Any = None,
         reporter: Reporter | None = None,
-        read_timeout_s: float = READ_TIMEOUT_S,
+        read_timeout_s: float | None = None,
     ) -> None:
         """Prepare for at most `concurrency` connections at once; nothing is sent yet."""
         self.concurrency = concurrency

@@ -61,7 +61,7 @@ class BadRows:
             self._file.write(_to_safe_line(row))
             self._file.flush()
         except OSError as error:
-            raise UserError(f"{self.target}: {error.strerror}") from None
+            raise UserError(error.strerror, where=self.target) from None
 
     def close(self) -> None:
         """Close the file. Raises UserError if there were bad rows, so that the exit status is not 0."""

@@ -53,7 +53,9 @@ class Draft:
         """Remove the draft of a killed run; UserError if its run lives, or it is not the draft of a run."""
         try:
             if not stat.S_ISREG(os.lstat(self.path).st_mode):
-                raise UserError(f"{self.named}: {self.path} is in the way and not a file; move it away")
+                raise UserError(
+                    f"{self.path} is in the way and not a file", where=self.named, remedy="move it away"
+                )
             descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW)
         except FileNotFoundError:
             return

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import stat
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -14,7 +13,7 @@ import orjson
 
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.rows.row import Row
-from erprm_cli.terminal.text import visible
+from erprm_cli.terminal.say import say
 
 LOCK = "run.lock"  # in the folder of a run
 BUFFER_BYTES = 1 << 20
@@ -76,9 +75,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_text(path))
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(error.strerror, where=path) from None
     except ValueError as error:  # not TOML, or not UTF-8
-        raise UsageError(f"{path}: {error}") from None
+        raise UsageError(error, where=path) from None
 
 
 def read_text(path: Path) -> str:
@@ -125,7 +124,7 @@ def open_locked(path: str, named: str | None = None) -> BinaryIO:
         try:
             file = open(path, "ab", buffering=BUFFER_BYTES)
         except OSError as error:
-            raise UserError(f"{named}: {error.strerror}") from None
+            raise UserError(error.strerror, where=named) from None
         if lock(file, path, named):
             return file
         file.close()  # another run renamed it between the two calls
@@ -156,7 +155,7 @@ def lock(file: BinaryIO, path: str | Path, named: str) -> bool:
 
 @cache
 def _warn_once(message: str) -> None:
-    print(f"erprm: warning: {visible(message)}", file=sys.stderr)
+    say(message, kind="warning")
 
 
 def is_at(file: BinaryIO, path: str | Path) -> bool:

@@ -41,7 +41,7 @@ def parse_hub_name(source: str) -> HubName:
     """
     match = NAME.fullmatch(source.removeprefix(HUB))
     if match is None:
-        raise UsageError(f"{source}: a dataset name is {SYNTAX}")
+        raise UsageError(f"a dataset name is {SYNTAX}", where=source)
     return HubName(match["path"], match["config"], match["split"], match["revision"])
 
 
@@ -89,7 +89,7 @@ class TableLines:
             self.num_rows = split and split.num_examples
             yield from _lines(rows, self.source)
         except (OSError, ValueError) as error:  # no such dataset, configuration, split; no network
-            raise UserError(f"{self.source}: {_first_line(error)}") from None
+            raise UserError(_first_line(error), where=self.source) from None
 
     def _of_parquet(self) -> Iterator[bytes]:
         import pyarrow
@@ -100,12 +100,14 @@ class TableLines:
                 names = file.schema_arrow.names
                 twice = next((name for name in names if names.count(name) > 1), None)
                 if twice is not None:
-                    raise UserError(f"{self.source}: the column {twice!r} occurs twice; rename one of them")
+                    raise UserError(
+                        f"the column {twice!r} occurs twice", where=self.source, remedy="rename one of them"
+                    )
                 self.num_rows = file.metadata.num_rows
                 batches = file.iter_batches(BATCH_ROWS)
                 yield from _lines((row for batch in batches for row in batch.to_pylist()), self.source)
         except (OSError, ValueError, OverflowError, pyarrow.ArrowException) as error:
-            raise UserError(f"{self.source}: {_first_line(error)}") from None
+            raise UserError(_first_line(error), where=self.source) from None
 
 
 def _lines(rows: Iterable[dict[str, Any]], source: str) -> Iterator[bytes]:

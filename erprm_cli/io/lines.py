@@ -9,7 +9,7 @@ from erprm_cli.errors import UsageError, UserError
 MAX_LINE_MB = "ERPRM_MAX_LINE_MB"  # environment variable: the longest line that is read, in megabytes
 DEFAULT_MAX_LINE_MB = 256
 KEPT_BYTES = 1_000  # of a line that is too long, for --errors
-MAX_SKIPPED_LINES = 100  # longest lines without a newline, after which the input counts as endless
+MAX_SKIPPED_LINES = 16  # longest lines without a newline, after which the input counts as endless
 
 
 class BadLine(bytes):
@@ -47,7 +47,11 @@ def split_lines(reads: Iterable[bytes], source: str) -> Iterator[list[bytes]]:
         if skipped is not None:
             skipped += len(block[0])
             if skipped > MAX_SKIPPED_LINES * longest:
-                raise UserError(f"{source}: no end of the line within {skipped / 1e9:,.0f} GB")
+                raise UserError(
+                    f"no end of the line within {skipped / 1e9:.2g} GB",
+                    where=source,
+                    remedy=f"{MAX_LINE_MB}=N allows longer lines",
+                )
             if len(block) == 1:
                 continue
             del block[0]

@@ -181,4 +181,4 @@ class Output:
     def _fail(self, error: OSError) -> NoReturn:
         if error.errno == errno.EPIPE:  # the reader has closed the pipe, like `| head`
             raise Stopped(signal.SIGPIPE) from None
-        raise UserError(f"{self.name}: {error.strerror}{self.after_error}") from None
+        raise UserError(f"{error.strerror}{self.after_error}", where=self.name) from None

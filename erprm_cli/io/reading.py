@@ -1,6 +1,5 @@
 """Reads rows: the lines of an input, parsed and checked, with the place of each."""
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
@@ -11,11 +10,13 @@ from erprm_cli.errors import RowError, UserError
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.json_layouts import value_lines
 from erprm_cli.io.lines import BadLine, split_lines
+from erprm_cli.io.other_kinds import check_kind
 from erprm_cli.io.ownership import NamedFile, check_files
 from erprm_cli.io.sources import open_input
 from erprm_cli.roles import Role
 from erprm_cli.rows.row import Row, loads, reason
 from erprm_cli.terminal.reporter import Reporter
+from erprm_cli.terminal.say import say
 
 Record = TypeVar("Record")
 Share = Callable[[], float | None]
@@ -133,7 +134,7 @@ class Lines:
             self._block = []
         self._share.finish()
         if not found:
-            print(f"erprm: {self.source} has no rows", file=sys.stderr)
+            say(f"{self.source} has no rows")
 
     def share_read(self, num_rows: int = 0, limit: int | None = None) -> float | None:
         """Return which share of the lines has been yielded, 0 to 1; None if it is unknown.
@@ -164,6 +165,7 @@ class Lines:
         """Yield the lines, without their newlines, that each read completes."""
         reads = self._reads()
         begin = self._begin(reads)
+        check_kind(begin.lstrip(), self.source)
         reads = chain([begin], reads)
         first, _, _ = begin.lstrip().partition(b"\n")
         if first.startswith(b"[") or (first.startswith(b"{") and first.rstrip()[-1:] in OPEN_ENDS):

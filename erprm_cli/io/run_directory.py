@@ -41,7 +41,7 @@ def check_run_directory(directory: Path, settings: Row, *, overwrite: bool = Fal
         directory.mkdir(parents=True, exist_ok=True)
         empty = not any(directory.iterdir())
     except OSError as error:
-        raise UserError(f"{directory}: {error.strerror}") from None
+        raise UserError(error.strerror, where=directory) from None
     if empty:
         write_meta(directory / "run", settings)
     else:

@@ -12,6 +12,7 @@ from erprm_cli import shipped
 from erprm_cli.errors import UserError
 from erprm_cli.io.compression import codec, decompressed
 from erprm_cli.io.hub import HUB, PARQUET, TableLines, parse_hub_name
+from erprm_cli.terminal.say import say
 
 SHIPPED = "tiny:"  # tiny:train and tiny:test are the shipped problems
 
@@ -52,7 +53,7 @@ def open_input(source: str) -> Iterator[Input]:
         return
     if source == "-":
         if sys.stdin.isatty():
-            print("erprm: reading rows from the terminal; Ctrl-D ends them", file=sys.stderr)
+            say("reading rows from the terminal; Ctrl-D ends them")
         yield Input(sys.stdin.buffer, _share_read(sys.stdin.buffer))
         return
     path = Path(source)
@@ -62,7 +63,7 @@ def open_input(source: str) -> Iterator[Input]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise UserError(f"{source}: {error.strerror}") from None
+        raise UserError(error.strerror, where=source) from None
     with file:
         if path.suffix == PARQUET:
             table = TableLines(source)

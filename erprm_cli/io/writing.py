@@ -153,7 +153,7 @@ def _cut_incomplete_row(path: Path) -> None:
             try:
                 file.truncate(complete_end(file, packed))
             except EOFError as error:
-                raise UserError(f"{path}: {error}; {START_AGAIN}") from None
+                raise UserError(error, where=path, remedy=START_AGAIN) from None
             return
         end = file.seek(0, os.SEEK_END)
         block = 1 << 16

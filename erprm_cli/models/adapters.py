@@ -33,7 +33,9 @@ def merge_adapters(model: Any, name: str, revision: str | None) -> tuple[Any, se
         except KeyError as error:  # a layer of modules_to_save
             missing = [str(error.args[0])]
         if missing:
-            raise UserError(f"{name}: {ADAPTER_WEIGHTS} has no {missing[0]}; save the adapters again")
+            raise UserError(
+                f"{ADAPTER_WEIGHTS} has no {missing[0]}", where=name, remedy="save the adapters again"
+            )
         return adapted.merge_and_unload(), own
 
 

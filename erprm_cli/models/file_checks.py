@@ -79,9 +79,9 @@ def check_tokenizer(path: str, **load_options: Any) -> None:
         for template in templates if isinstance(templates, list) else [{"template": templates}]:
             text = template.get("template") if isinstance(template, dict) else 0
             if not isinstance(text, str | None):
-                raise UserError(f"{file}: 'chat_template' must be a string, or a list of named templates")
+                raise UserError("'chat_template' must be a string, or a list of named templates", where=file)
             if len(text or "") > MAX_TEMPLATE_BYTES:
-                raise UserError(f"{file}: the chat template is larger than {MAX_TEMPLATE_BYTES:,} bytes")
+                raise UserError(f"the chat template is larger than {MAX_TEMPLATE_BYTES:,} bytes", where=file)
 
 
 def check_config(path: str, **load_options: Any) -> None:
@@ -121,9 +121,9 @@ def adapter_settings(path: str, **load_options: Any) -> dict[str, Any] | None:
         settings = _object(file)
         for key, kinds in (("base_model_name_or_path", str), ("peft_type", str), ("revision", str | None)):
             if not isinstance(settings.get(key), kinds):
-                raise UserError(f"{file}: {key!r} must be a string, not {settings.get(key)!r:.60}")
+                raise UserError(f"{key!r} must be a string, not {settings.get(key)!r:.60}", where=file)
         if settings.get("megatron_config") is not None:  # peft would import the module `megatron_core`
-            raise UserError(f"{file}: adapters for Megatron are not supported")
+            raise UserError("adapters for Megatron are not supported", where=file)
         return settings
     return None
 
@@ -176,13 +176,15 @@ def _check_numbers(file: Path, config: dict[str, Any]) -> None:
         elif isinstance(value, int | float):
             limit = MAX_LAYERS if LAYER_COUNTS.search(key) else MAX_COUNT if COUNTS.search(key) else None
             if limit is not None and not value <= limit:
-                raise UserError(f"{file}: {key!r:.60} is {value:,}; at most {limit:,} are supported")
+                raise UserError(
+                    f"{key!r:.60} is {value:,}", where=file, remedy=f"at most {limit:,} are supported"
+                )
 
 
 def _check_end_tokens(file: Path, value: object) -> None:
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if not all(type(token) is int and 0 <= token < 1 << 31 for token in ids):
-        raise UserError(f"{file}: 'eos_token_id' is {value!r:.60}, not a token id or a list of them")
+        raise UserError(f"'eos_token_id' is {value!r:.60}, not a token id or a list of them", where=file)
 
 
 def _check_sizes(file: Path, config: dict[str, Any], shapes: Shapes) -> None:
@@ -191,17 +193,21 @@ def _check_sizes(file: Path, config: dict[str, Any], shapes: Shapes) -> None:
     config = text if isinstance(text, dict) else config
     layers, stored = config.get("num_hidden_layers"), _num_layers(shapes)
     if isinstance(layers, int) and stored and layers > stored:
-        raise UserError(f"{file}: 'num_hidden_layers' is {layers:,}, but the weights have {stored:,} layers")
+        raise UserError(
+            f"'num_hidden_layers' is {layers:,}, but the weights have {stored:,} layers", where=file
+        )
     if not shapes or config.get("quantization_config"):  # packed weights have other shapes
         return
     widths = {size for shape in shapes.values() for size in shape}
     for key in ("hidden_size", "vocab_size"):
         if isinstance(config.get(key), int) and config[key] not in widths:
-            raise UserError(f"{file}: {key!r} is {config[key]:,}, but no weight has that size")
+            raise UserError(f"{key!r} is {config[key]:,}, but no weight has that size", where=file)
     most = sum(map(math.prod, shapes.values()))
     for key, value in config.items():
         if key.endswith(("_size", "_dim")) and isinstance(value, int | float) and not value <= most:
-            raise UserError(f"{file}: {key!r:.60} is {value:,}, but the weights are {most:,} numbers in all")
+            raise UserError(
+                f"{key!r:.60} is {value:,}, but the weights are {most:,} numbers in all", where=file
+            )
 
 
 def _num_layers(shapes: Shapes) -> int:
@@ -241,7 +247,7 @@ def _target(file: Path) -> Path:
     try:
         return file.resolve()
     except (OSError, RuntimeError) as error:  # links in a circle
-        raise UserError(f"{file}: {error}") from None
+        raise UserError(error, where=file) from None
 
 
 def _shards(index: Path) -> dict[str, str]:

@@ -29,7 +29,7 @@ def write_folder(path: Path, model: Any, tokenizer: Any, card: Row, readme: str,
         try:
             model.save_pretrained(draft, state_dict=state)
         except SafetensorError as error:  # how safetensors reports a full disk
-            raise UserError(f"{path}: {error}") from None
+            raise UserError(error, where=path) from None
         tokenizer.save_pretrained(draft)
         write_text(draft / "README.md", readme)
         mode = stat.S_IMODE((draft / "README.md").stat().st_mode)  # as the umask says

@@ -4,7 +4,6 @@ transformers takes any name that is not a folder for one of the Hub, and its cli
 """
 
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
@@ -15,7 +14,7 @@ from threading import Timer
 from erprm_cli.errors import UserError
 from erprm_cli.packages import MODELS, check_packages
 from erprm_cli.shipped import resolve
-from erprm_cli.terminal.text import visible
+from erprm_cli.terminal.say import say
 
 HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 HUB_TIMEOUT_S = 3.0  # for the question whether the Hub has a model
@@ -60,8 +59,11 @@ def waiting_for_hub(name: str) -> Iterator[None]:
     if Path(resolve(name)).is_dir():
         yield
         return
-    message = f"erprm: waiting for the Hugging Face Hub ({visible(name)}); HF_HUB_OFFLINE=1 avoids it"
-    timer = Timer(SILENT_S, print, (message,), {"file": sys.stderr, "flush": True})
+
+    def report() -> None:
+        say(f"waiting for the Hugging Face Hub ({name})", remedy="HF_HUB_OFFLINE=1 avoids it")
+
+    timer = Timer(SILENT_S, report)
     timer.daemon = True
     timer.start()
     try:

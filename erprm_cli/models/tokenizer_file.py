@@ -5,7 +5,6 @@ is wrong: DeepSeek V3 and R1 name LlamaTokenizerFast but have a byte-level vocab
 without a warning (transformers issues 45488, 46710, 48206).
 """
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
 from erprm_cli.io.files import read_json, write_json
-from erprm_cli.terminal.text import visible
+from erprm_cli.terminal.say import say
 
 # Digits, line breaks, two spaces, LaTeX, an accent, a wide letter: what tokenizers treat in different ways.
 PROBE = "So 2 + 3 = 5.\n\nThe answer is  $\\frac{1}{2}$, na\u00efve: \u6570\t1,234"
@@ -75,8 +74,9 @@ def _agrees(tokenizer: Any, original: Tokenizer) -> bool:
 
 @cache
 def _report(path: str, class_name: str) -> None:
-    print(
-        f"erprm: warning: {visible(path)}: transformers' {class_name} does not read text as the model's "
-        "tokenizer.json does; tokenizer.json is used",
-        file=sys.stderr,
+    say(
+        f"transformers' {class_name} does not read text as the model's tokenizer.json does; tokenizer.json "
+        "is used",
+        kind="warning",
+        where=path,
     )

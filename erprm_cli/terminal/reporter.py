@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from erprm_cli.terminal.progress import Count, Fraction, Progress
+from erprm_cli.terminal.say import say
 from erprm_cli.terminal.stderr import raw_stderr
-from erprm_cli.terminal.text import rendered, visible, wants_colour
+from erprm_cli.terminal.text import rendered, wants_colour
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,7 +69,7 @@ class Reporter:
     def info(self, message: str) -> None:
         """Print one line, unless -q."""
         if not self.quiet:
-            print(f"erprm {self.command}: {visible(message)}", file=sys.stderr, flush=True)
+            say(message, command=self.command)
 
     def show(self, drawing: "RenderableType") -> None:
         """Print a table or a plot, unless -q: coloured and folded on a terminal, plain in a log."""
@@ -79,7 +80,7 @@ class Reporter:
 
     def warn(self, message: str) -> None:
         """Print a warning, even with -q: something was skipped, counted or is doubtful."""
-        print(f"erprm {self.command}: warning: {visible(message)}", file=sys.stderr, flush=True)
+        say(message, command=self.command, kind="warning")
 
     def progress(self, done: int, unit: str, total: int | None = None, note: str = "") -> None:
         """Show how much is done, of `total` or of what `watch` and `counted` tell. Call it for every row."""
@@ -147,7 +148,7 @@ class Reporter:
 
     def _log(self) -> None:
         while not self._ended.wait(LOG_INTERVAL_S):
-            print(f"erprm {self.command}: {', '.join(self._texts())}", file=sys.stderr, flush=True)
+            say(", ".join(self._texts()), command=self.command)
 
     def _draw(self) -> None:
         if self._ended.wait(QUIET_S):

@@ -105,7 +105,21 @@ class ExampleStore:
         except OSError as error:
             raise UserError(error.strerror, where=self.folder) from None
         self._is_open = True
-        weakref.finalize(self, forget, self.folder.parent, self.folder.name)
+        _owners[self.folder] = owner = object()
+        weakref.finalize(self, _forget_own, self.folder, owner)
+
+
+_owners: dict[Path, object] = {}  # who made a folder last, in this process
+
+
+def _forget_own(folder: Path, owner: object) -> None:
+    """Delete the folder of a store that is gone, unless a later one has made it anew since.
+
+    An error keeps the store of a training that failed alive, and the next one may use the same folder.
+    """
+    if _owners.get(folder) is owner:
+        del _owners[folder]
+        forget(folder.parent, folder.name)
 
 
 def cache_key(sources: Sequence[str], made_with: Row) -> str | None:

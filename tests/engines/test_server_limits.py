@@ -27,6 +27,11 @@ def endless(piece: bytes, pause_s: float = 0.0) -> Iterator[bytes]:
         time.sleep(pause_s)
 
 
+def silent() -> Iterator[bytes]:
+    time.sleep(1)
+    yield b""
+
+
 def error_of(reply: Callable[[], Reply]) -> str:
     """Return how a run ends whose requests, but for those of the start, are answered with `reply`."""
 
@@ -64,6 +69,24 @@ def test_a_server_that_never_begins_to_answer_is_reported(monkeypatch: pytest.Mo
 
         monkeypatch.setattr(server_client, "RETRIES", 1)
         with pytest.raises(EngineError, match="the answer does not begin within 0.3 s"):
+            anyio.run(ask)
+
+
+@pytest.mark.parametrize("reply", ["line breaks", "nothing"])
+def test_what_a_server_says_about_itself_waits_for_nothing(
+    reply: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_client, "ABOUT_TIMEOUT_S", 0.3)
+
+    with serving(lambda *_: Reply("")) as server:
+        server.models = Reply(endless(b"\n", 0.05)) if reply == "line breaks" else Reply(silent())
+        client = server_client.ServerClient(server.url, 1)
+
+        async def ask() -> None:
+            async with client:
+                await client.models()
+
+        with pytest.raises(EngineError, match=r"failed 1 times in a row; last error: .* 0.3 s"):
             anyio.run(ask)
 
 

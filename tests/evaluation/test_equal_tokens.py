@@ -76,6 +76,12 @@ def test_samples_give_the_accuracy_at_every_number_of_them() -> None:
     assert all(result.prompt_tokens is None and result.prm_tokens is None for result in found)
 
 
+def test_problems_that_nobody_graded_are_left_out_with_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    found = results(searched("one.jsonl", [*SAMPLES, sample("r", 0, 0.3, True, reward=None)]))
+    assert value(found, "best-of-n", 10) == PASS_1
+    assert "1 problems are left out because 'reward' is missing" in capsys.readouterr().err
+
+
 def test_a_search_is_one_budget_with_all_its_tokens() -> None:
     found = results(searched("smc.jsonl", [by_search("p", True, 4, 40), by_search("q", False, 4, 60)]))
     assert {(one.n, one.tokens, one.prompt_tokens, one.prm_tokens) for one in found} == {(4, 50, 3, 7)}

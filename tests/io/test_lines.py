@@ -48,9 +48,15 @@ def test_a_line_of_the_longest_length_is_read() -> None:
 def test_an_endless_line_is_an_error() -> None:
     with pytest.raises(UserError, match="zeros:1: the line has more than 1 MB"):
         list(Lines("zeros", repeat(b"\0" * 65_536)))
-    with pytest.raises(UserError, match="in: no end of the line within 0 GB"):
-        for _ in split_lines(repeat(b"\0" * 65_536), "in"):
-            pass
+
+
+def test_a_bad_line_that_goes_on_and_on_is_an_error() -> None:
+    reads = (b"\0" * 65_536 for _ in range(20 * max_line_bytes() // 65_536))
+    with pytest.raises(
+        UserError, match=r"in: no end of the line within 0\.016 GB; ERPRM_MAX_LINE_MB=N allows"
+    ):
+        list(split_lines(reads, "in"))
+    assert next(reads), "all of it was read"
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "9" * 30])

@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import os
+import pty
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,6 +120,41 @@ def test_an_incomplete_or_false_gz_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (gzip.compress(b'{"n":1}\n'), "not rows but compressed by gzip; a name that ends with .gz"),
+        (b"\n \x28\xb5\x2f\xfd\x04\x00", "not rows but compressed by zstd"),
+        (b"PK\x03\x04\x14\x00", "not rows but a zip archive or a spreadsheet; extract it"),
+        (b"PAR1\x15\x04\n", "not rows but a Parquet file; a name that ends with .parquet"),
+        ('{"n":1}\n'.encode("utf-16"), "not rows but text in UTF-16; `iconv -f utf-16 -t utf-8` converts it"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "not rows but a pointer of Git LFS; `git lfs pull`",
+        ),
+        (b"<!DOCTYPE html>\n<title>404</title>", "not rows but a web page; download the file itself"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_as_a_whole(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(content)
+    with bad_rows(str(tmp_path / "errors.jsonl")) as bad, pytest.raises(UserError) as caught:
+        list(read_rows(str(path), as_it_is, bad))
+    assert str(caught.value).startswith(f"{path}: {told}")
+
+
+def test_a_person_at_a_terminal_is_told_that_rows_are_awaited(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, b'{"n":1}\n\x04')
+    with open(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        assert numbers(Path("-")) == [1]
+    os.close(ours)
+    assert capsys.readouterr().err == "erprm: reading rows from the terminal; Ctrl-D ends them\n"
+
+
 def test_a_row_of_50_mb_is_a_row(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_text('{"n":1,"text":"' + "x" * 50_000_000 + '"}\n{"n":2}\n{"n":' + "x" * 50_000_000 + "}\n")

@@ -12,6 +12,7 @@ from erprm_cli.errors import RowError
 from erprm_cli.labels.estimator import label_of_rate
 from erprm_cli.labels.intervals import label_interval, label_intervals, rate_interval
 from erprm_cli.labels.labeller import Labeller
+from tests.data_formats.format_rows import SAMPLES
 
 Row = dict[str, Any]
 
@@ -107,14 +108,10 @@ def test_label_without_intervals_removes_those_of_other_labels() -> None:
     "row",
     [
         {"rates": [0.5, 1.0]},
-        {"id": "a", "question": "p", "prefix": "x", "mc_value": 0.5, "q": "p", "completions": ["x"]},
+        {"problem": "Tom has 2.", "steps": ["So 5."], "rates": [1.0]},
+        SAMPLES["math_aps"][0],  # which brings rates of its own
     ],
 )
 def test_rates_without_counts_have_no_intervals(row: Row) -> None:
-    with pytest.raises(RowError):
-        labelled(row, intervals=True)
-
-
-def test_rates_are_told_to_bring_counts() -> None:
     with pytest.raises(RowError, match="success rates without counts have no intervals; give 'successes'"):
-        labelled({"rates": [0.5, 1.0]}, intervals=True)
+        labelled(row, intervals=True)

@@ -1,7 +1,7 @@
 """Which messages of the code no test produces: `pytest --messages`, a part of `make test-all`.
 
-A message is a call that makes an error of erprm_cli/errors.py, a warning or a note. One that no test can
-produce says why, in a comment within the call: `# no test: needs a GPU`.
+A message is a call that makes an error of erprm_cli/errors.py, a warning, a note, or another line (`say`).
+One that no test can produce says why, in a comment within the call: `# no test: needs a GPU`.
 
 The suite may run in pieces: those with one `--messages-file FILE` add up, and the last lists what is left.
 """
@@ -62,9 +62,9 @@ def messages(root: Path = ROOT) -> Iterator[Message]:
 
 
 def is_message(function: ast.expr) -> bool:
-    """Return whether a call of `function` makes an error, a warning or a note."""
+    """Return whether a call of `function` makes an error, a warning, a note or a line."""
     if isinstance(function, ast.Name):
-        return function.id in ERRORS
+        return function.id in ERRORS or function.id == "say"
     return isinstance(function, ast.Attribute) and function.attr in ("warn", "info")
 
 

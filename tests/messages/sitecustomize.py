@@ -1,4 +1,4 @@
-"""Sends where messages are made, FILE:LINE of each error, warning and note, to the socket $ERPRM_MESSAGES.
+"""Sends where messages are made, FILE:LINE of each, to the socket $ERPRM_MESSAGES.
 
 Python imports a module of this name when it starts, so the programs that tests start send theirs too.
 """
@@ -14,8 +14,9 @@ ADDRESS = "ERPRM_MESSAGES"
 
 
 def install() -> None:
-    """Let errors, warnings and notes send where they are made."""
+    """Let errors, warnings, notes and other lines send where they are made."""
     from erprm_cli.errors import Explained
+    from erprm_cli.terminal import say
     from erprm_cli.terminal.reporter import Reporter
 
     address, seen = os.environ[ADDRESS], set[str]()
@@ -31,15 +32,21 @@ def install() -> None:
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
                 sender.sendto(place.encode(), address)
 
-    def recorded(method: Any) -> Any:
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            note(sys._getframe(1))
-            return method(self, *args, **kwargs)
+    def recorded(function: Any, depth: int) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            note(sys._getframe(depth))
+            return function(*args, **kwargs)
 
         return call
 
-    for owner, name in ((Explained, "__init__"), (Reporter, "warn"), (Reporter, "info")):
-        setattr(owner, name, recorded(getattr(owner, name)))
+    # `say` itself may have been imported by name; what it calls is looked up each time.
+    for owner, name, depth in (
+        (Explained, "__init__", 1),
+        (Reporter, "warn", 1),
+        (Reporter, "info", 1),
+        (say, "_write", 2),
+    ):
+        setattr(owner, name, recorded(getattr(owner, name), depth))
 
 
 if ADDRESS in os.environ:

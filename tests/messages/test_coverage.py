@@ -13,6 +13,7 @@ from tests.messages.sitecustomize import ADDRESS
 
 CODE = """
 from erprm_cli.errors import RowError, UserError
+from erprm_cli.terminal.say import say
 
 def fail(reporter, kind):
     reporter.warn("first")
@@ -23,6 +24,7 @@ def fail(reporter, kind):
         )
     if kind is None:
         raise RowError("third")  # no test: cannot happen here
+    say("fourth")
     raise ValueError("not ours")
 """
 
@@ -35,12 +37,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_messages_are_errors_and_warnings_without_an_excuse(root: Path) -> None:
-    assert [(message.begin, message.end) for message in messages(root)] == [(5, 5), (7, 10)]
+    assert sorted((message.begin, message.end) for message in messages(root)) == [(6, 6), (8, 11), (14, 14)]
 
 
 def test_what_was_produced_is_not_listed(root: Path) -> None:
-    (left,) = not_produced([f"{root}/commands/code.py:7"], root)
-    assert str(left) == f'{root}/commands/code.py:5: reporter.warn("first")'
+    (left,) = not_produced([f"{root}/commands/code.py:{line}" for line in (8, 14)], root)
+    assert str(left) == f'{root}/commands/code.py:6: reporter.warn("first")'
 
 
 @pytest.mark.parametrize("disk", ["", "full"])
@@ -49,7 +51,8 @@ def test_programs_that_tests_start_send_their_messages(root: Path, disk: str) ->
     path = os.pathsep.join([str(Path(__file__).parent), str(root / "commands")])
     code = (
         "import code_; from erprm_cli.terminal.reporter import Reporter\n"
-        "try: code_.fail(Reporter('x'), True)\nexcept Exception as error: print(error)"
+        "for kind in (True, False):\n"
+        "  try: code_.fail(Reporter('x'), kind)\n  except Exception as error: print(error)"
     )
     (root / "commands" / "code.py").rename(root / "commands" / "code_.py")
     environment = os.environ | {ADDRESS: listener.address, "PYTHONPATH": path}
@@ -58,9 +61,13 @@ def test_programs_that_tests_start_send_their_messages(root: Path, disk: str) ->
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True, preexec_fn=limit
     )
-    assert (done.stdout, done.stderr) == ("x: second\n", "erprm x: warning: first\n")
+    assert (done.stdout, done.stderr) == (
+        "x: second\nnot ours\n",
+        "erprm x: warning: first\nerprm x: warning: first\nerprm: fourth\n",
+    )
     listener.close()
-    assert listener.places == {f"{root}/commands/code_.py:{line}" for line in (5, 7)}
+    ours = {place for place in listener.places if place.startswith(str(root))}
+    assert ours == {f"{root}/commands/code_.py:{line}" for line in (6, 8, 14)}
     assert not_produced(listener.places, root) == []
 
 

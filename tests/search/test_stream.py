@@ -1,19 +1,20 @@
 """The stream of many searches: what is asked for when, with a policy and a PRM that are scripted."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from erprm_cli.engines.base import LATER, Completion, Failure, Request, SamplingParams, Usage
-from erprm_cli.errors import EngineError, RowError, UserError
+from erprm_cli.errors import EngineError, RowError, UsageError, UserError
 from erprm_cli.policy.sampling import SamplingSettings
 from erprm_cli.policy.templates import load_template
 from erprm_cli.prm.tagger import Tagged
 from erprm_cli.search.beam import beam
 from erprm_cli.search.config import SearchConfig
-from erprm_cli.search.extender import Extender
+from erprm_cli.search.extender import Extender, check_tokenizer
 from erprm_cli.search.prefix import Prefix
 from erprm_cli.search.reader import Reader
 from erprm_cli.search.running import Running
@@ -120,6 +121,19 @@ def run(policy: Policy, names: Iterable[str], prm: Prm | None = None, problem: s
     reader = Reader(prm or Prm())  # type: ignore[arg-type]
     searches = (begun(name, problem or f"{name}?", extender) for name in names)
     return list(Stream(searches, extender, reader).run())
+
+
+def test_a_search_by_steps_needs_token_ids() -> None:
+    class Textual(Policy):
+        def finish(self, request: Request, index: int) -> Completion | Failure:
+            found = super().finish(request, index)
+            assert isinstance(found, Completion)
+            return replace(found, token_ids=None)
+
+    with pytest.raises(UserError, match="the server does not send token ids, which a search by steps needs"):
+        run(Textual(1, "first"), ["p"])
+    with pytest.raises(UsageError, match="it needs the model's tokenizer here"):
+        check_tokenizer(None)
 
 
 def texts(finished: Finished) -> list[str]:

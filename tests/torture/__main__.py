@@ -11,7 +11,7 @@ from pathlib import Path
 import erprm_cli.engines.transformers_engine
 import erprm_cli.prm.scorer
 import erprm_cli.training.policy_task  # noqa: F401  # loaded before forking: a process then costs little
-from tests.torture import inputs, strangers
+from tests.torture import inputs, strange_scoring, strangers, tries
 from tests.torture.damage import corruptions, truncations
 from tests.torture.hostile import answers
 from tests.torture.kills import kills
@@ -25,6 +25,8 @@ TRIES: dict[str, tuple[Callable[[Path, int, int, Tell], Counter[str]], int, int]
     "folders": (strangers.folders, 60, 5_000),
     "templates": (strangers.templates, 60, 3_000),
     "servers": (strangers.servers, 60, 5_000),
+    "prm-servers": (strange_scoring.prm_servers, 40, 2_000),
+    "requests": (strange_scoring.requests, 60, 3_000),
     "odd-rows": (inputs.odd_rows, 20, 1_000),
     "earlier-outputs": (inputs.earlier_outputs, 20, 1_000),
     "names": (inputs.names_and_streams, 20, 1_000),
@@ -39,9 +41,11 @@ def main() -> None:
     options.add_argument("parts", nargs="*", choices=[*parts, []], help="which parts; all of them if none")
     options.add_argument("--short", action="store_true", help="a tenth of it or less")
     options.add_argument("--tries", type=int, metavar="N", help=f"how often, for {', '.join(TRIES)}")
+    options.add_argument("--seconds", type=float, metavar="S", help="begin no try of a part after so long")
     options.add_argument("--seed", type=int, default=0)
     args = options.parse_args()
     short, seed = args.short, args.seed
+    tries.LONGEST_S = args.seconds or tries.LONGEST_S
     begin, found = time.monotonic(), Counter[str]()
 
     def tell(line: str) -> None:

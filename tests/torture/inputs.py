@@ -32,12 +32,17 @@ def judged(number: int) -> rows.Row:
     }
 
 
+PRM = ("--prm", "tiny", "--prm-format", "er-prm")  # no reward model, but one that ships and is read as one
+SEARCH = ("search", *PRM, "-n", 2)
+
 COMMANDS: dict[tuple[object, ...], Callable[[int], rows.Row]] = {
     ("label",): rows.rollouts,
     ("grade",): rows.solution,
     ("bon",): rows.scores,
     ("sample", "-n", 1): rows.problem,
     ("rollout", "-k", 1): rows.solution,
+    ("score", *PRM): rows.solution,
+    (*SEARCH, "--method", "best-of-n"): rows.problem,
     ("convert", "--to", "er-prm"): labelled,
     ("convert", "--to", "trl", "--threshold", 0.5): labelled,
     ("calibrate",): judged,
@@ -96,6 +101,8 @@ def earlier_outputs(folder: Path, count: int, seed: int, tell: Tell) -> Counter[
         ("rollout", "-k", 2): rows.solution,
         ("label",): rows.rollouts,
         ("grade",): rows.solution,
+        ("score", *PRM): rows.solution,
+        (*SEARCH, "--method", "best-of-n"): rows.problem,
     }
     wholes = []
     for command, make in sources.items():

@@ -19,6 +19,7 @@ from erprm_cli.policy.templates import load_template
 from erprm_cli.prm.formats import load_prm_format
 from erprm_cli.prm.scorer import Scorer
 from erprm_cli.prm.tagger import Tagger
+from erprm_cli.serving.server import described
 from tests.tiny_models import save_model, solution_rows
 
 
@@ -54,11 +55,12 @@ def bases(folder: Path) -> list[Path]:
 
 
 def use(folder: Path, is_prm: bool) -> None:
-    """Score a solution with a folder, or answer a chat."""
+    """Score a solution with a folder and describe it as `erprm serve` does, or answer a chat."""
     if is_prm:
         named = (folder / "erprm.json").exists()
         scorer = Scorer(str(folder), prm_format=None if named else "er-prm", eta=1.0 if named else None)
         list(scorer.score(solution_rows(2)))
+        described(scorer, EngineConfig(model=str(folder))).model_dump_json()
         return
     template = load_template("gsm8k-chat")
     with closing(TransformersEngine.load(EngineConfig(model=str(folder), batch_size=1))) as engine:

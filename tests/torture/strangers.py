@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.scripted_server import Fields, Reply, ScriptedServer, completed, serving
+from tests.scripted_server import Reply, ScriptedServer, completed, serving
 from tests.torture.mutations import CONTROL, damaged, mutated, odd_value
 from tests.torture.program import fresh
 from tests.torture.tries import Tell, tries
@@ -180,9 +180,8 @@ def endless(piece: bytes) -> Iterator[bytes]:
         yield piece
 
 
-def odd_reply(fields: Fields, draw: random.Random) -> Reply:
-    """Return an answer that is damaged in its bytes, its values, its status or its headers."""
-    whole = completed(fields).body
+def odd_reply(whole: Any, draw: random.Random) -> Reply:
+    """Return the answer `whole`, damaged in its bytes, its values, its status or its headers."""
     action = draw.random()
     if action < 0.02:
         return Reply(endless(draw.choice((b"[", b" ", b'{"a":', bytes(65536)))))
@@ -191,8 +190,8 @@ def odd_reply(fields: Fields, draw: random.Random) -> Reply:
     elif action < 0.7:
         body = damaged(json.dumps(whole).encode(), draw)
     else:
-        error = {"error": {"message": odd_value(draw), "code": odd_value(draw)}}
-        body = json.dumps(mutated(error, draw)).encode()
+        error = mutated({"error": {"message": "no", "code": 400}}, draw)
+        body = json.dumps([error] if draw.random() < 0.1 else error).encode()
     status = draw.choice((200, 200, 200, 204, 301, 304, 400, 404, 413, 429, 500, 503, 599))
     names = ("Retry-After", "Location", "Content-Type", "Content-Encoding", "Set-Cookie", "Content-Length")
     values = (
@@ -211,26 +210,32 @@ def odd_reply(fields: Fields, draw: random.Random) -> Reply:
     return Reply(body, status, headers)
 
 
-def servers(folder: Path, count: int, seed: int, tell: Tell) -> Counter[str]:
-    """Ask a server that answers with mutations of a good answer, at the start and later, text or chats."""
+def impatient() -> None:
+    """Let clients of servers wait and retry less than they do, for thousands of tries."""
     from erprm_cli.engines import server_client
-    from erprm_cli.engines.base import Chat, Completion, Failure, Request, SamplingParams
-    from erprm_cli.engines.server_engine import ServerEngine
 
     server_client.RETRIES = server_client.RETRIES_OF_ONE = 1
     server_client.BACKOFF_S = 0.001
     server_client.MAX_RETRY_AFTER_S = 0.0
     server_client.BODY_TIMEOUT_S = 0.5
-    server_client.READ_TIMEOUT_S = 2.0
+    server_client.READ_TIMEOUT_S = server_client.ABOUT_TIMEOUT_S = 2.0
     server_client.MAX_ANSWER_BYTES = 1 << 20
+
+
+def servers(folder: Path, count: int, seed: int, tell: Tell) -> Counter[str]:
+    """Ask a server that answers with mutations of a good answer, at the start and later, text or chats."""
+    from erprm_cli.engines.base import Chat, Completion, Failure, Request, SamplingParams
+    from erprm_cli.engines.server_engine import ServerEngine
+
+    impatient()
 
     def attempt(number: int, server: ScriptedServer) -> None:
         draw = random.Random(f"{seed} {number}")
-        server.say = lambda _, fields: odd_reply(fields, draw)
+        server.say = lambda _, fields: odd_reply(completed(fields).body, draw)
         server.models = Reply(mutated({"data": [{"id": "m", "max_model_len": 9}]}, draw))
         chat = draw.random() < 0.5
         prompt: Any = Chat((("user", "hi"),)) if chat else "hi"
-        with closing(ServerEngine(server.url, 4, read_timeout_s=2.0)) as engine:
+        with closing(ServerEngine(server.url, 4)) as engine:
             if draw.random() < 0.3:
                 engine._portal.call(engine._dialect.choose_model, "m")
                 engine._portal.call(engine._dialect.find_abilities)

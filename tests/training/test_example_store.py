@@ -1,6 +1,8 @@
 """The cache of tokenised files: what is found again, and what must not be."""
 
+import gc
 import hashlib
+import os
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +15,7 @@ from erprm_cli.policy.templates import load_template
 from erprm_cli.terminal.reporter import Reporter
 from erprm_cli.training import example_store
 from erprm_cli.training.config import PolicyTrainingConfig, PrmTrainingConfig
+from erprm_cli.training.example_store import ExampleStore
 from erprm_cli.training.policy_task import PolicyTask
 from erprm_cli.training.prm_task import PrmTask
 from erprm_cli.training.task import TrainingTask
@@ -85,6 +88,18 @@ def test_a_file_that_was_tokenised_is_found_again(
     assert contents(read.task) == first
     read.task.read(str(source), reporter=Reporter("train"))
     assert f"{source} was tokenised before; its examples are in " in capsys.readouterr().err
+
+
+def test_a_store_that_is_gone_leaves_the_folder_of_a_later_one(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    first, second = ExampleStore(folder), ExampleStore(folder)
+    assert first.save() == second.save() == folder
+    del first
+    gc.collect()
+    assert os.listdir(folder) == ["stats.json"]
+    del second
+    gc.collect()
+    assert not folder.exists()
 
 
 def test_another_version_of_the_tokenisation_serves_no_stale_examples(
