@@ -20,7 +20,8 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from search_study import DRAW, VOTE, judge
+from search_study import judge
+from search_tables import DRAW, VOTE
 from tiny_trees import Tree, read_trees
 from tree_search import Key, Playground, Reading
 
