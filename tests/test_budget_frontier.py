@@ -7,15 +7,12 @@ import pytest
 from budget_frontier import (
     ARMS,
     BASELINE,
-    MARGINS,
     Arm,
     Draws,
-    cell,
     disputed,
-    is_not_inferior,
-    smallest_shares,
     training_rows,
 )
+from budget_tables import MARGINS, cell, is_not_inferior, smallest_shares
 from tiny_trees import Tree
 from tree_scores import token_trie, tree_scores
 
