@@ -38,6 +38,16 @@ def read_results() -> list[Row]:
     return [orjson.loads(line) for line in RESULTS.read_bytes().splitlines()]
 
 
+def runs_of(rows: Sequence[Row], is_pushed: bool) -> dict[str, dict[int, list[Row]]]:
+    """Return the rows of the gentle or the pushed runs by arm and seed; the names are without "-pushed"."""
+    runs: dict[str, dict[int, list[Row]]] = {}
+    for row in rows:
+        if row["arm"].endswith("-pushed") == is_pushed:
+            arm = row["arm"].removesuffix("-pushed")
+            runs.setdefault(arm, {}).setdefault(row["seed"], []).append(row)
+    return runs
+
+
 def over_seeds_and_problems(value_SP: Floats) -> Estimate:
     """Return the mean of values, one per seed and problem, with a 95 % interval over both.
 
@@ -74,9 +84,7 @@ class Curves:
 
     def __init__(self, rows: Sequence[Row]) -> None:
         """Take the rows of the study; seeds that not all arms have are left out, and arms that are pushed."""
-        by_run: dict[str, dict[int, list[Row]]] = {}
-        for row in (row for row in rows if not row["arm"].endswith("pushed")):
-            by_run.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(row)
+        by_run = runs_of(rows, is_pushed=False)
         self.seeds = sorted(set.intersection(*(set(runs) for runs in by_run.values())))
         self.runs = {arm: [runs[seed] for seed in self.seeds] for arm, runs in by_run.items()}
         ends = [
@@ -136,11 +144,7 @@ def pushed_table(rows: Sequence[Row]) -> Iterator[str]:
 
     The latter are of the first and the last quarter of the run.
     """
-    runs: dict[str, dict[int, list[Row]]] = {}
-    for row in rows:
-        if row["arm"].endswith("pushed") and row["tokens"]:
-            arm = row["arm"].removesuffix("-pushed")
-            runs.setdefault(arm, {}).setdefault(row["seed"], []).append(row)
+    runs = runs_of([row for row in rows if row["tokens"]], is_pushed=True)
     baseline = runs[BASELINE]
     steps = ", ".join(str(row["step"]) for row in baseline[0])
     columns = ["seeds", f"greedy accuracy after {steps} steps, %", f"minus {BASELINE}", *SOLUTIONS.values()]
@@ -169,11 +173,8 @@ def chart(rows: Sequence[Row], is_pushed: bool) -> Chart:
 
     Seeds that not all arms have are left out. Dashed without the outcome.
     """
-    runs: dict[str, dict[int, list[Row]]] = {}
-    for row in rows:
-        arm = row["arm"].removesuffix("-pushed")
-        if row["arm"].endswith("pushed") == is_pushed and not arm.endswith(("soft", "hard")):
-            runs.setdefault(arm, {}).setdefault(row["seed"], []).append(row)
+    every = runs_of(rows, is_pushed)
+    runs = {arm: by_seed for arm, by_seed in every.items() if not arm.endswith(("soft", "hard"))}
     seeds = set.intersection(*(set(by_seed) for by_seed in runs.values()))
     drawn = []
     for arm, by_seed in runs.items():

@@ -98,10 +98,10 @@ class ServerClient:
         self._report = report
         self._last_report = -REPORT_INTERVAL_S
         self._last_answer = 0.0  # time of the server's last answer to any request
-        self._read_timeout_s = read_timeout_s = read_timeout_s or READ_TIMEOUT_S
+        self._read_timeout_s = read_timeout_s or READ_TIMEOUT_S
         self._http = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
-            timeout=httpx2.Timeout(read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
+            timeout=httpx2.Timeout(self._read_timeout_s, connect=CONNECT_TIMEOUT_S, pool=None),
             limits=httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
         )
 
