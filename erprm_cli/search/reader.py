@@ -90,6 +90,16 @@ class Reader:
                 one.search.scores |= {key: score for key, score in found if score is not None}
 
 
+class DryReader(Reader):
+    """Gives every step the same score, with --dry-run: what the policy would write cannot be read."""
+
+    def score(self, searches: Sequence[Running]) -> None:
+        """Give the extended prefixes of `searches` their scores."""
+        for search in searches:
+            for slot, prefix in search.extended.items():
+                search.extended[slot] = replace(prefix, scores=(0.5,) * len(prefix.steps))
+
+
 def _fail(search: Running, error: Exception) -> None:
     search.error = search.error or UserError(f"the PRM cannot read a prefix: {error}")
 

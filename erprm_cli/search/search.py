@@ -27,7 +27,7 @@ from erprm_cli.search.config import SearchConfig
 from erprm_cli.search.extender import Extender, check_template, check_tokenizer
 from erprm_cli.search.methods import METHODS
 from erprm_cli.search.prefix import Found, Value
-from erprm_cli.search.reader import Reader
+from erprm_cli.search.reader import DryReader, Reader
 from erprm_cli.search.running import Running
 from erprm_cli.search.stream import Stream
 from erprm_cli.search.values import make_value
@@ -160,7 +160,7 @@ def search_to(
         prm.on_load = lambda scorer: prm.report_format(scorer, reporter)
         verifier = grader if config.verify else None
         extender = Extender(running, template, sampling, by_steps=by_steps, verifier=verifier)
-        reader = Reader(prm.scorer)
+        reader = (DryReader if isinstance(running, DryEngine) else Reader)(prm.scorer)
         if prm.scorer.served_eta is not None:
             value = make_value(config, prm.config.model, prm.scorer.served_eta)
         out.add_provenance(opening.provenance(running, engine))
@@ -173,7 +173,7 @@ def search_to(
             tokens = reporter.rate_of(running.usage.generated_tokens, "tokens")
             reporter.progress(out.count, "solutions", note=tokens)
         if isinstance(running, DryEngine):
-            # How much the PRM would read depends on what the policy would write.
+            # How much the PRM would read depends on what the policy would write, so nothing was counted.
             counts = ("steps", "tokens")
             size = {f"prm_{name}": value for name, value in prm.plan().items() if name not in counts}
             report_plan({"solutions": out.count} | running.plan() | size, reporter, engine.tokens_per_s)

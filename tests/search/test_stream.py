@@ -16,7 +16,7 @@ from erprm_cli.search.beam import beam
 from erprm_cli.search.config import SearchConfig
 from erprm_cli.search.extender import Extender, check_tokenizer
 from erprm_cli.search.prefix import Prefix
-from erprm_cli.search.reader import Reader
+from erprm_cli.search.reader import DryReader, Reader
 from erprm_cli.search.running import Running
 from erprm_cli.search.stream import Finished, Stream
 
@@ -216,3 +216,14 @@ def test_what_the_cache_has_of_another_search_is_read_again() -> None:
     Reader(prm).score([search])  # type: ignore[arg-type]
     assert search.extended[0].scores == (ord("c") / 200, ord("d") / 200)
     assert prm.read_whole == 1
+
+
+def test_a_dry_run_reads_nothing() -> None:
+    """Its completions are empty, and there are formats in which no PRM can read an empty step."""
+    extender = Extender(Policy(8, "first"), load_template("tiny"), SETTINGS, by_steps=True)
+    prm = Prm()
+    found = list(Stream([begun("a", "unreadable", extender)], extender, DryReader(prm)).run())  # type: ignore[arg-type]
+    ((running, result),) = found
+    assert running.error is None and result is not None
+    assert all(prefix.scores == (0.5,) * STEPS for prefix in result.solutions)
+    assert prm.num_tokens == running.tokens.prm == 0
