@@ -42,11 +42,11 @@ from budget_tables import (
     smallest_shares,
     table,
 )
-from numpy.typing import NDArray
 from tiny_trees import Node, Tree, read_trees
 
 from erprm_cli.evaluation.arrays import Floats
 from erprm_cli.evaluation.best_of_n import exact_best_of_n
+from erprm_cli.evaluation.resampling import middle_95, shares_of_problems, shares_of_seeds
 from erprm_cli.hashing import derive_seed
 from erprm_cli.policy.step_choice import StepChoice, all_steps, bisect
 from erprm_cli.policy.stopping import StoppingRule
@@ -256,15 +256,15 @@ class Figures:
                 found[best_of(n, temperature)] = right_PB[:, place]
         return found
 
-    def aucs(self, scores: Sequence[Sequence[float]], count_RP: NDArray[np.int64]) -> Floats:
-        """Return the AUC [R] over all prefixes, with each problem counted `count_RP` times."""
+    def aucs(self, scores: Sequence[Sequence[float]], weight_RP: Floats) -> Floats:
+        """Return the AUC [R] over all prefixes, with the weights of problems."""
         score_N = np.concatenate([np.asarray(part) for part in scores])
         order = score_N.argsort()
         ordered = score_N[order]
         tie = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
         found = []
-        for count_P in count_RP:
-            weight_N = (count_P[self.problem_N] * self.weight_N)[order]
+        for weight_P in weight_RP:
+            weight_N = (weight_P[self.problem_N] * self.weight_N)[order]
             right = np.add.reduceat(weight_N * self.right_N[order], tie)
             wrong = np.add.reduceat(weight_N * ~self.right_N[order], tie)
             found.append(right @ (wrong.cumsum() - wrong / 2) / (right.sum() * wrong.sum()))
@@ -279,31 +279,30 @@ def summarize(folder: Path, test: Path) -> Iterator[Row]:
         found[row["arm"]].append(row)
     figures = Figures(test)
     num_problems = len(figures.trees[SAMPLED_AT])
-    draw = np.random.default_rng(0)
-    problem_RP = draw.multinomial(num_problems, np.full(num_problems, 1 / num_problems), RESAMPLES)
-    problem_RP = np.vstack([np.ones_like(problem_RP[:1]), problem_RP])  # the first one is all as they are
+    # The first one is all problems as they are.
+    problem_RP = np.vstack(
+        [np.full((1, num_problems), 1 / num_problems), shares_of_problems(num_problems, RESAMPLES)]
+    )
     base: dict[int, dict[str, Floats]] = {}  # of each seed [R]
     costs: dict[int, float] = {}
     for arm in ARMS:
         of_seed: dict[int, dict[str, Floats]] = {}
         for row in found[arm.name]:
             values = figures.of_problems(row["scores"])
-            of_seed[row["seed"]] = {
-                name: problem_RP @ value_P / num_problems for name, value_P in values.items()
-            }
+            of_seed[row["seed"]] = {name: problem_RP @ value_P for name, value_P in values.items()}
             of_seed[row["seed"]]["AUC"] = figures.aucs(row["scores"], problem_RP)
         base, costs = base or of_seed, costs or {row["seed"]: row["completions"] for row in found[arm.name]}
         seeds = sorted(of_seed)
         if not seeds:
             continue
-        seed_RS = draw.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), RESAMPLES + 1)
+        seed_RS = shares_of_seeds(len(seeds), RESAMPLES)
         cost = np.mean([row["completions"] for row in found[arm.name]])
         for name in NAMES:
             value_RS, base_RS = (
                 np.stack([all_of[seed][name] for seed in seeds], axis=1) for all_of in (of_seed, base)
             )
             difference_RS = value_RS - base_RS
-            low, high = np.quantile((difference_RS * seed_RS).sum(1)[1:] / len(seeds), (0.025, 0.975))
+            low, high = middle_95((difference_RS[1:] * seed_RS).sum(1))
             yield {
                 "arm": arm.name,
                 "completions": round(float(cost)),
@@ -313,8 +312,8 @@ def summarize(folder: Path, test: Path) -> Iterator[Row]:
                 "figure": name,
                 "value": round(float(value_RS[0].mean()), 5),
                 "difference": round(float(difference_RS[0].mean()), 5),
-                "low": round(float(low), 5),
-                "high": round(float(high), 5),
+                "low": round(low, 5),
+                "high": round(high, 5),
             }
 
 

@@ -11,7 +11,6 @@ K kinds, S seeds of one kind, P problems, R resamples
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from search_settings import BASELINE, BUDGETS, GREEDY
 from tiny_trees import Tree
 
 from erprm_cli.evaluation.arrays import Floats
+from erprm_cli.evaluation.resampling import middle_95, resampled_means
 from erprm_cli.reports.charts import Chart, Curve
 from erprm_cli.rows.row import Row
 
@@ -64,26 +64,16 @@ def cell_of(row: Row) -> Cell:
 def estimate(values: ByKind) -> dict[str, float]:
     """Return the mean over kinds, seeds and problems, in percent, with its 95 % interval.
 
-    The kinds are fixed; seeds are resampled within each kind, and problems for all kinds together. Of S seeds
-    S - 1 are drawn, which makes the variance of their mean unbiased; with one seed, it is the only one.
+    The kinds are fixed; seeds are resampled within each kind, and problems for all kinds together.
     """
-    found_R = np.zeros(RESAMPLES)
-    for number, value_SP in enumerate(values.values()):
-        seeds, problems = value_SP.shape
-        weight_RP = weights(problems, problems, 0)
-        found_R += ((weights(seeds, max(1, seeds - 1), number + 1) @ value_SP) * weight_RP).sum(1)
-    found_R *= 100 / len(values)
-    low, high = np.quantile(found_R, [0.025, 0.975])
+    means = [
+        resampled_means(value_SP, RESAMPLES, stream=number)
+        for number, value_SP in enumerate(values.values(), start=1)
+    ]
+    found_R = 100 * np.mean(means, axis=0)
+    low, high = middle_95(found_R)
     mean = 100 * np.mean([value_SP.mean() for value_SP in values.values()])
-    return {"value": round(float(mean), 2), "low": round(float(low), 2), "high": round(float(high), 2)}
-
-
-@cache
-def weights(size: int, draws: int, seed: int) -> Floats:
-    """Return [R, size], how often each of `size` members is drawn, as shares."""
-    random = np.random.default_rng(seed)
-    found: Floats = random.multinomial(draws, np.full(size, 1 / size), RESAMPLES) / draws
-    return found
+    return {"value": round(float(mean), 2), "low": round(low, 2), "high": round(high, 2)}
 
 
 def minus(ours: ByKind, theirs: ByKind) -> dict[str, float]:

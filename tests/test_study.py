@@ -18,6 +18,7 @@ from study_choices import choices
 from study_cost import design, parts, table
 from study_exact_rates import with_rates
 
+from erprm_cli.evaluation.resampling import RESAMPLES
 from erprm_cli.io.writing import write_rows
 
 ROOT = Path(__file__).parents[1]
@@ -64,14 +65,6 @@ def test_holm_multiplies_the_smallest_p_by_the_number_of_comparisons() -> None:
     assert tables.holm([0.5, 0.9]) == [1.0, 1.0]
 
 
-def test_the_bootstrap_has_the_variance_of_crossed_factors() -> None:
-    """x_sp = a_s + b_p with two seeds and two problems: Var = Var(a)/2 + Var(b)/2, from the sample itself."""
-    value_SP = np.array([[0.0, 0.4], [0.2, 0.6]])  # a = 0, .2; b = 0, .4
-    mean_R = tables.resampled_means(value_SP, 200_000)
-    assert mean_R.mean() == pytest.approx(0.3, abs=2e-3)
-    assert mean_R.var() == pytest.approx(0.1**2 / 2 + 0.2**2 / 2, rel=0.02)
-
-
 def test_equal_models_differ_by_nothing() -> None:
     rows = [model(label, seed, [0.5, 1.0]) for label in ("er1", "soft") for seed in (1, 2)]
     found = tables.Study([POLICY, *rows]).difference("er1", "soft", "min@64")
@@ -84,7 +77,7 @@ def test_a_difference_is_paired_on_problems_and_seeds() -> None:
     er = [model("er1", 1, [0.2, 1.0]), model("er1", 2, [0.6, 0.4])]
     found = tables.Study([POLICY, *er, *soft]).difference("er1", "soft", "min@64")
     assert (found.value, found.low, found.high) == pytest.approx((0.1, 0.1, 0.1))
-    assert found.p == 2 / tables.RESAMPLES
+    assert found.p == 2 / RESAMPLES
 
 
 def test_a_difference_is_over_the_settings_that_both_labels_have() -> None:

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 
 from erprm_cli.evaluation.arrays import Floats
+from erprm_cli.evaluation.resampling import middle_95, resampled_means
 from erprm_cli.reports.charts import Chart, Curve
 from erprm_cli.reports.plots import save_plot
 
 Row = dict[str, Any]
 Setting = tuple[int, int | str]  # training problems; K, or "exact"
 
-RESAMPLES = 10_000
 PAIRS = (("er1", "soft"), ("er1", "hard"), ("er2", "soft"), ("er2", "hard"), ("soft", "hard"))
 PRIMARY = ("min@64", "min@16")
 # A true difference of this many standard errors is found with a probability of 80 % at the first level of
@@ -110,19 +110,9 @@ class Study:
             return None
         difference_SP = self.accuracy(label, chosen, measure) - self.accuracy(minus, chosen, measure)
         mean_R = resampled_means(difference_SP)
-        low, high = np.quantile(mean_R, [0.025, 0.975]).tolist()
+        low, high = middle_95(mean_R)
         value, error = float(difference_SP.mean()), float(mean_R.std())
         return Difference(label, minus, measure, chosen, value, low, high, error, two_sided_p(mean_R))
-
-
-def resampled_means(value_SP: Floats, resamples: int = RESAMPLES) -> Floats:
-    """Return [R], the means of resampled seeds and problems: a hierarchical bootstrap of crossed factors."""
-    rng = np.random.default_rng(0)
-    seeds, problems = value_SP.shape
-    weight_RS = rng.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
-    weight_RP = rng.multinomial(problems, np.full(problems, 1 / problems), resamples) / problems
-    mean_R: Floats = ((weight_RS @ value_SP) * weight_RP).sum(1)
-    return mean_R
 
 
 def two_sided_p(mean_R: Floats) -> float:
@@ -294,7 +284,7 @@ def curves(study: Study, lines: dict[str, list[Place]]) -> list[Curve]:
         for x, label, settings, measure in places:
             if settings:
                 value_SP = 100 * study.accuracy(label, settings, measure)
-                low, high = np.quantile(resampled_means(value_SP, 2_000), [0.025, 0.975]).tolist()
+                low, high = middle_95(resampled_means(value_SP, 2_000))
                 points.append((x, float(value_SP.mean())))
                 intervals.append((low, high))
         if points:
