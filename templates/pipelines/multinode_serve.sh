@@ -25,8 +25,8 @@ model=${MODEL:?a folder or Hub name} template=${TEMPLATE:?as gsm8k-chat or math-
 gpus=${SLURM_GPUS_ON_NODE:?how many GPUs each machine has} nodes=${SLURM_NNODES:?how many machines}
 tensor=${TENSOR_PARALLEL:-1}
 here=$((gpus / tensor)) # copies on each machine
-mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-first=$(getent ahostsv4 "${hosts[0]}" | awk '{ print $1; exit }') # vllm listens at an address, not at a name
+read -r host < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=$(getent ahostsv4 "$host" | awk '{ print $1; exit }') # vllm listens at an address, not at a name
 read -ra more <<< "${SERVE_FLAGS:-}"
 
 serve=(
@@ -38,18 +38,19 @@ serve=(
     --data-parallel-rpc-port 13345
     "${more[@]}"
 )
-servers=()
-for number in "${!hosts[@]}"; do
-    role=(--headless --data-parallel-start-rank "$((number * here))")
-    [ "$number" -gt 0 ] || role=(--port 8000)
-    srun --nodes=1 --ntasks=1 --nodelist="${hosts[number]}" "${serve[@]}" "${role[@]}" &
-    servers+=($!)
-done
-trap 'kill "${servers[@]}" 2> /dev/null || true' EXIT
+# --wait: when one machine's server has ended, all are ended. vLLM does not notice a copy that is lost on another
+# machine, and requests to it would wait for an hour. SLURM_NODEID is known on each machine only.
+export here
+srun --wait=5 bash -c '
+    role=(--port 8000)
+    [ "$SLURM_NODEID" = 0 ] || role=(--headless --data-parallel-start-rank "$((SLURM_NODEID * here))")
+    exec "$@" "${role[@]}"' serve "${serve[@]}" &
+servers=$!
+trap 'kill "$servers" 2> /dev/null || true' EXIT
 
 # Loading takes minutes; a server that has ended will never answer.
 until curl -fs "http://$first:8000/health" > /dev/null; do
-    kill -0 "${servers[@]}" || { echo "a server has ended before it was ready" >&2; exit 1; }
+    kill -0 "$servers" || { echo "a server has ended before it was ready" >&2; exit 1; }
     sleep 10
 done
 
@@ -61,7 +62,8 @@ concurrency=$((here * nodes * 64))
 ulimit -n "$(ulimit -H -n)" # each request in flight is a connection
 common=(-m "$model" -t "$template" --base-url "http://$first:8000/v1" --concurrency "$concurrency")
 
-# If the server fails, erprm ends with status 4 and its rows are kept: the same job again continues.
+# If a server fails, erprm ends with status 4 and its rows are kept: the same job again continues. If a machine
+# is lost, SLURM starts the job again by itself.
 erprm sample "$problems" "${common[@]}" -n 15 -o "$run/solutions.jsonl"
 erprm rollout "$run/solutions.jsonl" "${common[@]}" -k 16 -o "$run/rollouts.jsonl"
 erprm label "$run/rollouts.jsonl" --eta 2 -o "$run/labels.jsonl"

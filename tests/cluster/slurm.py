@@ -7,7 +7,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 WAIT_S = 900
@@ -106,6 +109,25 @@ class Slurm:
         """Return the hosts of a job without tasks."""
         (found,) = self.show(job)
         return self.run("scontrol", "show", "hostnames", found["NodeList"]).split()
+
+    def processes(self, node: str) -> list[psutil.Process]:
+        """Return the processes of a host: its slurmd, the slurmstepd of each step, and their children."""
+        daemons = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):  # it has ended
+                if str(self.folder / f"{node}.log") in {file.path for file in process.open_files()}:
+                    daemons.append(process)
+        return daemons + [child for daemon in daemons for child in daemon.children(recursive=True)]
+
+    def lose(self, node: str) -> None:
+        """Kill all processes of a host; mark it as SLURM does itself after SlurmdTimeout, five minutes."""
+        for process in self.processes(node):
+            process.kill()
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+
+    def bring_back(self, node: str) -> None:
+        self.run("slurmd", "-N", node)
+        self.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
 
     def wait_for(self, job: str) -> set[str]:
         """Return the states of the tasks of a job when none is waiting or running."""
