@@ -28,7 +28,7 @@ STUDY = SCRIPTS.parent / "templates" / "pipelines" / "study.sh"
 VALIDATION = range(500, 600)  # lines of tiny:train; the study trains on the first 400
 DESIGN = {"SIZES": "100", "KS": "4", "LABELS": "er1 soft hard", "SEEDS": "100"}
 LEFT_OUT = {"PROBLEMS": "100", "CANDIDATES": "16", "REFERENCE": "4", "RAFT": ""}  # exact figures need no more
-RATES = ("5e-4", "1e-3", "2e-3")
+RATES = ("5e-4", "1e-3", "2e-3", "4e-3")
 SHARED = ("candidates", "reference", "rollouts", "solutions", "trees")  # beginnings of files without labels
 
 
