@@ -16,7 +16,7 @@ set -euo pipefail
 : "${SEEDS:=1 2 3 4 5}"                         # each has its own solutions, rollouts and order of training
 : "${PROBLEMS:=200}" "${CANDIDATES:=64}" "${TEMPERATURE:=1.3}"
 : "${REFERENCE:=64}"                            # completions per prefix that scores are compared with
-: "${STEPS:=64}" "${BATCH:=50}" "${LR:=1e-3}"   # the same optimizer steps for every size
+: "${STEPS:=64}" "${BATCH:=50}" "${LR:=2e-3}"   # the same optimizer steps for every size
 : "${RAFT=100 16}"                              # the SIZE and K whose models choose for RAFT; empty: none
 : "${SAMPLING:=--model tiny --max-tokens 160}"  # more flags of sample, rollout and rlhf
 : "${SOLUTION_TEMPERATURE:=1}"
