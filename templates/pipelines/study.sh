@@ -23,6 +23,7 @@ set -euo pipefail
 : "${TRAINING:=--base tiny --save-steps 0}"     # more flags of train
 : "${RAFT_FLAGS:=--limit 100 -n 16 --iterations 1 --lr 3e-4 --batch-size 32}"
 : "${SCRIPTS:=}"                                # scripts/ of the repository: adds exact figures, of tiny only
+: "${LEAST:=1e-3}"                              # they are of all solutions above this probability
 : "${JOBS:=2}"                                  # models at a time
 
 run=${1:-runs/study}
@@ -43,7 +44,7 @@ erprm rollout -q reference-solutions.jsonl $SAMPLING -k "$REFERENCE" --seed 1000
 trees=()
 if [ -n "$SCRIPTS" ]; then
     step "Trees: all solutions of each test problem above a small probability"
-    python "$SCRIPTS/tiny_trees.py" test.jsonl -o trees.jsonl
+    python "$SCRIPTS/tiny_trees.py" test.jsonl --least "$LEAST" -o trees.jsonl
     trees=(trees.jsonl)
 fi
 python "$here/study_pool.py" "$TEMPERATURE" candidates.jsonl reference.jsonl "${trees[@]}"
