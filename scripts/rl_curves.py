@@ -119,6 +119,7 @@ class Curves:
 def percent(estimate: Estimate, sign: str = "") -> str:
     """Return an estimate in percent with its interval."""
     value, low, high = (100 * number for number in (estimate.value, estimate.low, estimate.high))
+    low, high = max(low, -100.0), min(high, 100.0)  # few seeds that differ much say nothing
     return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
 
 
@@ -147,7 +148,8 @@ def pushed_table(rows: Sequence[Row]) -> Iterator[str]:
     runs = runs_of([row for row in rows if row["tokens"]], is_pushed=True)
     baseline = runs[BASELINE]
     steps = ", ".join(str(row["step"]) for row in baseline[0])
-    columns = ["seeds", f"greedy accuracy after {steps} steps, %", f"minus {BASELINE}", *SOLUTIONS.values()]
+    columns = [f"greedy accuracy after {steps} steps, %", "each seed in the end", f"minus {BASELINE}"]
+    columns += SOLUTIONS.values()
     yield "| arm | " + " | ".join(columns) + " |"
     yield "|---" * (len(columns) + 1) + "|"
     for arm, by_seed in runs.items():
@@ -160,7 +162,8 @@ def pushed_table(rows: Sequence[Row]) -> Iterator[str]:
             " to ".join(f"{np.mean([row[name] for row in same]):.2g}" for same in (at_steps[0], at_steps[-1]))
             for name in SOLUTIONS
         ]
-        yield "| " + " | ".join([arm, str(len(seeds)), accuracy, minus, *figures]) + " |"
+        ends = ", ".join(f"{100 * solved(row).mean():.1f}" for row in at_steps[-1])
+        yield "| " + " | ".join([arm, accuracy, ends, minus, *figures]) + " |"
 
 
 def solved(row: Row) -> Floats:

@@ -27,8 +27,9 @@ SCRIPTS = Path(__file__).resolve().parent
 STUDY = SCRIPTS.parent / "templates" / "pipelines" / "study.sh"
 VALIDATION = range(500, 600)  # lines of tiny:train; the study trains on the first 400
 DESIGN = {"SIZES": "100", "KS": "4", "LABELS": "er1 soft hard", "SEEDS": "100"}
-LEFT_OUT = {"PROBLEMS": "100", "CANDIDATES": "16", "REFERENCE": "4", "RAFT": ""}  # exact figures need no more
-RATES = ("5e-4", "1e-3", "2e-3")
+# What differs: exact figures need no more candidates, but more of the trees.
+BESIDE = {"PROBLEMS": "100", "CANDIDATES": "16", "REFERENCE": "4", "RAFT": "", "LEAST": "3e-4"}
+RATES = ("5e-4", "1e-3", "2e-3", "4e-3")
 SHARED = ("candidates", "reference", "rollouts", "solutions", "trees")  # beginnings of files without labels
 
 
@@ -45,7 +46,7 @@ def run_study(run: Path, rates: tuple[str, ...] = RATES, **design: str) -> None:
             for name in SHARED:
                 for path in (run / f"lr-{rates[0]}").glob(f"{name}*"):
                     shutil.copy(path, folder)
-        settings = DESIGN | LEFT_OUT | design | {"LR": rate, "TEST": str(validation), "SCRIPTS": str(SCRIPTS)}
+        settings = DESIGN | BESIDE | design | {"LR": rate, "TEST": str(validation), "SCRIPTS": str(SCRIPTS)}
         command = ["bash", str(STUDY), str(folder)]
         subprocess.run(command, check=True, env=os.environ | settings, stdout=subprocess.DEVNULL)
 

@@ -38,7 +38,7 @@ from erprm_cli.rows.steps import split_steps
 
 POLICY = "tiny"
 TEMPERATURES = (0.7, 1.0, 1.3)
-LEAST = 3e-4  # probability of a solution below which it is not listed
+LEAST = 3e-4
 MAX_TOKENS = 160
 GROUP = 8  # problems that are enumerated together
 
@@ -273,16 +273,19 @@ def main() -> None:
     parser.add_argument("problems", help="tiny:test, tiny:train or a file")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("-L", "--limit", type=int, help="the first problems only")
+    parser.add_argument(
+        "--least", type=float, default=LEAST, help="probability below which a solution is not listed"
+    )
     args = parser.parse_args()
-    write_trees(args.problems, args.output, args.limit)
+    write_trees(args.problems, args.output, args.limit, args.least)
 
 
-def write_trees(problems: str, path: Path, limit: int | None = None) -> None:
+def write_trees(problems: str, path: Path, limit: int | None = None, least: float = LEAST) -> None:
     """Add the solutions of the first `limit` problems to the file `path`, if it does not have them."""
     done = {json.loads(line)["id"] for line in path.open()} if path.exists() else set()
     rows = [row for row in read_rows(problems, as_problem, BadRows(), limit) if row["id"] not in done]
     with path.open("a") as file:
-        for row in list_solutions(rows):
+        for row in list_solutions(rows, least):
             file.write(json.dumps(row) + "\n")
             file.flush()
 

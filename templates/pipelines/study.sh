@@ -16,13 +16,14 @@ set -euo pipefail
 : "${SEEDS:=1 2 3 4 5}"                         # each has its own solutions, rollouts and order of training
 : "${PROBLEMS:=200}" "${CANDIDATES:=64}" "${TEMPERATURE:=1.3}"
 : "${REFERENCE:=64}"                            # completions per prefix that scores are compared with
-: "${STEPS:=64}" "${BATCH:=50}" "${LR:=1e-3}"   # the same optimizer steps for every size
+: "${STEPS:=64}" "${BATCH:=50}" "${LR:=2e-3}"   # the same optimizer steps for every size
 : "${RAFT=100 16}"                              # the SIZE and K whose models choose for RAFT; empty: none
 : "${SAMPLING:=--model tiny --max-tokens 160}"  # more flags of sample, rollout and rlhf
 : "${SOLUTION_TEMPERATURE:=1}"
 : "${TRAINING:=--base tiny --save-steps 0}"     # more flags of train
 : "${RAFT_FLAGS:=--limit 100 -n 16 --iterations 1 --lr 3e-4 --batch-size 32}"
 : "${SCRIPTS:=}"                                # scripts/ of the repository: adds exact figures, of tiny only
+: "${LEAST:=1e-3}"                              # they are of all solutions above this probability
 : "${JOBS:=2}"                                  # models at a time
 
 run=${1:-runs/study}
@@ -43,7 +44,7 @@ erprm rollout -q reference-solutions.jsonl $SAMPLING -k "$REFERENCE" --seed 1000
 trees=()
 if [ -n "$SCRIPTS" ]; then
     step "Trees: all solutions of each test problem above a small probability"
-    python "$SCRIPTS/tiny_trees.py" test.jsonl -o trees.jsonl
+    python "$SCRIPTS/tiny_trees.py" test.jsonl --least "$LEAST" -o trees.jsonl
     trees=(trees.jsonl)
 fi
 python "$here/study_pool.py" "$TEMPERATURE" candidates.jsonl reference.jsonl "${trees[@]}"
