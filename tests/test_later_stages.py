@@ -65,7 +65,7 @@ def huge_head(folder: Path) -> None:
         file.write("num_labels = 1_000_000_000\n")
 
 
-DAMAGE = {
+DAMAGE: dict[Callable[[Path], None], str] = {
     no_file: "no such folder",
     cut_weights: "model.safetensors is damaged or incomplete",
     damaged_config: "config.json is damaged",
