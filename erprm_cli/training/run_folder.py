@@ -13,7 +13,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from erprm_cli.errors import UserError
-from erprm_cli.io.drafts import replace_json
+from erprm_cli.io.drafts import DRAFT, replace_json
 from erprm_cli.io.files import LOCK, open_locked, read_object
 from erprm_cli.io.ownership import CARD, EVENTS, REMEDY
 from erprm_cli.io.seal import damage, is_sealed
@@ -56,10 +56,12 @@ def locked_run(output: Path) -> Iterator[None]:
 
 def _foreign_files(run: Path) -> Iterator[Path]:
     """Yield what is in a run folder and no training made: a run forgets what it made, and nothing else."""
+    drafts = f".*{DRAFT}"
     for path in sorted(run.iterdir()):
         if path.name == "data":
-            yield from (file for file in sorted(path.iterdir()) if not _fits(file, ("*.arrow", "stats.json")))
-        elif not _fits(path, (LOCK, *PARTS)):
+            made = ("*.arrow", "stats.json", drafts)
+            yield from (file for file in sorted(path.iterdir()) if not _fits(file, made))
+        elif not _fits(path, (LOCK, *PARTS, drafts)):
             yield path
         elif CHECKPOINT.fullmatch(path.name) and not (is_sealed(path) or (path / STATE).exists()):
             yield path
