@@ -407,6 +407,22 @@ def test_a_prm_of_the_hub_is_known_by_its_commit(
     assert erprm(*words).exit_code == 0
 
 
+def test_a_base_of_the_hub_is_known_by_its_commit(
+    erprm: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    first, second = "1" * 40, "2" * 40
+    words = ["h/base" if word == model else word for word in given("train", model, tmp_path)]
+    cached_on_the_hub(tmp_path / "hub", "h/base", first, Path(model))
+    trained = erprm(*words)
+    assert trained.exit_code == 0
+    cached_on_the_hub(tmp_path / "hub", "h/base", second, Path(model))
+    refused(erprm(*words), f"{first}, not {second}")
+    cached_on_the_hub(tmp_path / "hub", "h/base", first, Path(model))
+    assert erprm(*words).stdout == trained.stdout.splitlines(keepends=True)[-1]
+
+
 @pytest.mark.parametrize("changed", [{"solution": "So."}, {"reasoning": "Hm."}, {"scores": [0.25]}])
 def test_given_solutions_are_compared_by_all_that_the_policy_learns(
     changed: rows.Row, erprm: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
