@@ -71,6 +71,8 @@ def bon(
         closing(ScoredRows(prm, check, check_unless_prm, engine, prm_format, reporter)) as rows,
         Grader() as grader,  # answers that it finds equal vote together
     ):
+        for other in others if prm is not None else ():  # not after hours of scoring
+            candidates.check_compared(other, FieldNames(streams.field))
         names = FieldNames(streams.field, reporter.info)
         foreign = ForeignRows(names=names)
         for row in rows.read(streams.source, bad, streams.limit, foreign):

@@ -63,7 +63,7 @@ def processbench(
     """
     from erprm_cli.data_formats.field_names import FieldNames
     from erprm_cli.evaluation import processbench
-    from erprm_cli.evaluation.processbench_comparison import evaluate_all, read_same_rows
+    from erprm_cli.evaluation.processbench_comparison import check_compared, evaluate_all, read_same_rows
     from erprm_cli.prm.scoring import ScoredRows
     from erprm_cli.reports import charts, tables
     from erprm_cli.reports.figures import check_figures, write_figures
@@ -75,6 +75,8 @@ def processbench(
         check_input(source)
     if rule.tune_on is not None and prm is not None and streams.errors is None:  # not after hours of scoring
         processbench.check_split(rule.tune_on, sources, limit)
+    for other in others if prm is not None else ():
+        check_compared(other, FieldNames(streams.field))
     streams = replace(streams, source=sources[0])
     at = processbench.THRESHOLD if rule.threshold is None else rule.threshold
     settings: Row = {"command": "processbench", "inputs": sources, "prm": prm, "limit": limit}

@@ -49,7 +49,6 @@ def search(
     Example: erprm search tiny:test -L 10 --prm prm --method smc -n 8 -o found.jsonl
     """
     from erprm_cli.data_formats.field_names import FieldNames
-    from erprm_cli.data_formats.problems import as_problem
     from erprm_cli.engines.open import choose_engine
     from erprm_cli.io.reading import read_rows
     from erprm_cli.io.streams import open_streams
@@ -58,7 +57,7 @@ def search(
     from erprm_cli.prm import scoring
     from erprm_cli.rows.sharding import choose_shard
     from erprm_cli.rows.streams import unique
-    from erprm_cli.search.search import check_search, search_to, share_gpu
+    from erprm_cli.search.search import check_problem, check_search, search_to, share_gpu
     from erprm_cli.terminal.reporter import Reporter
 
     reporter = Reporter("search", streams.quiet)
@@ -87,7 +86,7 @@ def search(
     settings |= output_settings("search", sampling, engine, prompts) | {"method": config.method}
     settings |= config.row() | shard.settings() | names.settings()
     with open_streams("search", streams, settings, dry_run=engine.dry_run) as (bad, out, reporter):
-        check = unique(partial(as_problem, names=names), "id")
+        check = unique(partial(check_problem, config=config, names=names), "id")
         rows = read_rows(streams.source, check, bad, streams.limit, reporter=reporter)
         problems = (problem for problem in rows if problem["id"] in shard)
         search_to(out, problems, engine, scorer, prompts, sampling, config, value, reporter, bad)

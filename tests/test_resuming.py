@@ -14,7 +14,7 @@ from typer.testing import Result
 
 from erprm_cli.app import make_app
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.errors import EngineError
+from erprm_cli.errors import EngineError, UsageError
 from erprm_cli.io.provenance import START_AGAIN
 from erprm_cli.rl.config import (
     GRPO_TRAINING,
@@ -26,7 +26,7 @@ from erprm_cli.rl.config import (
 from erprm_cli.training.config import PrmTrainingConfig
 from tests.tiny_models import save_model, solution_rows
 from tests.torture import rows
-from tests.torture.program import ScriptedEngine
+from tests.torture.program import ScriptedEngine, completion
 
 Run = Callable[..., Result]
 
@@ -235,7 +235,7 @@ def refused(done: Result, *texts: str) -> None:
     assert all(text in message for text in texts) and "\n" not in message, message
 
 
-@pytest.mark.parametrize("command", ["sample", "rollout", "score"])
+@pytest.mark.parametrize("command", ["sample", "rollout", "score", "search"])
 def test_a_model_that_was_trained_again_in_the_same_folder_is_another_one(
     command: str, erprm: Run, tmp_path: Path, scripted: None
 ) -> None:
@@ -292,7 +292,7 @@ def test_a_base_or_a_format_that_changed_trains_another_model(
     refused(erprm(*words), f"another version of base {folder}"[:60])
 
 
-@pytest.mark.parametrize("command", ["sample", "rollout", "score"])
+@pytest.mark.parametrize("command", ["sample", "rollout", "score", "search"])
 @pytest.mark.parametrize("field", ["problem", "answer"])
 def test_a_problem_that_changed_under_its_id_is_refused(
     command: str, field: str, erprm: Run, model: str, tmp_path: Path, scripted: None
@@ -301,7 +301,8 @@ def test_a_problem_that_changed_under_its_id_is_refused(
     assert erprm(*words).exit_code == 0
     kept = (tmp_path / "out").read_bytes()
     row = SOURCES[command][0]
-    changed = [row | {field: "12"}, rows.problem(2) if command == "sample" else row | {"id": "new"}]
+    is_problem = command in ("sample", "search")
+    changed = [row | {field: "12"}, rows.problem(2) if is_problem else row | {"id": "new"}]
     rows.write(tmp_path / "in.jsonl", changed)
     more = ["-n", 3] if command == "sample" else []
     message = f"id '{row['id']}': another problem or answer than in {tmp_path / 'out'}"
@@ -310,7 +311,8 @@ def test_a_problem_that_changed_under_its_id_is_refused(
     done = erprm(*words, *more, "--errors", tmp_path / "bad.jsonl")
     refused(done, "1 bad row was written")
     ids = [json.loads(line)["id"] for line in (tmp_path / "out").read_bytes().splitlines()]
-    assert set(ids) == {row["id"], changed[1]["id"]} and ids.count(row["id"]) == 1
+    assert set(ids) == {row["id"], changed[1]["id"]}
+    assert ids.count(row["id"]) == (4 if command == "search" else 1)
 
 
 @pytest.mark.parametrize("command", ["rollout", "score"])
@@ -338,6 +340,115 @@ def test_scores_of_another_version_are_not_compared(changed: rows.Row, erprm: Ru
     what = ", sample 1: another solution" if "solution" in changed else ": another problem or answer"
     refused(erprm("bon", source, "--compare", good), f"b:2: id '{ours[0]['id']}'{what} than in")
     refused(erprm("bon", good), f"b:2: id '{ours[0]['id']}': another") if "steps" not in changed else None
+
+
+@pytest.mark.parametrize("field", ["problem", "answer"])
+def test_prefixes_that_a_stopped_run_finished_are_those_of_their_problem(
+    field: str, erprm: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is not there yet, so only the journal knows the problem."""
+    asked: list[int] = []
+
+    class Engine(ScriptedEngine):
+        """Completes one prefix of each run and fails, or all of them."""
+
+        def generate(self, requests: Any, params: Any) -> Any:
+            for request in requests:
+                asked[-1] += len(request.indices)
+                for index in request.indices:
+                    yield completion(request, index)
+                if len(asked) == 1:
+                    raise EngineError("gone")
+
+    monkeypatch.setattr("erprm_cli.engines.open.open_engine", lambda *_: Engine())
+    row = rows.solution(1) | {"solution": "One.\nTwo.\nThree.", "steps": ["One.", "Two.", "Three."]}
+    words = [*given("rollout", model, tmp_path), "-k", 3]
+    results: dict[bool, Result] = {}
+    for is_same in (True, False):
+        asked[:] = [0]
+        rows.write(tmp_path / "in.jsonl", [row])
+        assert isinstance(erprm(*words, "--overwrite").exception, EngineError) and asked == [3]
+        rows.write(tmp_path / "in.jsonl", [row if is_same else row | {field: "12"}])
+        asked.append(0)
+        results[is_same] = erprm(*words)
+        assert results[is_same].exit_code == 0
+        assert asked[1] == (3 if is_same else 6)  # of two prefixes
+
+
+def cached_on_the_hub(cache: Path, name: str, commit: str, folder: Path) -> None:
+    """Make `commit` the newest one of the model `name` in a cache of the Hub."""
+    repository = cache / f"models--{name.replace('/', '--')}"
+    shutil.copytree(folder, repository / "snapshots" / commit, dirs_exist_ok=True)
+    (repository / "refs").mkdir(exist_ok=True)
+    (repository / "refs" / "main").write_text(commit)
+
+
+@pytest.mark.parametrize("command", ["search", "rlhf"])
+def test_a_prm_of_the_hub_is_known_by_its_commit(
+    command: str, erprm: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    first, second = "1" * 40, "2" * 40
+    words = given(command, model, tmp_path)
+    words[words.index("--prm") + 1] = "h/prm"
+    if command == "rlhf":
+        monkeypatch.setattr("erprm_cli.training.raft.Raft.run", lambda *_: ())
+    else:
+        words[words.index("tiny")] = "math"  # its rows are made by steps, and the words of the model are few
+        words += ["--max-tokens", 4]
+    cached_on_the_hub(tmp_path / "hub", "h/prm", first, Path(model))
+    assert erprm(*words).exit_code == 0
+    rows.write(tmp_path / "in.jsonl", SOURCES[command] + [rows.problem(9)] * (command == "search"))
+    cached_on_the_hub(tmp_path / "hub", "h/prm", second, Path(model))
+    told = f"commit {first} of the PRM, not {second}" if command == "search" else f"{first}, not {second}"
+    refused(erprm(*words), "was made with ", told, START_AGAIN)
+    cached_on_the_hub(tmp_path / "hub", "h/prm", first, Path(model))
+    assert erprm(*words).exit_code == 0
+
+
+def test_a_base_of_the_hub_is_known_by_its_commit(
+    erprm: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    first, second = "1" * 40, "2" * 40
+    words = ["h/base" if word == model else word for word in given("train", model, tmp_path)]
+    cached_on_the_hub(tmp_path / "hub", "h/base", first, Path(model))
+    trained = erprm(*words)
+    assert trained.exit_code == 0
+    cached_on_the_hub(tmp_path / "hub", "h/base", second, Path(model))
+    refused(erprm(*words), f"{first}, not {second}")
+    cached_on_the_hub(tmp_path / "hub", "h/base", first, Path(model))
+    assert erprm(*words).stdout == trained.stdout.splitlines(keepends=True)[-1]
+
+
+@pytest.mark.parametrize("changed", [{"solution": "So."}, {"reasoning": "Hm."}, {"scores": [0.25]}])
+def test_given_solutions_are_compared_by_all_that_the_policy_learns(
+    changed: rows.Row, erprm: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("erprm_cli.training.raft.Raft.run", lambda *_: ())
+    row = rows.scores(1) | {"solution": "So. ", "steps": ["So."], "scores": [0.5]}
+    solutions = rows.write(tmp_path / "scored.jsonl", [row])
+    words = [*given("rlhf", model, tmp_path), "--solutions"]
+    assert erprm(*words, solutions).exit_code == 0
+    assert erprm(*words, f"{tmp_path}/./scored.jsonl").exit_code == 0  # the same file
+    rows.write(solutions, [row | changed])
+    refused(erprm(*words, solutions), f"another version of solutions {tmp_path}"[:50])
+
+
+@pytest.mark.parametrize("command", ["score", "search"])
+def test_a_content_that_cannot_be_known_is_one_line(
+    command: str, erprm: Run, model: str, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = given(command, model, tmp_path)
+    del words[(place := words.index("--prm-format")) : place + 2]
+    refused_usage = erprm(*words)
+    assert isinstance(refused_usage.exception, UsageError), refused_usage.exception
+    assert "--prm-format must say how to read it" in str(refused_usage.exception)
+    url = "--base-url" if command == "score" else "--prm-base-url"
+    done = erprm(*words, url, "http://localhost:1/v1")
+    assert isinstance(done.exception, EngineError) and "localhost:1" in str(done.exception)
 
 
 def test_rlhf_does_not_continue_with_other_problems(

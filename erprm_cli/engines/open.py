@@ -15,16 +15,20 @@ from erprm_cli.terminal.reporter import Reporter
 
 
 def provenance(loaded: Any, config: EngineConfig) -> dict[str, Any]:
-    """Return what a sidecar records of a loaded engine or scorer: its name, versions, the model's commits.
-
-    `commit` is that of the model on the Hub, for adapters that of their base; they have their own then.
-    """
+    """Return what a sidecar records of a loaded engine or scorer: its name, versions, the model's commits."""
     libraries = ("torch", "transformers", "vllm")
     versions = {library: sys.modules[library].__version__ for library in libraries if library in sys.modules}
+    return {"engine": type(loaded).__name__, **commits(loaded, config), **versions}
+
+
+def commits(loaded: Any, config: EngineConfig) -> dict[str, str | None]:
+    """Return the `commit` of a loaded model on the Hub, for adapters that of their base.
+
+    Adapters have their own `adapter_commit` then.
+    """
     own = None if config.base_url else hub_commit(config.model, config.revision)
     commit = getattr(getattr(getattr(loaded, "model", None), "config", None), "_commit_hash", None) or own
-    adapters = {"adapter_commit": own} if own != commit else {}
-    return {"engine": type(loaded).__name__, "commit": commit, **adapters, **versions}
+    return {"commit": commit} | ({"adapter_commit": own} if own != commit else {})
 
 
 def choose_engine(config: EngineConfig) -> options.EngineName:

@@ -20,13 +20,14 @@ from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation.aggregation import aggregate
 from erprm_cli.evaluation.arrays import Bools, Floats, Ints
 from erprm_cli.io.bad_rows import BadRows
-from erprm_cli.io.reading import read_rows
+from erprm_cli.io.reading import check_first_row, read_rows
 from erprm_cli.prm.scoring import NO_SCORES, SCORES_REMEDY
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
 from erprm_cli.rows.versions import Versions, one_version
 
 MAJORITY = "majority vote"
+EVERY_ROW = "a comparison needs every row"
 
 
 def check_candidate(row: Row) -> Row:
@@ -78,6 +79,11 @@ class CandidateCheck:
         return row
 
 
+def check_compared(source: str, names: FieldNames) -> None:
+    """Raise UserError if the first row of a file to compare with has no scores."""
+    check_first_row(source, check_scored_candidate, BadRows(remedy=EVERY_ROW), ForeignRows(names=names))
+
+
 def read_scores(
     source: str,
     aggregates: Sequence[str],
@@ -91,7 +97,7 @@ def read_scores(
     fields under other names.
     """
     table = ScoreTable(source, aggregates)
-    bad = BadRows(remedy="A comparison needs every row")
+    bad = BadRows(remedy=EVERY_ROW)
     check = one_version(check_scored_candidate)
     foreign = ForeignRows(names=names)
     for row in read_rows(source, lambda row: candidates.check(check(row)), bad, limit, foreign):

@@ -23,6 +23,7 @@ from erprm_cli.errors import RowError, UserError
 from erprm_cli.evaluation.arrays import Floats
 from erprm_cli.evaluation.best_of_n import BEST, WEIGHTED, accuracies, default_budgets
 from erprm_cli.evaluation.candidates import (
+    EVERY_ROW,
     MAJORITY,
     Candidates,
     GradedProblem,
@@ -117,7 +118,7 @@ def read_searched(
     found = Searched(Candidates(source, like.table.aggregates), Costs())
     check = one_version(check_scored_candidate if like.scored else check_candidate)
     counting = found.costs.counting(lambda row: problems.check_problem(check(row)))
-    bad = BadRows(remedy="A comparison needs every row")
+    bad = BadRows(remedy=EVERY_ROW)
     for row in read_rows(source, counting, bad, limit, ForeignRows(names=names)):
         found.pool.add(row)
     return found

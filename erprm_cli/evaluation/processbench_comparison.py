@@ -11,7 +11,7 @@ import numpy as np
 from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.errors import RowError, UserError
 from erprm_cli.evaluation.arrays import Bools, Floats
-from erprm_cli.evaluation.candidates import prm_names
+from erprm_cli.evaluation.candidates import EVERY_ROW, prm_names
 from erprm_cli.evaluation.processbench import (
     AVERAGE,
     DRAWS,
@@ -25,10 +25,16 @@ from erprm_cli.evaluation.processbench import (
     row_key,
 )
 from erprm_cli.io.bad_rows import BadRows
-from erprm_cli.io.reading import read_rows
+from erprm_cli.io.reading import check_first_row, read_rows
 from erprm_cli.rows.row import Row
 
 SAME_ROWS = "a comparison needs the same rows scored by each PRM"
+
+
+def check_compared(source: str, names: FieldNames) -> None:
+    """Raise UserError if the first row of a file to compare with is not a scored one of ProcessBench."""
+    bad = BadRows(remedy=EVERY_ROW)
+    check_first_row(source, check_scored_row, bad, lambda row: (names.renamed(row),))
 
 
 def read_same_rows(source: str, ours: Splits, names: FieldNames, limit: int | None = None) -> Splits:
@@ -50,7 +56,7 @@ def read_same_rows(source: str, ours: Splits, names: FieldNames, limit: int | No
         found[split, key].append(row | {"split": split})
         return row
 
-    bad = BadRows(remedy="A comparison needs every row")
+    bad = BadRows(remedy=EVERY_ROW)
     for _ in read_rows(source, check, bad, limit, lambda row: (names.renamed(row),)):
         pass
     if lacking := sum(map(len, wanted.values())):

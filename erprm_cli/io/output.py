@@ -140,7 +140,7 @@ class Output:
                 self._failed = error
 
     def add_provenance(self, provenance: Row) -> None:
-        """Add the versions and the model's commit of this run to FILE.meta.json.
+        """Add the versions of this run and its models' commits to FILE.meta.json.
 
         Raises UserError if an earlier run used another commit: the branch has moved on the Hub.
         """
@@ -151,11 +151,12 @@ class Output:
         runs = meta["runs"]
         if self.continued:
             runs.append(this_run())
-        for run, name in product(runs[:-1], ("commit", "adapter_commit")):
-            before, now = run.get(name), provenance.get(name)
-            if before and now and before != now:
+        for run, (name, now) in product(runs[:-1], provenance.items()):
+            before = run.get(name)
+            if name.endswith("commit") and before and now and before != now:
+                model = "PRM" if name.startswith("prm_") else "model"
                 raise UserError(
-                    f"{self.path} was made with commit {before} of the model, not {now}", remedy=START_AGAIN
+                    f"{self.path} was made with commit {before} of the {model}, not {now}", remedy=START_AGAIN
                 )
         runs[-1] |= provenance
         replace_meta(self.path, meta)

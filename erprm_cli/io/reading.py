@@ -1,5 +1,6 @@
 """Reads rows: the lines of an input, parsed and checked, with the place of each."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, count
@@ -65,6 +66,21 @@ def read_rows(
                 bad.add(lines.place, reason(error.__cause__), lines.line)
             except RowError as error:
                 bad.add(lines.place, str(error), lines.line)
+
+
+def check_first_row(
+    source: str,
+    check: Callable[[Row], Record],
+    bad: BadRows,
+    expand: Callable[[Row], Iterable[Row]] | None = None,
+) -> None:
+    """Raise UserError if the first row of a file is not what it should be; arguments: see `read_rows`.
+
+    So a wrong file is found before the work after which it is read. A pipe cannot be read twice and passes.
+    """
+    if os.path.isfile(source):
+        for _ in read_rows(source, check, bad, 1, expand):
+            pass
 
 
 class _ShareOfLines:

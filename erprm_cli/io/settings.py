@@ -27,9 +27,13 @@ class Difference(NamedTuple):
 
 
 def as_written(settings: Row) -> Row:
-    """Return `settings` as they are read from a file later, with hashes in place of contents."""
-    text = orjson.dumps(settings, default=_hash, option=orjson.OPT_PASSTHROUGH_DATACLASS)
-    written: Row = orjson.loads(text)
+    """Return `settings` as they are read from a file later, with hashes in place of contents.
+
+    Raises UserError for a content that cannot be read.
+    """
+    # Not with orjson's `default`, which would make a TypeError of an error.
+    hashed = {name: value.hash() if isinstance(value, Content) else value for name, value in settings.items()}
+    written: Row = orjson.loads(orjson.dumps(hashed))
     return written
 
 
@@ -78,12 +82,6 @@ def unchanged_since(moment: float, settings: Row, others: Iterable[Path] = ()) -
 
 def _contents(settings: Row) -> dict[str, Content]:
     return {name: value for name, value in settings.items() if isinstance(value, Content)}
-
-
-def _hash(value: object) -> str:
-    if not isinstance(value, Content):
-        raise TypeError
-    return value.hash()
 
 
 def _is_content(name: str) -> bool:

@@ -19,6 +19,7 @@ from erprm_cli.labels.estimator import label_of_rate
 
 TAIL = 0.025  # of the posterior, on each side
 PRECISION = 1e-17  # of the incomplete beta function
+MAX_TRIALS = 1_000_000  # of one step, which take up to a second
 
 Interval = tuple[float, float]  # low, high
 
@@ -34,11 +35,13 @@ def rate_interval(wins: int, k: int) -> Interval:
 
 
 def label_interval(wins: int, k: int, eta: float) -> Interval:
-    """Return the 95 % interval of the label at `eta`, any float but NaN.
+    """Return the 95 % interval of the label at `eta`, any float but NaN. RowError beyond MAX_TRIALS.
 
     >>> [round(end, 4) for end in label_interval(4, 16, eta=2)]
     [0.2288, 0.7098]
     """
+    if k > MAX_TRIALS:
+        raise RowError(f"a step has {k:,} trials; intervals are computed for at most {MAX_TRIALS:,}")
     low, high = rate_interval(wins, k)
     return label_of_rate(low, eta), label_of_rate(high, eta)
 
@@ -72,9 +75,9 @@ def _low(wins: int, k: int) -> float:
     if wins == 0:
         return 0.0
     a, b = wins + 0.5, k - wins + 0.5
-    low, high = 0.0, 1.0
+    low, high = 0.0, a / (a + b)  # the mean, above which is much more than TAIL
     while low < (middle := (low + high) / 2) < high:
-        is_lower_part = middle * k < wins  # the series of the other part is the shorter one
+        is_lower_part = (1 - middle) ** 2 * k > 1  # its series has about 1 / (1 - middle) terms, or sqrt(k)
         below = _beta_share(middle, a, b) if is_lower_part else 1 - _beta_share(1 - middle, b, a)
         low, high = (middle, high) if below < TAIL else (low, middle)
     return middle

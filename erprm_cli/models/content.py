@@ -42,7 +42,7 @@ def hub_commit(name: str, revision: str | None) -> str | None:
     from huggingface_hub import try_to_load_from_cache
 
     with suppress(ValueError):  # not a name on the Hub
-        for file in ("adapter_config.json", "config.json"):
+        for file in ("adapter_config.json", "config.json", "tokenizer_config.json"):
             found = try_to_load_from_cache(name, file, revision=revision)
             if isinstance(found, str):
                 return Path(found).parent.name

@@ -133,7 +133,17 @@ def adapter_shapes(path: str, **load_options: Any) -> Shapes:
 
     There is no index of several such files: peft would ignore it and load a pickle.
     """
-    return _shapes(_found(path, (ADAPTER_WEIGHTS,), load_options))
+    shapes = _shapes(_found(path, (ADAPTER_WEIGHTS,), load_options))
+    for file in _found(path, (ADAPTER_CONFIG,), load_options) if shapes else ():
+        settings = _object(file)
+        most = max((size for shape in shapes.values() for size in shape), default=0)
+        pattern = settings.get("rank_pattern")
+        for rank in (settings.get("r"), *(pattern.values() if isinstance(pattern, dict) else ())):
+            if isinstance(rank, int) and rank > most:  # peft would make weights of this rank first
+                raise UserError(
+                    f"the rank is {rank:,}, but no weight has more than {most:,} rows", where=file
+                )
+    return shapes
 
 
 def weight_shapes(

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from erprm_cli.errors import RowError
-from erprm_cli.hashing import content_hash
+from erprm_cli.hashing import digest
 from erprm_cli.io.output import Output
 from erprm_cli.io.ownership import read_sidecar, sidecar
 from erprm_cli.io.settings import difference
@@ -21,7 +21,12 @@ MAX_CACHED = 200_000  # prefixes whose rollouts are kept for later solutions, ab
 # Settings of `rollout` that decide which completions are made, not what they are.
 CHOOSING = ("k", "until_width", "for_eta", "for", "steps", "count_own", "keep_text", "shard", "field")
 
-PrefixKey = tuple[str, str]  # a problem's id and the hash of a prefix's text
+PrefixKey = tuple[str, str]  # a problem's id, and a hash of the problem, its answer and a prefix's text
+
+
+def prefix_key(row: Row, text: str) -> PrefixKey:
+    """Return the key of the prefix `text` of a solution: another problem under the same id has others."""
+    return row["id"], digest(row["problem"], row.get("answer"), text).hex()
 
 
 class FinishedPrefixes:
@@ -63,7 +68,7 @@ class FinishedPrefixes:
         ):
             drawn = None if rewards is None else len(rewards) - count_own
             if drawn:
-                self.add((row["id"], content_hash(text)), rewards[:drawn], (texts or [])[:drawn])
+                self.add(prefix_key(row, text), rewards[:drawn], (texts or [])[:drawn])
         return row
 
     def add_journal(self, journal: Output | None) -> None:

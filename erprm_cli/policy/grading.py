@@ -130,8 +130,8 @@ class SolutionGrader:
         row is not a solution.
         """
         template = self.template or self._shipped.get(_sampled_with(row), ANY_TEMPLATE)
-        if row.get("steps") is None:
-            schema.need(row, "solution", str, "sample")
+        schema.check_reasoning(row)
+        if row.get("steps") is None and isinstance(row.get("solution"), str):
             row = row | {"steps": split_steps(stepped_text(row), template.step_break)}
         schema.check_solution(row)
         self.rules[template.name] += 1

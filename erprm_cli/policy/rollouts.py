@@ -16,10 +16,10 @@ from typing import TypeVar
 from erprm_cli.answers.grader import Grader, Verdict
 from erprm_cli.engines.base import LATER, Completion, Engine, Failure, Prompt, Request, generate
 from erprm_cli.errors import EngineError, RowError, UserError
-from erprm_cli.hashing import content_hash, derive_seed
+from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
-from erprm_cli.policy.finished_prefixes import FinishedPrefixes, PrefixKey
+from erprm_cli.policy.finished_prefixes import FinishedPrefixes, PrefixKey, prefix_key
 from erprm_cli.policy.grading import grade
 from erprm_cli.policy.prompts import encode_solution, make_prompt, render_prompt
 from erprm_cli.policy.reasoning import Marks, check_marks, continued, split, written, written_prefixes
@@ -60,7 +60,7 @@ class _Solution:
     is_bad: bool = False  # a prefix could not be completed
 
     def key(self, step: int) -> PrefixKey:
-        return self.row["id"], content_hash(self.texts[step])
+        return prefix_key(self.row, self.texts[step])
 
 
 @dataclass(slots=True)

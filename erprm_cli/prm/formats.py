@@ -15,6 +15,7 @@ from erprm_cli.io.files import read_toml
 from erprm_cli.io.typed_fields import from_table, typed
 
 ER_PRM = "er-prm"
+MAX_CLASSES = 1_000  # of a head; published PRMs have 2 or 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class PrmFormat:
             raise UsageError("'prompt' must contain {problem}")
         if self.kind == "token" and not (self.good and self.bad):
             raise UsageError("kind token needs 'good' and 'bad'")
+        if not 1 <= self.num_labels <= MAX_CLASSES:
+            raise UsageError(f"'num_labels' is {self.num_labels:,}, not in 1 .. {MAX_CLASSES:,}")
         if self.kind == "head" and not set(self.labels) < set(range(self.num_labels)):
             raise UsageError(
                 f"'labels' must be some of the {self.num_labels} classes, 0 .. {self.num_labels - 1}"

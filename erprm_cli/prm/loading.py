@@ -14,6 +14,7 @@ All but the first become `score` of the architecture's own token classification 
 from the owners' model code and tested on small random models, not on the published weights.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,18 +26,21 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 from transformers.utils import logging
 
 from erprm_cli import shipped
+from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UserError
 from erprm_cli.models import loading
 from erprm_cli.models.adapters import merge_adapters
-from erprm_cli.models.file_checks import ADAPTER_CONFIG, adapter_settings, weight_shapes
+from erprm_cli.models.file_checks import ADAPTER_CONFIG, adapter_settings, check_model, weight_shapes
 from erprm_cli.models.folder import CARD
-from erprm_cli.models.names import find_model
+from erprm_cli.models.names import Place, find_model
 from erprm_cli.prm.card import prm_format_of, read_card
 from erprm_cli.prm.formats import PrmFormat
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows.row import Row
 
 RENAMED = {r"^v_head\.summary\.": "score.", r"^score_head\.": "score."}
+HEAD = re.compile("|".join([r"score\.", *RENAMED]))
+NO_WEIGHT = "{} has no {} of the right size, which the format {} (kind {}) needs; choose another --prm-format"
 
 
 def load_tagger(
@@ -64,6 +68,25 @@ def load_tagger(
             where=name,
         )
     return card, tagger
+
+
+def check_prm(config: EngineConfig, prm_format: str | None = None) -> None:
+    """Raise UserError for a PRM that could not be loaded, as far as its files tell; no weights are read.
+
+    As `load_tagger`, for the PRM of `config`; also the weights of a folder: that they are complete and have a
+    head if the format needs one. Those of a model on the Hub may have to be downloaded first.
+    """
+    name = config.model
+    code: dict[str, Any] = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    _, tagger = load_tagger(name, prm_format, **code)
+    if find_model(name, config.revision) is not Place.FOLDER:
+        return
+    path, chosen = shipped.resolve(name), tagger.prm_format
+    with loading.explained(name):
+        check_model(path, allow_pickle=config.allow_pickle)
+        own = weight_shapes(path, allow_pickle=config.allow_pickle)
+    if chosen.kind != "token" and own and not any(HEAD.match(weight) for weight in own):
+        raise UserError(NO_WEIGHT.format(name, "score.weight", chosen.name, chosen.kind))
 
 
 def load_prm(
@@ -109,10 +132,7 @@ def load_prm(
         model, own = merge_adapters(model, name, revision)
         missing = [key for key in missing if f"base_model.model.{key}" not in own]
     if missing:
-        raise UserError(
-            f"{name} has no {missing[0]} of the right size, which the format {prm_format.name} "
-            f"(kind {prm_format.kind}) needs; choose another --prm-format"
-        )
+        raise UserError(NO_WEIGHT.format(name, missing[0], prm_format.name, prm_format.kind))
     return model
 
 

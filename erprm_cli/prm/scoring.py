@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from erprm_cli.data_formats.field_names import FieldNames
 from erprm_cli.data_formats.foreign_rows import ForeignRows
 from erprm_cli.engines.config import EngineConfig
-from erprm_cli.engines.open import check_server, local_engine, provenance
+from erprm_cli.engines.open import check_server, commits, local_engine, provenance
 from erprm_cli.engines.plan import report_plan
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.hashing import fields_hash
@@ -72,6 +72,17 @@ class LazyScorer:
         scorer = open_scorer(*self._arguments)
         self.on_load(scorer)
         return scorer
+
+    def check(self) -> None:
+        """Raise UserError for a PRM that could not be loaded, as far as its files tell; see `check_prm`."""
+        if self.config.base_url is None:
+            from erprm_cli.prm.loading import check_prm  # torch
+
+            check_prm(self.config, self.prm_format)
+
+    def commits(self) -> Row:
+        """Return the commits of the loaded PRM, for the sidecar of rows that another model made with it."""
+        return {f"prm_{name}": value for name, value in commits(self.scorer, self.config).items()}
 
     def read(
         self,

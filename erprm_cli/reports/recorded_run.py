@@ -97,9 +97,11 @@ class RecordedRun:
                 yield f"the {setting} {name} is not there any more"
             elif before and content is not None and content.hash() != before:
                 yield f"the {setting} {name} has changed since"
-        commit, name = self.run.get("commit"), self.settings.get("model") or self.settings.get("prm")
-        if commit and isinstance(name, str):
-            now = hub_commit(name, self.settings.get("revision"))
+        prm, revision = self.settings.get("prm"), self.settings.get("revision")
+        models = ("commit", self.settings.get("model") or prm, revision), ("prm_commit", prm, None)
+        for key, name, revision in models:
+            commit = self.run.get(key)
+            now = hub_commit(name, revision) if commit and isinstance(name, str) else None
             if now is not None and now != commit:
                 yield f"made with commit {commit} of {name}; {now} is in the cache"
 

@@ -39,6 +39,7 @@ LOW_SCORE = 0.5
 NO_VALUE = "-"  # of a step without rollouts
 PAGE_STEPS, PAGE_CHARACTERS = 200, 20_000  # drawn at a time
 VERDICT_STYLES = {"right": "bold green", "wrong": "bold red"}
+STEP_VALUES = ("rollouts", "labels", "scores", "rates", "successes")  # what only a solution has
 THOUGHT_LINES = 3  # of the reasoning, if it is shortened
 
 
@@ -49,7 +50,8 @@ def check(row: Row, names: FieldNames | None = None) -> Row:
     """
     names = names or FieldNames()
     row = names.renamed(row)
-    if "sample" in row:
+    of_steps = any(row.get(name) is not None for name in STEP_VALUES)
+    if "sample" in row or (of_steps and row.get("solution") is not None):
         row = schema.check_solution(ForeignRows(names=names).completed(row))
     elif row.get("steps") is None:
         return as_problem(row, names)
@@ -84,8 +86,10 @@ class Column(NamedTuple):
 
 
 def columns(row: Row) -> list[Column]:
-    """Return the columns of a row with steps, the most reliable first."""
-    found = []
+    """Return the columns of a row, the most reliable first; none if it has no steps."""
+    found: list[Column] = []
+    if row.get("steps") is None:
+        return found
     if row.get("labels") is not None:
         cells = [
             _number(value) + ("" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]")

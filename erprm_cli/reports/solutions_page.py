@@ -18,7 +18,7 @@ import orjson
 
 from erprm_cli import __version__
 from erprm_cli.errors import RowError
-from erprm_cli.evaluation.candidates import prm_names
+from erprm_cli.evaluation.candidates import EVERY_ROW, prm_names
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.files import read_text
 from erprm_cli.io.reading import read_rows
@@ -41,7 +41,7 @@ class ComparedScores:
         self.source = source
         self.prm: str | None = None
         self.unmatched = 0  # solutions that `source` does not have
-        bad = BadRows(remedy="A comparison needs every row")
+        bad = BadRows(remedy=EVERY_ROW)
         rows = read_rows(source, lambda row: _check_scored(solutions.check(row)), bad)
         self._rows = {_key(row): row for row in rows}
         for row in self._rows.values():

@@ -40,7 +40,7 @@ def check_reasoning(row: Row) -> None:
     """Check the fields of thinking models: `reasoning`, if there is one, and the part that has the steps."""
     if not isinstance(row.get("reasoning"), str | None):
         raise RowError(f"'reasoning' is {kind_name(row['reasoning'])}, not a string or null")
-    if (row.get("steps_of") or STEPS_OF[0]) not in STEPS_OF:
+    if row.get("steps_of") not in (None, *STEPS_OF):
         raise RowError(f"'steps_of' must be {' or '.join(STEPS_OF)}")
 
 

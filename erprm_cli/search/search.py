@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from erprm_cli.answers.grader import Grader, Verdict
+from erprm_cli.data_formats.field_names import FieldNames
+from erprm_cli.data_formats.problems import as_problem
 from erprm_cli.engines import open as opening
 from erprm_cli.engines.base import Completion, Engine
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.engines.dry_engine import DryEngine
 from erprm_cli.engines.plan import report_plan
+from erprm_cli.errors import RowError
 from erprm_cli.hashing import derive_seed
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.output import Output
 from erprm_cli.policy.grading import with_rewards
 from erprm_cli.policy.reasoning import Parts
-from erprm_cli.policy.sampling import SamplingSettings, missing_samples, same_as, solution_row
+from erprm_cli.policy.sampling import SamplingSettings, Tally, missing_samples, same_as, solution_row
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.prm.scoring import LazyScorer
 from erprm_cli.rows import schema
@@ -109,6 +112,15 @@ def check_search(config: SearchConfig, prm: str, template: PolicyTemplate) -> Va
     return make_value(config, prm)
 
 
+def check_problem(row: Row, config: SearchConfig, names: FieldNames) -> Row:
+    """Return the problem in a row (see `as_problem`); RowError if --verify lacks its answer."""
+    problem = as_problem(row, names)
+    if config.verify and problem["answer"] is None:
+        fields = f"its fields are {schema.fields_of(row)}"
+        raise RowError(f"no 'answer', which --verify needs; {fields}", remedy="--field answer=NAME reads one")
+    return problem
+
+
 def share_gpu(policy: EngineConfig, prm: EngineConfig) -> tuple[EngineConfig, EngineConfig]:
     """Return the two with GPU_SHARE for those in vLLM, if both models run on a GPU of this machine.
 
@@ -149,6 +161,7 @@ def search_to(
         if done:
             reporter.info(f"nothing is missing: the output has {len(done):,} solutions")
         return
+    prm.check()  # before the policy is loaded
     with (
         closing(opening.open_engine(engine, reporter)) as running,
         closing(prm),
@@ -163,13 +176,13 @@ def search_to(
         reader = (DryReader if isinstance(running, DryEngine) else Reader)(prm.scorer)
         if prm.scorer.served_eta is not None:
             value = make_value(config, prm.config.model, prm.scorer.served_eta)
-        out.add_provenance(opening.provenance(running, engine))
+        out.add_provenance(opening.provenance(running, engine) | prm.commits())
         searcher = Searcher(config, value, extender, reader, grader, prm.config.model)
         reporter.start("solutions")
-        correct = 0
+        tally = Tally()
         for row in searcher.rows(missing, done, bad):
             out.write(row)
-            correct += schema.is_correct(row["reward"])
+            tally.add(row)
             tokens = reporter.rate_of(running.usage.generated_tokens, "tokens")
             reporter.progress(out.count, "solutions", note=tokens)
         if isinstance(running, DryEngine):
@@ -178,13 +191,17 @@ def search_to(
             size = {f"prm_{name}": value for name, value in prm.plan().items() if name not in counts}
             report_plan({"solutions": out.count} | running.plan() | size, reporter, engine.tokens_per_s)
             return
-        _report(running, reader, out.count, correct, reporter)
+        _report(running, reader, tally, reporter)
 
 
-def _report(engine: Engine, reader: Reader, count: int, correct: int, reporter: Reporter) -> None:
+def _report(engine: Engine, reader: Reader, tally: Tally, reporter: Reporter) -> None:
+    count = tally.graded + tally.ungraded
     num_read = reader.scorer.num_tokens
     read = f"; the PRM read {num_read:,} tokens" if num_read else ""  # a server may not say
-    reporter.info(f"{count:,} solutions, {correct:,} correct, {engine.usage.summary(reporter.seconds)}{read}")
+    usage = engine.usage.summary(reporter.seconds)
+    reporter.info(f"{count:,} solutions, {tally.correct:,} correct, {usage}{read}")
+    if tally.ungraded:
+        reporter.warn(tally.ungraded_warning())
     if 0 <= reader.highest - reader.lowest < SAME_SCORE:  # negative without any score
         reporter.warn(
             f"{reader.scorer.name} gave every step the score {reader.highest:.6g}, so the search was "

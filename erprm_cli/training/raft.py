@@ -60,7 +60,12 @@ class Raft(Rlhf):
             classifier_settings(replace(self.engine, model=config.prm), tagger)
 
     def check_problems(self, problems: list[Row]) -> None:
-        """Raise UserError if given solutions cannot be read, or none is of a problem of the first round."""
+        """Raise UserError if solutions that are given cannot be used, or there is no answer to select by."""
+        if self.config.require_correct and all(problem["answer"] is None for problem in problems):
+            raise UserError(
+                "no problem has an answer, which --require-correct needs",
+                remedy="--field answer=NAME names the field that has it",
+            )
         given = self.config.solutions
         if given is not None and not sum(1 for _ in self._given(problems[: self.config.slice_size])):
             raise UserError("no solution of a problem of the first round", where=f"--solutions {given}")
@@ -149,7 +154,8 @@ class Raft(Rlhf):
     def _take(self, problems: list[Row], scored: Path) -> None:
         """Write the given solutions of these problems to `scored`."""
         found = set()
-        with open_atomic_output(str(scored), {"command": "take", "solutions": self.config.solutions}) as out:
+        settings = {"solutions": self.config.solutions, "solutions_content": self._given_content(problems)}
+        with open_atomic_output(str(scored), {"command": "take", **settings}) as out:
             for row in self._given(problems):
                 found.add(row["id"])
                 out.write(row)
@@ -172,7 +178,7 @@ class Raft(Rlhf):
 
     def _given_content(self, problems: list[Row]) -> Content:
         def hash_all() -> str:
-            names = "id", "sample", "steps", "scores", "reward"
+            names = "id", "sample", "solution", "steps", "reasoning", "scores", "reward"
             parts = (digest(*map(row.get, names)).hex() for row in self._given(problems))
             return content_hash("".join(parts))
 

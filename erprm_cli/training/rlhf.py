@@ -13,6 +13,7 @@ from erprm_cli.hashing import content_hash, digest
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.content import Content
 from erprm_cli.io.reading import read_rows
+from erprm_cli.models.content import hub_commit
 from erprm_cli.policy.prompts import render_end
 from erprm_cli.policy.templates import PolicyTemplate
 from erprm_cli.prm.scoring import output_settings as score_settings
@@ -51,30 +52,34 @@ class Rlhf:
         return found
 
     def check(self) -> None:
-        """Open what later phases need: settings, both tokenizers, the PRM's format, the --eval problems.
+        """Open what later phases need: settings, both tokenizers, the PRM's files, the --eval problems.
 
         Raises UserError for what would stop them. No weights are loaded.
         """
         from erprm_cli.models.loading import load_tokenizer  # torch
-        from erprm_cli.prm.loading import load_tagger
+        from erprm_cli.prm.loading import check_prm
         from erprm_cli.training.arguments import check_names
 
-        config, code = self.config, self.engine.trust_remote_code
         _ = self.eval_problems
         check_names(self.training)
-        load_tagger(config.prm, config.prm_format, trust_remote_code=code)
-        tokenizer = load_tokenizer(self.engine.model, trust_remote_code=code)
+        check_prm(self.scorer_config(), self.config.prm_format)
+        tokenizer = load_tokenizer(self.engine.model, trust_remote_code=self.engine.trust_remote_code)
         render_end(self.template, tokenizer)
 
     def check_problems(self, problems: list[Row]) -> None:
         """Raise UserError for problems that the algorithm cannot use."""
 
-    def contents(self, source: str, problems: list[Row]) -> dict[str, Content | None]:
-        """Return the contents behind the names in the settings; `problems` are those of the file `source`."""
+    def contents(self, source: str, problems: list[Row]) -> dict[str, Content | str | None]:
+        """Return the contents behind the names in the settings; `problems` are those of the file `source`.
+
+        A model on the Hub is known by its commit, which `check` has found.
+        """
         held_out = self.config.eval
         scores = score_settings(self.scorer_config(), self.config.prm_format)
         return {
             "policy_content": self.engine.content(),
+            "policy_commit": hub_commit(self.engine.model, self.engine.revision),
+            "prm_commit": hub_commit(self.config.prm, self.engine.revision),
             "prm_content": scores["prm_content"],
             "prm_format_content": scores["prm_format_content"],
             "template_content": self.template.content(),

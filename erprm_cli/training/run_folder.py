@@ -9,10 +9,11 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from erprm_cli.errors import UserError
-from erprm_cli.io.drafts import replace_json
+from erprm_cli.io.drafts import DRAFT, replace_json
 from erprm_cli.io.files import LOCK, open_locked, read_object
 from erprm_cli.io.ownership import CARD, EVENTS, REMEDY
 from erprm_cli.io.seal import damage, is_sealed
@@ -23,6 +24,7 @@ from erprm_cli.training.distributed import is_main
 
 RESULTS = ("rows", "step", "loss", "seconds", "tokens_per_s")  # numbers in the last log row
 CHECKPOINTS, CHECKPOINT = "checkpoint-*", re.compile(r"checkpoint-\d+")
+STATE = "trainer_state.json"  # in a checkpoint
 PARTS = ("settings.json", "job.json", "data", "draft", EVENTS, CHECKPOINTS)  # of a run folder
 
 
@@ -37,8 +39,12 @@ def locked_run(output: Path) -> Iterator[None]:
     run = run_folder(output)
     try:
         run.mkdir(parents=True, exist_ok=True)
+        foreign = next(_foreign_files(run), None)
     except OSError as error:
         raise UserError(error.strerror, where=run) from None
+    if foreign is not None:
+        found = foreign.relative_to(run)
+        raise UserError(f"{run} holds what erprm did not write there ({found})", remedy=REMEDY.format("-o"))
     with open_locked(str(run / LOCK), named=str(output)):
         try:
             yield
@@ -46,6 +52,23 @@ def locked_run(output: Path) -> Iterator[None]:
             (run / LOCK).unlink(missing_ok=True)
             with suppress(OSError):  # not empty: there is something to continue from
                 run.rmdir()
+
+
+def _foreign_files(run: Path) -> Iterator[Path]:
+    """Yield what is in a run folder and no training made: a run forgets what it made, and nothing else."""
+    drafts = f".*{DRAFT}"
+    for path in sorted(run.iterdir()):
+        if path.name == "data":
+            made = ("*.arrow", "stats.json", drafts)
+            yield from (file for file in sorted(path.iterdir()) if not _fits(file, made))
+        elif not _fits(path, (LOCK, *PARTS, drafts)):
+            yield path
+        elif CHECKPOINT.fullmatch(path.name) and not (is_sealed(path) or (path / STATE).exists()):
+            yield path
+
+
+def _fits(path: Path, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
 def begin_run(run: Path, settings: Row, overwrite: bool) -> None:

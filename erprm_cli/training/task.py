@@ -22,7 +22,7 @@ from erprm_cli.errors import UserError
 from erprm_cli.io.bad_rows import BadRows
 from erprm_cli.io.reading import read_rows
 from erprm_cli.models import loading
-from erprm_cli.models.content import model_content
+from erprm_cli.models.content import hub_commit, model_content
 from erprm_cli.models.outputs import max_positions
 from erprm_cli.rows.row import Row
 from erprm_cli.terminal.reporter import Reporter
@@ -67,8 +67,10 @@ class TrainingTask(ABC):
 
     @property
     def settings(self) -> Row:
-        """What decides the result, apart from the rows."""
-        return self.config.settings() | {"base_content": model_content(self.config.base)}
+        """What decides the result, apart from the rows. A base on the Hub is known by its commit."""
+        base, revision = self.config.base, self.config.revision
+        contents = {"base_content": model_content(base), "base_commit": hub_commit(base, revision)}
+        return self.config.settings() | contents
 
     @cached_property
     def arguments(self) -> TrainingArguments:

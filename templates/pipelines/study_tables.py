@@ -160,14 +160,11 @@ def all_comparisons(study: Study) -> dict[str, list[Difference]]:
     converted = [name for name in sampled if " at eta " in name and name.endswith(end)]
     titles = {"Primary comparisons": primary, "Secondary outcomes": secondary}
     titles |= {"Scores converted to another eta": converted}
-    shown = f"min{end}"
     if study.exact:
-        exact = [study.exact + name for name in (*primary, *secondary[:3])]
-        titles["Without the noise of candidates"] = exact
-        shown = study.exact + shown
+        titles["Listed solutions only"] = [study.exact + name for name in (*primary, *secondary[:3])]
     tables = {title: [comparisons(study, name) for name in names] for title, names in titles.items()}
     tables["Primary comparisons"] = [corrected(found) for found in tables["Primary comparisons"]]
-    tables["Each setting"] = [comparisons(study, shown, [one]) for one in study.settings()]
+    tables["Each setting"] = [comparisons(study, f"min{end}", [one]) for one in study.settings()]
     joined = {title: list(chain.from_iterable(found)) for title, found in tables.items()}
     return {title: found for title, found in joined.items() if found}
 
@@ -295,8 +292,7 @@ def curves(study: Study, lines: dict[str, list[Place]]) -> list[Curve]:
 def charts(study: Study) -> dict[str, Chart]:
     """Return accuracy against training size, against eta and against n, and the reliability diagram."""
     n, k, correct = study.budgets[-1], study.ks[-1], "% correct"
-    before = study.exact or ""
-    measure, best = f"{before}min@{n}", f"best of {n} by min"
+    measure, best = f"min@{n}", f"best of {n} by min"
     etas = {label: float(label[2:]) for label in study.labels if label.startswith("er")}
     etas |= {"soft": 0.0} if "soft" in study.labels else {}
 
@@ -314,7 +310,7 @@ def charts(study: Study) -> dict[str, Chart]:
         for k in study.ks
     }
     by_n = {
-        label: [(float(n), label, study.settings(label), f"{before}min@{n}") for n in study.budgets]
+        label: [(float(n), label, study.settings(label), f"min@{n}") for n in study.budgets]
         for label in study.labels
     }
     size, eta, count = (curves(study, lines) for lines in (by_size, by_eta, by_n))

@@ -173,3 +173,20 @@ def test_a_hard_pair_is_noted_and_graded_0(erprm: Erprm, tmp_path: Path) -> None
 def test_a_bad_row_stops_with_its_place_and_reason(erprm: Erprm, change: Row, message: str) -> None:
     done = erprm("grade", stdin=jsonl([solution(0, RIGHT), solution(1, RIGHT) | change]))
     assert str(done.exception).startswith("stdin:2: ") and message in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"problem": None, "solution": None}, ["no 'problem' (the question)", "no 'solution' (the text"]),
+        ({"solution": 5}, ["'solution' is an integer, not a string"]),
+        ({"steps_of": "reasoning", "reasoning": 5}, ["'reasoning' is an integer, not a string or null"]),
+        ({"steps_of": []}, ["'steps_of' must be answer or reasoning"]),
+    ],
+)
+def test_all_that_is_wrong_with_a_row_without_steps_is_told(
+    erprm: Erprm, changed: Row, told: list[str]
+) -> None:
+    row = solution(0, RIGHT) | {"steps": None} | changed
+    error = erprm("grade", stdin=jsonl([row])).exception
+    assert isinstance(error, UserError) and all(text in str(error) for text in told), error

@@ -369,6 +369,13 @@ def test_a_field_that_is_given_twice_is_refused_wherever_it_is(erprm: Run) -> No
         '{"rollouts":[[1.0]],"labels":[0.0],"labels":[1.0]}',
     ):
         assert "stdin:1: duplicate field" in str(erprm("label", stdin=line).exception)
+    for first, second in (
+        ("rollouts", "\\u0072ollouts"),
+        ("\\u0072ollouts", "rollouts"),
+    ):  # one name, spelled twice
+        line = f'{{"{first}":[[1.0]],"{second}":[[0.0]]}}\n'
+        assert "stdin:1: duplicate field 'rollouts'" in str(erprm("label", stdin=line).exception)
+    assert erprm("label", stdin='{"text":"\\u00e9","rollouts":[[1.0]]}\n').exit_code == 0
     text = '{"rollouts":[[1.0]],"id":"rollouts","of":["rollouts"]}'
     assert rows_of(erprm("label", stdin=text).stdout)[0]["labels"] == [1.0]
 

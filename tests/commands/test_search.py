@@ -332,3 +332,11 @@ def test_the_prm_may_be_behind_a_server(erprm: Run, tmp_path: Path) -> None:
         for row in of_problem:
             assert row["scores"] == [len(step) / 100 for step in row["steps"]]
             assert row["search"]["prm_tokens"] is None
+
+
+def test_what_was_not_graded_is_told(erprm: Run, prm: str) -> None:
+    problems = [{"id": "a", "problem": "Tom has 3?", "gold": "3"}, {"id": "b", "problem": "Ida has 4?"}]
+    text = "".join(json.dumps(row) + "\n" for row in problems)
+    done = erprm("search", "--prm", prm, "-n", 2, "--max-tokens", 8, stdin=text)
+    assert [row["reward"] for row in by_key(rows(done))][2:] == [None, None]
+    assert "warning: 2 of 4 solutions were not graded because their problems have no answer" in done.stderr

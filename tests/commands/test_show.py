@@ -120,3 +120,21 @@ def test_two_files_are_compared_on_the_page_only(erprm: Erprm, source: Path, tmp
     other.write_text(json.dumps(ROW) + "\n")
     result = erprm("show", source, "--compare", other, "--html", page)
     assert result.exit_code == 1 and "other.jsonl:1: no 'scores'" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    "values", [{"rates": [0.5, 1.0]}, {"successes": [1, 2], "trials": 2}, {"labels": [0.5, 1]}]
+)
+def test_a_solution_with_values_of_its_steps_needs_no_sample(erprm: Erprm, values: dict[str, object]) -> None:
+    row = {"problem": "1 + 1?", "solution": "Two.\nSo 2."} | values
+    assert "1  " in (shown := erprm("show", stdin=json.dumps(row)).stdout) and "So 2." in shown
+
+
+@pytest.mark.parametrize("values", [{"scores": 7}, {"labels": "x"}, {"rollouts": [1]}])
+def test_a_problem_may_have_fields_that_are_called_like_ours(
+    erprm: Erprm, values: dict[str, object], tmp_path: Path
+) -> None:
+    row = {"id": "a", "problem": "How many?", "answer": "2"} | values
+    for flags in ([], ["--html", tmp_path / "page.html"]):
+        done = erprm("show", *flags, stdin=json.dumps(row))
+        assert done.exit_code == 0, done.exception

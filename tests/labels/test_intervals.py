@@ -1,6 +1,7 @@
 """Intervals of labels against scipy's quantiles, and what holds for every estimator."""
 
 import json
+import time
 from math import inf
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from erprm_cli.errors import RowError
 from erprm_cli.labels.estimator import label_of_rate
-from erprm_cli.labels.intervals import label_interval, label_intervals, rate_interval
+from erprm_cli.labels.intervals import MAX_TRIALS, label_interval, label_intervals, rate_interval
 from erprm_cli.labels.labeller import Labeller
 from tests.data_formats.format_rows import SAMPLES
 
@@ -115,3 +116,12 @@ def test_label_without_intervals_removes_those_of_other_labels() -> None:
 def test_rates_without_counts_have_no_intervals(row: Row) -> None:
     with pytest.raises(RowError, match="success rates without counts have no intervals; give 'successes'"):
         labelled(row, intervals=True)
+
+
+def test_counts_of_any_size_take_no_time(no_collection: None) -> None:
+    began = time.process_time()
+    low, high = rate_interval(1, MAX_TRIALS)
+    assert 0 < low < 1e-6 < high < 1e-5
+    with pytest.raises(RowError, match="a step has 9,223,372,036,854,775,807 trials; intervals are computed"):
+        labelled({"successes": [1], "trials": 2**63 - 1}, intervals=True)
+    assert time.process_time() - began < 1

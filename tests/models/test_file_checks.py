@@ -271,6 +271,11 @@ def test_whole_adapters_are_loaded(adapters: Path) -> None:
         ("adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": 3}'),
         ("adapter_config.json", b'{"peft_type": "NONE", "base_model_name_or_path": "BASE"}'),
         ("adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": "BASE", "r": "x"}'),
+        ("adapter_config.json", b'{"peft_type": "LORA", "base_model_name_or_path": "BASE", "r": 100000000}'),
+        (
+            "adapter_config.json",
+            b'{"peft_type": "LORA", "base_model_name_or_path": "BASE", "rank_pattern": {"q": 100000000}}',
+        ),
         (
             "adapter_config.json",
             b'{"peft_type": "LORA", "base_model_name_or_path": "BASE", "megatron_config": {},'

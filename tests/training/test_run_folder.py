@@ -237,3 +237,32 @@ def test_run_folders_and_examples_that_cannot_be_made_are_one_line(tmp_path: Pat
         begin_run(run_folder(output), {}, overwrite=False)
     with pytest.raises(UserError, match="file/examples: Not a directory"):
         ExampleStore(tmp_path / "file" / "examples").save()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/train.arrow",
+        "data/.stats.json.erprm.tmp",
+        ".settings.json.erprm.tmp",
+        "checkpoint-2/trainer_state.json",
+    ],
+)
+def test_a_run_folder_of_a_killed_run_is_used_again(name: str, tmp_path: Path) -> None:
+    file = tmp_path / ".prm.run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    with locked_run(tmp_path / "prm"):
+        assert file.exists()
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "data/thesis", "checkpoint-2/thesis", "seal.json"])
+def test_a_run_folder_with_files_of_other_making_is_left_alone(name: str, tmp_path: Path) -> None:
+    file = tmp_path / ".prm.run" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("mine")
+    told = "run holds what erprm did not write there"
+    with pytest.raises(UserError, match=told), locked_run(tmp_path / "prm"):
+        pass
+    assert file.read_text() == "mine"
+    assert [path for path in (tmp_path / ".prm.run").rglob("*") if path.is_file()] == [file]
