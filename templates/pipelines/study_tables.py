@@ -164,7 +164,10 @@ def all_comparisons(study: Study) -> dict[str, list[Difference]]:
         titles["Listed solutions only"] = [study.exact + name for name in (*primary, *secondary[:3])]
     tables = {title: [comparisons(study, name) for name in names] for title, names in titles.items()}
     tables["Primary comparisons"] = [corrected(found) for found in tables["Primary comparisons"]]
-    tables["Each setting"] = [comparisons(study, f"min{end}", [one]) for one in study.settings()]
+    shown = [f"min{end}", *[name for name in sampled if name.startswith("smc") and " draw" in name]]
+    tables["Each setting"] = [
+        comparisons(study, name, [one]) for name in shown for one in study.settings(measure=name)
+    ]
     joined = {title: list(chain.from_iterable(found)) for title, found in tables.items()}
     return {title: found for title, found in joined.items() if found}
 
@@ -203,7 +206,8 @@ def difference_table(found: Sequence[Difference]) -> str:
 def setting_name(settings: Sequence[Setting]) -> str:
     if len(settings) > 1:
         return f"{len(settings)} settings"
-    return "{} problems, K = {}".format(*settings[0])
+    size, k = settings[0]
+    return f"{size} problems, {'exact rates' if k == 'exact' else f'K = {k}'}"
 
 
 def accuracy_table(study: Study, measure: str) -> str:
