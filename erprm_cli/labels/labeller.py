@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LABEL_FIELDS = ("labels", "label_low", "label_high", "eta", "estimator")
 ROLLOUTS = b'"rollouts":'
-ESCAPE = rb"\u00"  # of an ASCII character: "\u0072ollouts" is the same field
+L_OR_O, R_TO_U = rb"\u006", rb"\u007"  # escaped letters: "\u0072ollouts" is the same field
 SUCCESS, FAILURE = b"1.0", b"0.0"  # as `erprm rollout` writes them
 MAX_TABLE_K = 128  # longer lists are decoded
 NO_COUNTS = (
@@ -76,9 +76,11 @@ class Labeller:
                     raise ValueError  # they need more care
                 row = decode(line)
                 rollouts = bytes(row.rollouts)
-                if ESCAPE in line or (
+                if (
                     line.find(ROLLOUTS) != len(line) - len(rollouts) - len(ROLLOUTS) - 1  # it is not the last
                     and line.count(b'"rollouts"') > 1
+                    or L_OR_O in line
+                    or R_TO_U in line
                 ):
                     loads(line)  # of a field given twice, `_decode` takes the last
                 labels = labels_of(rollouts)
