@@ -71,7 +71,8 @@ def _shards(index: Path) -> Iterator[str]:
     """Yield the files of weights that an index names, which may be in a folder below."""
     if index.name.endswith(".index.json"):
         with suppress(*DAMAGED):
-            yield from set(read_json(index)["weight_map"].values())
+            names = set(read_json(index)["weight_map"].values())
+            yield from (name for name in names if isinstance(name, str))
 
 
 def _with_bases(folder: Path) -> list[Path]:

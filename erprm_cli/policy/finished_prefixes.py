@@ -4,6 +4,7 @@ Existing rows are those of the output, if a stopped run continues, and those of 
 them with the same settings but another stopping rule.
 """
 
+import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -83,9 +84,8 @@ def continued_input(source: str, settings: Row, reporter: Reporter) -> Row | Non
     They are if only settings in CHOOSING differ from `settings`. None, with a warning, if others differ; None
     also if `source` does not come from `rollout`.
     """
-    path = sidecar(Path(source))
-    if source == "-" or not path.exists():
-        return None
+    if not os.path.isfile(source) or not os.path.isfile(path := sidecar(Path(source))):
+        return None  # os.path, which takes any name; what is wrong with one is told when it is read
     try:
         made_with = read_sidecar(path)["settings"]
     except ValueError:  # not a sidecar of erprm

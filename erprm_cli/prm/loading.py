@@ -15,6 +15,7 @@ from the owners' model code and tested on small random models, not on the publis
 """
 
 import re
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -63,8 +64,8 @@ def load_tagger(
     token_ids = asdict(tagger.token_ids)
     if card is not None and prm_format is None and card["token_ids"] != token_ids:
         raise UserError(
-            f"{CARD} says {card['token_ids']}, but the tokenizer in the same folder gives {token_ids}; the "
-            "folder mixes files of two models",
+            f"{CARD} says {reprlib.repr(card['token_ids'])}, but the tokenizer in the same folder gives "
+            f"{token_ids}; the folder mixes files of two models",
             where=name,
         )
     return card, tagger

@@ -18,6 +18,7 @@ from erprm_cli.terminal.column_table import ColumnTable
 from erprm_cli.terminal.text import visible
 
 BAR_WIDTH = 35  # characters of a bar from 0 to 1; the table then fits into 80 columns
+LONGEST_CELL = 200  # characters; rich takes minutes to fold a name of 100,000
 TITLES = {PASS: "pass@n (oracle)"}
 BEST_OF_N_NOTE = (
     "% correct ± half of the 95 % interval over problems. Tied candidates or answers: each is chosen equally "
@@ -268,7 +269,11 @@ def _below_each_other(*parts: ColumnTable | str) -> Group:
     return Group(parts[0], *(one for part in parts[1:] for one in ("", part)))
 
 
+def _shown(cell: str) -> str:
+    return visible(cell if len(cell) <= LONGEST_CELL else cell[:LONGEST_CELL] + "...")
+
+
 def _aligned(grid: Grid) -> ColumnTable:
     """Return a grid as a table for the terminal."""
-    names, numbers = ([[visible(cell) for cell in cells] for cells in part] for part in grid.columns())
+    names, numbers = ([[_shown(cell) for cell in cells] for cells in part] for part in grid.columns())
     return ColumnTable(names, numbers)

@@ -626,3 +626,9 @@ def test_other_problems_cannot_be_compared(erprm: Erprm, tmp_path: Path, searche
     path.write_text(jsonl(row | {"problem": "Another?"} for row in searched("smc", 1, True, 10)))
     result = erprm("bon", searches[0], "--x", "tokens", "--compare", path, "-o", tmp_path / "chosen.jsonl")
     assert isinstance(result.exception, UserError) and "another problem or answer" in str(result.exception)
+
+
+def test_a_very_long_name_of_a_prm_is_shown_in_part(erprm: Erprm) -> None:
+    row = {"id": "1", "problem": "p", "solution": "s", "prediction": "1", "reward": 1.0, "scores": [0.5]}
+    shown = erprm("bon", stdin=json.dumps(row | {"sample": 0, "steps": ["s"], "prm": "a" * 200_000})).stderr
+    assert "..." in shown and len(shown) < 10_000

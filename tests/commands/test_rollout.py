@@ -279,3 +279,9 @@ def test_a_pilot_without_rollouts_is_refused(erprm: Run, source: Path, tmp_path:
     empty = rows.write(tmp_path / "empty.jsonl", [rows.rollouts(1) | {"num_tokens": 0}])
     told = told_by(erprm("rollout", empty, "--dry-run", "--budget", 1000))
     assert "'num_tokens' is 0, so the length of completions cannot be estimated" in told
+
+
+@pytest.mark.parametrize("name", ["", ".", "a" * 300, "a" * 250, "a/" * 3000])
+def test_an_input_with_any_name_is_refused_in_a_line(erprm: Run, name: str) -> None:
+    failed = erprm("rollout", "-k", 1, name).exception
+    assert type(failed).__name__ == "UserError" and "\n" not in str(failed)

@@ -78,6 +78,13 @@ def test_what_is_read_is_the_content_and_nothing_else(folder: Path, change: str)
     assert (hash_of(folder) == before) == (change in NO_CHANGES)
 
 
+@pytest.mark.parametrize("names", [[3], [None], [1.5, "below/1.safetensors"], [["a"]], {"a": 1}, "a", 7])
+def test_an_index_that_names_no_files_is_content_too(folder: Path, names: object) -> None:
+    weight_map = dict(enumerate(names)) if isinstance(names, list) else names
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    assert hash_of(folder)
+
+
 def test_pickled_weights_count_where_there_are_no_others(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     before = hash_of(folder)

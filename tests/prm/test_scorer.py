@@ -113,14 +113,16 @@ def test_a_solution_longer_than_the_model_reads_is_a_bad_row(tmp_path: Path) -> 
         scorer.encode(row | {"steps": row["steps"] * 3})
 
 
-def test_ids_that_the_tokenizer_does_not_confirm_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bad", ["6", '"' + "a" * 100_000 + '"', "[" + "1," * 9_999 + "1]"])
+def test_ids_that_the_tokenizer_does_not_confirm_are_refused(tmp_path: Path, bad: str) -> None:
     save_model(tmp_path)
     (tmp_path / "erprm.json").write_text(
         '{"format": {"name": "er-prm", "prompt": "{problem} ", "tag": " ки", "good": " +", "bad": " -"},'
-        ' "token_ids": {"tag": 4, "good": 5, "bad": 6}}'
+        f' "token_ids": {{"tag": 4, "good": 5, "bad": {bad}}}}}'
     )
-    with pytest.raises(UserError, match="mixes files of two models"):
+    with pytest.raises(UserError, match="mixes files of two models") as caught:
         Scorer(str(tmp_path))
+    assert len(str(caught.value)) < 500
 
 
 def test_nan_scores_are_an_error(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def requests(folder: Path, count: int, seed: int, tell: Tell) -> Counter[str]:
         with connected(url, request(draw)) as client:
             if draw.random() < 0.1:
                 return  # the client leaves
-            answer = received(client)
+            answer = received(client).removeprefix("HTTP/1.1 100 Continue\r\n\r\n")
         status = int(answer.split(" ", 2)[1]) if answer else 0
         assert not answer or status in STATUSES, answer
         if status >= 400:

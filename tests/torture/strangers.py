@@ -57,7 +57,7 @@ def damage(folder: Path, draw: random.Random) -> None:
         target = draw.choice(("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin"))
         names = {"model.embed_tokens.weight": odd_path(draw), "lm_head.weight": "model.safetensors"}
         index: Any = {"metadata": {}, "weight_map": names}
-        (folder / f"{target}.index.json").write_text(json.dumps(mutated(index, draw)))
+        replace(folder / f"{target}.index.json", json.dumps(mutated(index, draw)).encode())
         if draw.random() < 0.5:
             (folder / target).unlink(missing_ok=True)
     elif file.suffix == ".json" and action < 0.75:
@@ -66,9 +66,15 @@ def damage(folder: Path, draw: random.Random) -> None:
             values = json.loads(file.read_bytes())
         if isinstance(values, dict) and draw.random() < 0.1:
             values[draw.choice(HOSTILE_KEYS)] = draw.choice((odd_path(draw), odd_value(draw)))
-        file.write_text(json.dumps(mutated(values, draw)))
-    else:
-        file.write_bytes(damaged(file.read_bytes(), draw))
+        replace(file, json.dumps(mutated(values, draw)).encode())
+    elif not file.is_symlink():  # /dev/zero has no end
+        replace(file, damaged(file.read_bytes(), draw))
+
+
+def replace(file: Path, data: bytes) -> None:
+    """Write a new file: the old one may be a link to /etc/passwd by now, which must not be followed."""
+    file.unlink(missing_ok=True)
+    file.write_bytes(data)
 
 
 HOSTILE_KEYS = (

@@ -1,6 +1,7 @@
 """Many tries in a forked process: what raises, hangs, writes elsewhere or prints control codes is counted."""
 
 import faulthandler
+import logging
 import math
 import os
 import re
@@ -144,6 +145,9 @@ def _child(
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), 2)
         sys.stderr = open(2, "w", buffering=1, errors="replace", closefd=False)
         clean_stderr()
+        for handler in logging.getLogger("transformers").handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setStream(sys.stderr)  # a command cleans stderr before it imports transformers
         faulthandler.register(signal.SIGUSR1, file=2)
         sys.dont_write_bytecode = True
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
