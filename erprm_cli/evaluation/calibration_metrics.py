@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from erprm_cli.evaluation.arrays import Floats
+from erprm_cli.evaluation.resampling import middle_95
 
 BINS = 10
 RESAMPLES = 400  # bootstrap samples for an interval
@@ -153,8 +154,7 @@ def bootstrap_intervals(
 def _middle_95(values: Sequence[float]) -> tuple[float, float]:
     """Return the 2.5 % and 97.5 % quantiles of the values without NaN."""
     defined = [value for value in values if not math.isnan(value)]
-    low, high = np.quantile(defined, [0.025, 0.975]) if defined else (math.nan, math.nan)
-    return float(low), float(high)
+    return middle_95(np.array(defined)) if defined else (math.nan, math.nan)
 
 
 def _pair(score: ArrayLike, target: ArrayLike) -> tuple[Floats, Floats]:

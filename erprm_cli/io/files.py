@@ -3,8 +3,9 @@
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -88,6 +89,11 @@ def read_text(path: Path) -> str:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file. Raises OSError if that fails."""
     path.write_text(text, encoding="utf-8")
+
+
+def fits(path: Path, patterns: Iterable[str]) -> bool:
+    """Return whether the name of a file matches one of the patterns, in which * stands for any letters."""
+    return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
 def file_hash(path: Path, *more: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from erprm_cli import shipped
 from erprm_cli.errors import UserError
 from erprm_cli.hashing import content_hash
 from erprm_cli.io.content import Content, cached_hash
-from erprm_cli.io.files import read_json
+from erprm_cli.io.files import fits, read_json
 from erprm_cli.models.folder import CARD
 
 # What transformers and vLLM read: weights, configurations, tokenizers, chat templates, code.
@@ -54,17 +53,13 @@ def model_files(folder: Path) -> list[Path]:
     if folder.is_file():
         return [folder]
     with suppress(OSError):
-        files = {path for path in folder.iterdir() if _fits(path, (*WEIGHTS, *PICKLES, *OTHERS))}
+        files = {path for path in folder.iterdir() if fits(path, (*WEIGHTS, *PICKLES, *OTHERS))}
         files |= {folder / name for index in files for name in _shards(index)}
         files |= set(folder.glob("additional_chat_templates/*.jinja"))
         has_safetensors = any(path.suffix == ".safetensors" for path in files)
         unread = (*UNREAD, *PICKLES) if has_safetensors else UNREAD
-        return sorted(path for path in files if path.is_file() and not _fits(path, unread))
+        return sorted(path for path in files if path.is_file() and not fits(path, unread))
     return []
-
-
-def _fits(path: Path, patterns: tuple[str, ...] | list[str]) -> bool:
-    return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
 def _shards(index: Path) -> Iterator[str]:

@@ -60,7 +60,7 @@ class Raft(Rlhf):
             classifier_settings(replace(self.engine, model=config.prm), tagger)
 
     def check_problems(self, problems: list[Row]) -> None:
-        """Raise UserError if solutions that are given cannot be used, or there is no answer to select by."""
+        """Raise UserError if --solutions cannot be used, or if --require-correct has no answers."""
         if self.config.require_correct and all(problem["answer"] is None for problem in problems):
             raise UserError(
                 "no problem has an answer, which --require-correct needs",

@@ -9,12 +9,11 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fnmatch import fnmatch
 from pathlib import Path
 
 from erprm_cli.errors import UserError
 from erprm_cli.io.drafts import DRAFT, replace_json
-from erprm_cli.io.files import LOCK, open_locked, read_object
+from erprm_cli.io.files import LOCK, fits, open_locked, read_object
 from erprm_cli.io.ownership import CARD, EVENTS, REMEDY
 from erprm_cli.io.seal import damage, is_sealed
 from erprm_cli.io.settings import as_written, difference, predates_contents, unchanged_since
@@ -60,15 +59,11 @@ def _foreign_files(run: Path) -> Iterator[Path]:
     for path in sorted(run.iterdir()):
         if path.name == "data":
             made = ("*.arrow", "stats.json", drafts)
-            yield from (file for file in sorted(path.iterdir()) if not _fits(file, made))
-        elif not _fits(path, (LOCK, *PARTS, drafts)):
+            yield from (file for file in sorted(path.iterdir()) if not fits(file, made))
+        elif not fits(path, (LOCK, *PARTS, drafts)):
             yield path
         elif CHECKPOINT.fullmatch(path.name) and not (is_sealed(path) or (path / STATE).exists()):
             yield path
-
-
-def _fits(path: Path, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch(path.name, pattern) for pattern in patterns)
 
 
 def begin_run(run: Path, settings: Row, overwrite: bool) -> None:
