@@ -311,7 +311,7 @@ def shade(value: float | None) -> str:
     >>> [shade(value) for value in (0.0, 0.5, 1.0, None)]
     ['red', 'yellow', 'green', '']
     """
-    return "" if value is None else SHADES[min(max(int(value * len(SHADES)), 0), len(SHADES) - 1)]
+    return "" if value is None else SHADES[min(int(min(max(value, 0), 1) * len(SHADES)), len(SHADES) - 1)]
 
 
 def print_all(texts: Iterable[str]) -> None:

@@ -138,3 +138,9 @@ def test_a_problem_may_have_fields_that_are_called_like_ours(
     for flags in ([], ["--html", tmp_path / "page.html"]):
         done = erprm("show", *flags, stdin=json.dumps(row))
         assert done.exit_code == 0, done.exception
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308, 2**60, -1, 0, 1])
+def test_a_value_of_any_size_is_shown(erprm: Erprm, value: float) -> None:
+    row = {"id": "1", "problem": "p", "sample": 0, "solution": "s", "steps": ["s"], "labels": [value]}
+    assert erprm("show", stdin=json.dumps(row)).exit_code == 0
