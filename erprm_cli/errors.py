@@ -1,18 +1,24 @@
 """Errors that the user can fix: one line on stderr and an exit status. Any other exception is a bug."""
 
+MAX_MESSAGE = 1_500  # characters: names and values that it quotes may come from strangers
+MAX_MESSAGE_END = 500  # of them from the end, where the remedy is
+
 
 def message(what: object, where: object = "", remedy: str = "") -> str:
     """Return the one line that every error is: where it happened, what is wrong, what to do.
 
-    A remedy after one that `what` already names begins a new sentence.
+    A remedy after one that `what` already names begins a new sentence. A very long line loses its middle.
 
     >>> message("no 'scores'; `erprm score` writes them", "in.jsonl:3", "--errors FILE goes on")
     "in.jsonl:3: no 'scores'; `erprm score` writes them. --errors FILE goes on"
     """
     place, text = f"{where}: " if where else "", str(what)
-    if not remedy:
-        return place + text
-    return f"{place}{text}{'. ' if '; ' in text else '; '}{remedy}"
+    line = place + text
+    if remedy:
+        line += f"{'. ' if '; ' in text else '; '}{remedy}"
+    if len(line) <= MAX_MESSAGE:
+        return line
+    return f"{line[: MAX_MESSAGE - MAX_MESSAGE_END]} ... {line[-MAX_MESSAGE_END:]}"
 
 
 class Explained(Exception):

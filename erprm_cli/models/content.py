@@ -1,5 +1,6 @@
 """The content of a local model: of all files that decide what it computes, its adapters' base included."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -27,7 +28,7 @@ DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)  # of a fil
 def model_content(name: str) -> Content | None:
     """Return the content of a model folder; None for a name on the Hub, where commits identify a model."""
     folder = Path(shipped.resolve(name))
-    if not folder.exists():
+    if not os.path.exists(folder):
         return None
     folders = _with_bases(folder)
     files = tuple(file for each in folders for file in model_files(each))
@@ -36,7 +37,7 @@ def model_content(name: str) -> Content | None:
 
 def hub_commit(name: str, revision: str | None) -> str | None:
     """Return the commit of a model or of adapters that were loaded from the Hub; None for a folder."""
-    if Path(shipped.resolve(name)).exists():
+    if os.path.exists(shipped.resolve(name)):
         return None
     from huggingface_hub import try_to_load_from_cache
 
@@ -74,7 +75,7 @@ def _with_bases(folder: Path) -> list[Path]:
     """Return the folder and, if it holds adapters of a local base, the folder of that, and so on."""
     found: list[Path] = []
     base: Path | None = folder
-    while base is not None and base.exists() and base not in found:
+    while base is not None and os.path.exists(base) and base not in found:  # base may be too long for a name
         found.append(base)
         base = None
         with suppress(*DAMAGED):

@@ -24,6 +24,7 @@ from transformers.utils.hub import cached_files
 
 from erprm_cli.errors import UserError
 from erprm_cli.io.files import read_object
+from erprm_cli.models.names import find_model
 from erprm_cli.shipped import resolve
 
 WEIGHTS = "model.safetensors"
@@ -98,8 +99,8 @@ def check_model(path: str, *, allow_pickle: bool = False, **load_options: Any) -
         if not adapter_shapes(path, **load_options) and not allow_pickle:
             raise UserError(f"{path} has no {ADAPTER_WEIGHTS}; {PICKLE_REMEDY}")
         if not _found(path, (CONFIG,), load_options):
-            path = resolve(adapters["base_model_name_or_path"])
-            load_options["revision"] = adapters.get("revision")
+            base, load_options["revision"] = adapter_base(path, adapters)
+            path = resolve(base)
     check_config(path, **load_options)
     for file in _found(path, (GENERATION_CONFIG, CONFIG), load_options):
         _check_end_tokens(file, _object(file).get("eos_token_id"))
@@ -126,6 +127,16 @@ def adapter_settings(path: str, **load_options: Any) -> dict[str, Any] | None:
             raise UserError("adapters for Megatron are not supported", where=file)
         return settings
     return None
+
+
+def adapter_base(path: str, settings: dict[str, Any]) -> tuple[str, str | None]:
+    """Return the name and the revision of the base model that adapters name; UserError if it is nowhere."""
+    base, revision = settings["base_model_name_or_path"], settings.get("revision")
+    try:
+        find_model(base, revision)
+    except UserError as error:
+        raise UserError(f"the base model: {error}", where=f"{path}/{ADAPTER_CONFIG}") from None
+    return base, revision
 
 
 def adapter_shapes(path: str, **load_options: Any) -> Shapes:
@@ -189,6 +200,8 @@ def _check_numbers(file: Path, config: dict[str, Any]) -> None:
                 raise UserError(
                     f"{key!r:.60} is {value:,}", where=file, remedy=f"at most {limit:,} are supported"
                 )
+            if limit == MAX_LAYERS and value < 0:
+                raise UserError(f"{key!r:.60} is {value:,}, a number below 0", where=file)
 
 
 def _check_end_tokens(file: Path, value: object) -> None:

@@ -1,5 +1,6 @@
 """Load models and tokenizers with transformers: names, devices, dtypes."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from erprm_cli.models.file_checks import (
     check_tokenizer,
 )
 from erprm_cli.models.names import Place, find_model, waiting_for_hub
-from erprm_cli.models.tokenizer_file import as_in_its_file
+from erprm_cli.models.tokenizer_file import as_in_its_file, try_out
 from erprm_cli.shipped import resolve
 from erprm_cli.terminal.text import one_line
 
@@ -60,7 +61,9 @@ def load_tokenizer(
         with waiting_for_hub(name):
             check_tokenizer(path, **files)
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **files)
-        return as_in_its_file(tokenizer, path, **files)
+        tokenizer = as_in_its_file(tokenizer, path, **files)
+        try_out(tokenizer)
+        return tokenizer
 
 
 def load_causal_lm(
@@ -136,7 +139,7 @@ class explained:
         if "safetensors" in reason:
             reason += f" ({PICKLE_REMEDY})"
         folder = Path(resolve(self.name))
-        if not folder.exists():
+        if not os.path.exists(folder):
             raise UserError(f"cannot load the model {self.name!r}: {reason}") from None
         if self.file == TOKENIZER_CONFIG and (folder / TOKENIZER).exists():
             with explained(self.name, TOKENIZER):

@@ -3,12 +3,12 @@
 transformers takes any name that is not a folder for one of the Hub, and its client tries again for a minute.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from functools import cache
-from pathlib import Path
 from threading import Timer
 
 from erprm_cli.errors import UserError
@@ -16,7 +16,7 @@ from erprm_cli.packages import MODELS, check_packages
 from erprm_cli.shipped import resolve
 from erprm_cli.terminal.say import say
 
-HUB_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
+HUB_NAME = re.compile(r"(?=.{1,96}$)(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 HUB_TIMEOUT_S = 3.0  # for the question whether the Hub has a model
 SILENT_S = 1.0  # longest wait for the Hub that is not reported
 CONFIGS = (
@@ -37,10 +37,10 @@ def find_model(name: str, revision: str | None = None) -> Place:
 
     Raises UserError if it is nowhere, or if the Hub does not answer within HUB_TIMEOUT_S.
     """
-    path = Path(resolve(name))
-    if path.is_dir():
+    path = resolve(name)
+    if os.path.isdir(path):  # unlike Path.is_dir, it takes any text for a name
         return Place.FOLDER
-    if path.exists():
+    if os.path.exists(path):
         raise UserError("a file, but a model is a folder", where=name)
     if not HUB_NAME.fullmatch(name):  # ./prm, /models/prm, runs/prm/last
         raise UserError("no such folder", where=name)
@@ -56,7 +56,7 @@ def find_model(name: str, revision: str | None = None) -> Place:
 @contextmanager
 def waiting_for_hub(name: str) -> Iterator[None]:
     """Report on stderr that a model is waited for, if the Hub takes more than SILENT_S; not for a folder."""
-    if Path(resolve(name)).is_dir():
+    if os.path.isdir(resolve(name)):
         yield
         return
 

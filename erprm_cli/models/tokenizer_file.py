@@ -22,6 +22,21 @@ from erprm_cli.terminal.say import say
 # Digits, line breaks, two spaces, LaTeX, an accent, a wide letter: what tokenizers treat in different ways.
 PROBE = "So 2 + 3 = 5.\n\nThe answer is  $\\frac{1}{2}$, na\u00efve: \u6570\t1,234"
 
+NOBODYS = "\U0010fffd"  # a character for private use, which no vocabulary has
+
+
+def try_out(tokenizer: Any) -> None:
+    """Read and write a text, and look up the special tokens: what is damaged fails here, before it is used.
+
+    An unknown character is part of it, because a vocabulary that lacks its token for unknown words would fail
+    in the middle of a run.
+    """
+    ids = tokenizer(PROBE + NOBODYS, return_offsets_mapping=tokenizer.is_fast).input_ids
+    tokenizer.decode(ids)
+    tokenizer.convert_tokens_to_ids(tokenizer.convert_ids_to_tokens([*ids, *tokenizer.all_special_ids]))
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
+        getattr(tokenizer, name)
+
 
 def as_in_its_file(tokenizer: Any, path: str, **load_options: Any) -> Any:
     """Return the tokenizer, or the one of tokenizer.json if the two read or write the probe differently.

@@ -31,7 +31,13 @@ from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UserError
 from erprm_cli.models import loading
 from erprm_cli.models.adapters import merge_adapters
-from erprm_cli.models.file_checks import ADAPTER_CONFIG, adapter_settings, check_model, weight_shapes
+from erprm_cli.models.file_checks import (
+    ADAPTER_CONFIG,
+    adapter_base,
+    adapter_settings,
+    check_model,
+    weight_shapes,
+)
 from erprm_cli.models.folder import CARD
 from erprm_cli.models.names import Place, find_model
 from erprm_cli.prm.card import prm_format_of, read_card
@@ -109,7 +115,7 @@ def load_prm(
         adapters = adapter_settings(shipped.resolve(name), revision=revision)
     base, base_revision = name, revision
     if adapters is not None:
-        base, base_revision = adapters["base_model_name_or_path"], adapters.get("revision")
+        base, base_revision = adapter_base(shipped.resolve(name), adapters)
     load_options: dict[str, Any] = {
         "revision": base_revision,
         "allow_pickle": allow_pickle,

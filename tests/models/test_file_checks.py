@@ -111,6 +111,7 @@ def test_damaged_json_is_named(folder: Path, name: str, content: bytes) -> None:
     [
         ("config.json", {"num_hidden_layers": 10**7}),
         ("config.json", {"num_hidden_layers": 900}),
+        ("config.json", {"num_hidden_layers": -1}),
         ("config.json", {"num_labels": 10**10}),
         ("config.json", {"hidden_size": 10**9}),
         ("config.json", {"vocab_size": 2**20}),
@@ -290,6 +291,17 @@ def test_damaged_adapters_are_named(
     (folder / name).write_bytes(content.replace(b"BASE", str(whole).encode()))
     for load in LOADERS:
         with pytest.raises(UserError, match="adapter_"):
+            load(folder)
+
+
+@pytest.mark.parametrize("base", ["a" * 10_000, "./nowhere", "/etc/passwd", "a\0b", ""])
+def test_a_base_that_is_no_model_is_named_with_the_adapters(
+    adapters: Path, tmp_path: Path, base: str
+) -> None:
+    folder = Path(shutil.copytree(adapters, tmp_path / "adapters"))
+    change(folder / "adapter_config.json", base_model_name_or_path=base)
+    for load in LOADERS:
+        with pytest.raises(UserError, match="adapter_config.json: the base model: .*(no such folder|a file)"):
             load(folder)
 
 

@@ -1,12 +1,15 @@
 """A tokenizer whose class does not suit its tokenizer.json is replaced, and no other."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer
 
+from erprm_cli.errors import UserError
 from erprm_cli.models.loading import load_tokenizer
 from erprm_cli.models.tokenizer_file import replaced_folder
 from tests.real_tokenizers import published
@@ -99,3 +102,35 @@ def test_deepseek_keeps_its_spaces_and_its_bos() -> None:
     tokenizer = published("deepseek_v3")
     assert tokenizer("So 2\n").input_ids == [0, 5328, 223, 20, 201]
     assert tokenizer.decode([5328, 223, 20, 201]) == "So 2\n"
+
+
+def without_unknown(model: dict[str, Any]) -> dict[str, Any]:
+    """Take the token for unknown words out of the vocabulary of a tokenizer.json."""
+    del model["vocab"]["<unk>"]
+    return model
+
+
+UNIGRAM = {"type": "Unigram", "unk_id": None, "vocab": [["<pad>", 0.0], ["So", -1.0]], "byte_fallback": False}
+BPE = {"type": "BPE", "unk_token": "<gone>", "vocab": {"a": 0}, "merges": []}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_unknown,
+        lambda model: model | {"unk_token": "<gone>"},
+        lambda _: UNIGRAM,
+        lambda _: BPE,
+    ],
+)
+def test_a_vocabulary_without_its_unknown_token_is_refused(
+    change: Callable[[dict[str, Any]], dict[str, Any]], tmp_path: Path
+) -> None:
+    make_tokenizer().save_pretrained(tmp_path / "words")
+    file = tmp_path / "words" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != "<unk>"]
+    content["model"] = change(content["model"])
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"^cannot load the folder '.*words' \(tokenizer_config.json\): "):
+        load_tokenizer(str(tmp_path / "words"))

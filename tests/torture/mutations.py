@@ -31,7 +31,10 @@ def odd_value(draw: random.Random) -> Any:
 
 def mutated(value: Any, draw: random.Random) -> Any:
     """Return a copy of a JSON value with one place in it replaced, removed or doubled."""
-    whole = [copy.deepcopy(value)]
+    try:
+        whole = [copy.deepcopy(value)]
+    except RecursionError:  # an earlier mutation nested it too deeply
+        return odd_value(draw)
     places: list[tuple[Any, Any]] = [(whole, 0)]
     for owner, key in places:  # grows while it is read
         part = owner[key]

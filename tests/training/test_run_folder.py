@@ -194,7 +194,6 @@ def test_a_stopped_run_of_an_earlier_version_is_continued_while_its_base_is_unch
 
 
 def test_the_files_of_tensorboard_stay_with_the_model(base: str, tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
     run(base, tmp_path / "prm", report_to="tensorboard")
     assert [path.name.split(".")[2] for path in (tmp_path / "prm" / "runs").iterdir()] == ["tfevents"]
     assert [path.name for path in tmp_path.iterdir()] == ["prm"]
