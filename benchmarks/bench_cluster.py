@@ -1,13 +1,15 @@
-"""`sample` and `rollout` spread over copies of the model in two ways, and in one process: rows per second.
+"""`sample` and `rollout` spread over copies of the model in three ways, and in one process: rows per second.
 
-    pip install ray && python benchmarks/bench_cluster.py [--only process tasks serve] [--copies 2]
+    pip install 'ray[default,data]' && python benchmarks/bench_cluster.py [--only process tasks serve data]
 
 process    erprm sample and erprm rollout, one process
 tasks      templates/pipelines/ray_shards.py: a shard for each of --copies Ray nodes, all on this machine
 serve      the same commands as in `process`, with --base-url of vLLM's server with --copies copies
+data       ray_data_rollouts.py: vLLM's processor of Ray Data, which generates the same numbers of completions
 
-All of them take the shipped policy, n = 15 and K = 16, and each copy has one thread of torch. `serve` has
-vLLM's engine, the others the one of transformers. Each way runs for a few problems and for many. Rates are
+All of them take the shipped policy, n = 15 and K = 16, and each copy has one thread of torch. `serve` and
+`data` have vLLM's engine, the others the one of transformers. `data` needs jsonref too, and as ray[llm] asks
+for another vLLM, it is installed without it. Each way runs for a few problems and for many. Rates are
 those of the difference, so starting is not in them; `start` is the processor time of what does not depend on
 the number of problems. Processor time is that of all processes, Ray's and the server's included: it hardly
 changes if other programs use the machine, as the rates per second do. Completions are those generated:
@@ -76,20 +78,33 @@ def process(_: int) -> Iterator[Run]:
 
 
 @contextmanager
-def tasks(copies: int) -> Iterator[Run]:
+def ray_nodes(count: int, num_cpus: int) -> Iterator[None]:
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    for _ in range(copies - 1):
-        cluster.add_node(num_cpus=1)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": num_cpus, "include_dashboard": False})
+    for _ in range(count - 1):
+        cluster.add_node(num_cpus=num_cpus)
     os.environ["RAY_ADDRESS"] = cluster.address
-    script = TEMPLATES / "pipelines" / "ray_shards.py"
     try:
+        yield
+    finally:
+        cluster.shutdown()
+
+
+@contextmanager
+def tasks(copies: int) -> Iterator[Run]:
+    script = TEMPLATES / "pipelines" / "ray_shards.py"
+    with ray_nodes(copies, num_cpus=1):
         yield lambda problems, folder: call(
             sys.executable, script, problems, folder, *MODEL, "--gpus", 0, "--shards", copies
         )
-    finally:
-        cluster.shutdown()
+
+
+@contextmanager
+def data(copies: int) -> Iterator[Run]:
+    script = Path(__file__).with_name("ray_data_rollouts.py")
+    with ray_nodes(copies, num_cpus=4):  # the other stages of Ray Data ask for processors too
+        yield lambda problems, folder: call(sys.executable, script, problems, folder, MODEL[1], copies)
 
 
 @contextmanager
@@ -123,6 +138,7 @@ WAYS: dict[str, Callable[[int], AbstractContextManager[Run]]] = {
     "process": process,
     "tasks": tasks,
     "serve": serve,
+    "data": data,
 }
 
 
