@@ -72,7 +72,7 @@ def bon(
         Grader() as grader,  # answers that it finds equal vote together
     ):
         for other in others if prm is not None else ():  # not after hours of scoring
-            candidates.check_compared(other, FieldNames(streams.field))
+            candidates.check_compared(other, FieldNames(streams.field), streams.limit)
         names = FieldNames(streams.field, reporter.info)
         foreign = ForeignRows(names=names)
         for row in rows.read(streams.source, bad, streams.limit, foreign):

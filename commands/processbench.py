@@ -76,7 +76,7 @@ def processbench(
     if rule.tune_on is not None and prm is not None and streams.errors is None:  # not after hours of scoring
         processbench.check_split(rule.tune_on, sources, limit)
     for other in others if prm is not None else ():
-        check_compared(other, FieldNames(streams.field))
+        check_compared(other, FieldNames(streams.field), limit)
     streams = replace(streams, source=sources[0])
     at = processbench.THRESHOLD if rule.threshold is None else rule.threshold
     settings: Row = {"command": "processbench", "inputs": sources, "prm": prm, "limit": limit}

@@ -99,7 +99,7 @@ def test_a_wrong_prm_is_found_before_the_policy_is_loaded(
 
 
 @pytest.mark.parametrize("command", ["bon", "bon --x tokens", "processbench"])
-@pytest.mark.parametrize("content", ["", "{}\n", "no rows\n", "\0\n", "wrong stage"])
+@pytest.mark.parametrize("content", ["", "{}\n", "no rows\n", "\0\n", "wrong stage", "wrong end"])
 def test_a_wrong_file_to_compare_with_is_found_before_the_prm_is_loaded(
     content: str, command: str, erprm: Run, model: Path, tmp_path: Path
 ) -> None:
@@ -108,12 +108,17 @@ def test_a_wrong_file_to_compare_with_is_found_before_the_prm_is_loaded(
     other = tmp_path / "other.jsonl"
     if content == "wrong stage":
         rows.write(other, [row])  # without scores
+    elif content == "wrong end":
+        rows.write(other, [row | {"scores": [0.5] * len(row["steps"]), "prm": "other"}, row | {"sample": 1}])
     else:
         other.write_text(content)
     flags = ["--prm", model, "--prm-format", "er-prm", "--compare", other]
     done = erprm(*command.split(), source, *flags)
     if content:
-        assert f"{other}:1: " in str(done.exception) and "a comparison needs every row" in str(done.exception)
+        line = 2 if content == "wrong end" else 1
+        assert f"{other}:{line}: " in str(done.exception) and "a comparison needs every row" in str(
+            done.exception
+        )
     else:  # it has no first row
         assert isinstance(done.exception, AssertionError)
 

@@ -20,7 +20,7 @@ from erprm_cli.errors import RowError, UsageError, UserError
 from erprm_cli.evaluation.aggregation import aggregate
 from erprm_cli.evaluation.arrays import Bools, Floats, Ints
 from erprm_cli.io.bad_rows import BadRows
-from erprm_cli.io.reading import check_first_row, read_rows
+from erprm_cli.io.reading import check_rows, read_rows
 from erprm_cli.prm.scoring import NO_SCORES, SCORES_REMEDY
 from erprm_cli.rows import schema
 from erprm_cli.rows.row import Row
@@ -79,9 +79,10 @@ class CandidateCheck:
         return row
 
 
-def check_compared(source: str, names: FieldNames) -> None:
-    """Raise UserError if the first row of a file to compare with has no scores."""
-    check_first_row(source, check_scored_candidate, BadRows(remedy=EVERY_ROW), ForeignRows(names=names))
+def check_compared(source: str, names: FieldNames, limit: int | None) -> None:
+    """Raise UserError if a row of a file to compare with is not a candidate with scores, or is there twice."""
+    check = one_version(check_scored_candidate)
+    check_rows(source, check, BadRows(remedy=EVERY_ROW), limit, ForeignRows(names=names))
 
 
 def read_scores(

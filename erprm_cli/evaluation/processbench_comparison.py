@@ -25,16 +25,15 @@ from erprm_cli.evaluation.processbench import (
     row_key,
 )
 from erprm_cli.io.bad_rows import BadRows
-from erprm_cli.io.reading import check_first_row, read_rows
+from erprm_cli.io.reading import check_rows, read_rows
 from erprm_cli.rows.row import Row
 
 SAME_ROWS = "a comparison needs the same rows scored by each PRM"
 
 
-def check_compared(source: str, names: FieldNames) -> None:
-    """Raise UserError if the first row of a file to compare with is not a scored one of ProcessBench."""
-    bad = BadRows(remedy=EVERY_ROW)
-    check_first_row(source, check_scored_row, bad, lambda row: (names.renamed(row),))
+def check_compared(source: str, names: FieldNames, limit: int | None) -> None:
+    """Raise UserError if a row of a file to compare with is not a scored one of ProcessBench."""
+    check_rows(source, check_scored_row, BadRows(remedy=EVERY_ROW), limit, lambda row: (names.renamed(row),))
 
 
 def read_same_rows(source: str, ours: Splits, names: FieldNames, limit: int | None = None) -> Splits:

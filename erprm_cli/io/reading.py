@@ -68,18 +68,19 @@ def read_rows(
                 bad.add(lines.place, str(error), lines.line)
 
 
-def check_first_row(
+def check_rows(
     source: str,
     check: Callable[[Row], Record],
     bad: BadRows,
+    limit: int | None = None,
     expand: Callable[[Row], Iterable[Row]] | None = None,
 ) -> None:
-    """Raise UserError if the first row of a file is not what it should be; arguments: see `read_rows`.
+    """Raise UserError if a row of a file is not what it should be; arguments: see `read_rows`.
 
     So a wrong file is found before the work after which it is read. A pipe cannot be read twice and passes.
     """
     if os.path.isfile(source):
-        for _ in read_rows(source, check, bad, 1, expand):
+        for _ in read_rows(source, check, bad, limit, expand):
             pass
 
 
