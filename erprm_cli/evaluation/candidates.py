@@ -80,7 +80,7 @@ class CandidateCheck:
 
 
 def check_compared(source: str, names: FieldNames, limit: int | None) -> None:
-    """Raise UserError if a row of a file to compare with is not a candidate with scores, or is there twice."""
+    """Raise UserError if a row of a file to compare with has no scores, or is there twice."""
     check = one_version(check_scored_candidate)
     check_rows(source, check, BadRows(remedy=EVERY_ROW), limit, ForeignRows(names=names))
 
