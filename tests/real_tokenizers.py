@@ -49,7 +49,7 @@ MISTRAL_CHAT = (
 @cache
 def published(name: str) -> Any:
     """Return the tokenizer of a model in PUBLISHED, loaded as a command loads it."""
-    return load_tokenizer(str(_file(f"npm/{name}/tokenizer.json").parent))
+    return load_tokenizer(str(file_of(f"npm/{name}/tokenizer.json").parent))
 
 
 @cache
@@ -68,7 +68,7 @@ def mistral() -> Any:
 @cache
 def _sentencepiece(file_name: str, marks: tuple[str, ...] = ()) -> Any:
     """Return a tokenizer of mistral-common whose special tokens include `marks`."""
-    pieces = list(sentencepieces(_file(f"mistral_common/data/{file_name}").read_bytes()))
+    pieces = list(sentencepieces(file_of(f"mistral_common/data/{file_name}").read_bytes()))
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(
         BPE(vocabulary, generate_merges(vocabulary), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
@@ -90,7 +90,7 @@ def _sentencepiece(file_name: str, marks: tuple[str, ...] = ()) -> Any:
 @cache
 def llama3() -> Any:
     """Return the tokenizer of Llama 3 (128,256 tokens), with a chat template like that of Llama 3.1."""
-    path = _file("llama_models/llama3/tokenizer.model")
+    path = file_of("llama_models/llama3/tokenizer.model")
     tokenizer = _Llama3Converter(str(path)).converted()  # type: ignore[no-untyped-call]
     filler = [f"<|reserved_{index}|>" for index in range(128000, 128256)]
     names = {index: name for name, index in LLAMA3_SPECIAL.items()}
@@ -163,7 +163,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | float | bytes]]:
         yield key >> 3, value
 
 
-def _file(path: str) -> Path:
+def file_of(path: str) -> Path:
     """Return a file of a package in .tokenizers/; the test is skipped where it is not there."""
     found = Path(__file__).parents[1] / ".tokenizers" / path
     if not found.exists():

@@ -60,7 +60,12 @@ def load_tokenizer(
     with explained(name, TOKENIZER_CONFIG):
         with waiting_for_hub(name):
             check_tokenizer(path, **files)
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code, **files)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path,
+            trust_remote_code=trust_remote_code,
+            mistral_format=False,  # mistral-common, which comes with vLLM, would hide tokenizer.json
+            **files,
+        )
         tokenizer = as_in_its_file(tokenizer, path, **files)
         try_out(tokenizer)
         return tokenizer

@@ -1,6 +1,7 @@
 """A tokenizer whose class does not suit its tokenizer.json is replaced, and no other."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer
 from erprm_cli.errors import UserError
 from erprm_cli.models.loading import load_tokenizer
 from erprm_cli.models.tokenizer_file import replaced_folder
-from tests.real_tokenizers import published
+from tests.real_tokenizers import file_of, published
 from tests.tiny_models import make_tokenizer
 
 TEXT = "So 2 + 3 = 5.\n\nThe answer is 5"
@@ -134,3 +135,20 @@ def test_a_vocabulary_without_its_unknown_token_is_refused(
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"^cannot load the folder '.*words' \(tokenizer_config.json\): "):
         load_tokenizer(str(tmp_path / "words"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_tokenizer_json", [True, False])
+def test_mistral_common_does_not_take_the_place_of_a_fast_tokenizer(
+    has_tokenizer_json: bool, tmp_path: Path
+) -> None:
+    pytest.importorskip("mistral_common")  # it comes with vLLM
+    folder = file_of("npm/mistral_nemo/tokenizer.json").parent
+    shutil.copytree(folder, tmp_path / "model", dirs_exist_ok=True)
+    shutil.copy(file_of("mistral_common/data/tekken_240718.json"), tmp_path / "model" / "tekken.json")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "mistral"}')
+    if not has_tokenizer_json:
+        (tmp_path / "model" / "tokenizer.json").unlink()
+    tokenizer, known = load_tokenizer(str(tmp_path / "model")), published("mistral_nemo")
+    assert tokenizer.is_fast
+    assert tokenizer(TEXT).input_ids == known(TEXT).input_ids
