@@ -50,8 +50,11 @@ MAX_TABLE_BYTES = 512 << 20  # tokenizer.json and indices of weights; Gemma 3's 
 MAX_TEMPLATE_BYTES = 1 << 20  # of a chat template; the largest published ones have about 20 kB
 MAX_LAYERS = 1_000
 MAX_COUNT = 100_000  # heads, experts, labels and others
+MAX_LENGTH = (1 << 31) - 1  # tokens
 LAYER_COUNTS = re.compile(r"(^|_)(layers?|blocks?|depths?)$")
 COUNTS = re.compile(r"^(num|n)_(?!positions|ctx|embd|embed|inner)")
+LENGTHS = re.compile(r"positions?(_|$)|^n_ctx$|^max_\w*len|window")
+LIMITS = ((LAYER_COUNTS, MAX_LAYERS), (COUNTS, MAX_COUNT), (LENGTHS, MAX_LENGTH))
 LAYER_OF_WEIGHT = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 
 PICKLE_REMEDY = (
@@ -190,17 +193,17 @@ def weight_shapes(
 
 
 def _check_numbers(file: Path, config: dict[str, Any]) -> None:
-    """Raise UserError if a number of layers, heads, labels or the like is beyond what any model has."""
+    """Raise UserError if a number of layers, heads, labels, tokens or the like is beyond any model's."""
     for key, value in config.items():
         if isinstance(value, dict):
             _check_numbers(file, value)
         elif isinstance(value, int | float):
-            limit = MAX_LAYERS if LAYER_COUNTS.search(key) else MAX_COUNT if COUNTS.search(key) else None
+            limit = next((most for pattern, most in LIMITS if pattern.search(key)), None)
             if limit is not None and not value <= limit:
                 raise UserError(
                     f"{key!r:.60} is {value:,}", where=file, remedy=f"at most {limit:,} are supported"
                 )
-            if limit == MAX_LAYERS and value < 0:
+            if LAYER_COUNTS.search(key) and value < 0:
                 raise UserError(f"{key!r:.60} is {value:,}, a number below 0", where=file)
 
 

@@ -113,6 +113,8 @@ def test_damaged_json_is_named(folder: Path, name: str, content: bytes) -> None:
         ("config.json", {"num_hidden_layers": 900}),
         ("config.json", {"num_hidden_layers": -1}),
         ("config.json", {"num_labels": 10**10}),
+        ("config.json", {"max_position_embeddings": 2**63}),
+        ("config.json", {"sliding_window": 2**64}),
         ("config.json", {"hidden_size": 10**9}),
         ("config.json", {"vocab_size": 2**20}),
         ("config.json", {"intermediate_size": 10**12}),

@@ -122,7 +122,8 @@ def _watch(reader: int, pid: int, found: Counter[str], begin: int) -> int:
     if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
         return number + 1
     if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
-        found["tracebacks"] += 1  # it crashed
+        found["tracebacks"] += 1
+        print(f"try {number} ended the process with {status:#x}", file=sys.stderr)
     return number + 1
 
 
