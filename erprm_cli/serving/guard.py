@@ -7,8 +7,10 @@ for which uvicorn has no limit.
 import asyncio
 import hmac
 import time
+from contextlib import suppress
 from typing import Any
 
+import h11
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -129,6 +131,12 @@ class PatientProtocol(H11Protocol):
         """Take data; once the headers are complete, the clock stops."""
         super().data_received(data)
         self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP. h11 allows no text after a HEAD request, so that is only closed."""
+        with suppress(h11.LocalProtocolError):
+            super().send_400_response(msg)
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""

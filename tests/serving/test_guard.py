@@ -133,12 +133,16 @@ def test_connections_without_a_request_are_closed(
         head(2, "Content-Length: 3") + b"{}",
         head("chunked") + b"zz\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        head("chunked").replace(b"POST", b"HEAD") + b"zz\r\n",
     ],
 )
-def test_what_is_not_http_ends_its_connection_only(small: str, sent: bytes) -> None:
+def test_what_is_not_http_ends_its_connection_only(
+    small: str, sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     with connected(small, sent) as hostile:
         answer = received(hostile)
     assert answer == "" or answer.startswith("HTTP/1.1 4")
+    assert not [record for record in caplog.records if record.exc_info]  # no traceback
     assert works(small)
 
 
