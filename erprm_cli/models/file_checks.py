@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils.hub import cached_files
 
 from erprm_cli.errors import UserError
-from erprm_cli.io.files import read_object
+from erprm_cli.io.files import read_json, read_object
 from erprm_cli.models.names import find_model
 from erprm_cli.shipped import resolve
 
@@ -51,6 +51,7 @@ MAX_TEMPLATE_BYTES = 1 << 20  # of a chat template; the largest published ones h
 MAX_LAYERS = 1_000
 MAX_COUNT = 100_000  # heads, experts, labels and others
 MAX_LENGTH = (1 << 31) - 1  # tokens
+MAX_TOKEN = 10_000_000  # the largest id; published vocabularies have up to 262,144 tokens
 LAYER_COUNTS = re.compile(r"(^|_)(layers?|blocks?|depths?)$")
 COUNTS = re.compile(r"^(num|n)_(?!positions|ctx|embd|embed|inner)")
 LENGTHS = re.compile(r"positions?(_|$)|^n_ctx$|^max_\w*len|window")
@@ -73,6 +74,8 @@ def check_tokenizer(path: str, **load_options: Any) -> None:
     for file in _found(path, (*TOKENIZER_FILES, CONFIG), load_options):
         if file.suffix == ".jinja" or file.name == TOKENIZER:
             _check_size(file, MAX_TEMPLATE_BYTES if file.suffix == ".jinja" else MAX_TABLE_BYTES)
+            if file.name == TOKENIZER:
+                _check_token_ids(file)
             continue
         settings = _object(file)
         if file.name == CONFIG:
@@ -205,6 +208,25 @@ def _check_numbers(file: Path, config: dict[str, Any]) -> None:
                 )
             if LAYER_COUNTS.search(key) and value < 0:
                 raise UserError(f"{key!r:.60} is {value:,}, a number below 0", where=file)
+
+
+def _check_token_ids(file: Path) -> None:
+    """Raise UserError if the id of a token is beyond any vocabulary: all smaller ones would take memory."""
+    try:
+        table = read_json(file)
+    except ValueError:
+        return  # tokenizers says what is wrong with it
+    model, added = (
+        (table.get(key) for key in ("model", "added_tokens")) if isinstance(table, dict) else ({}, [])
+    )
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    ids = [*vocabulary.values()] if isinstance(vocabulary, dict) else []
+    ids += [token.get("id") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    largest = max((token for token in ids if isinstance(token, int)), default=0)
+    if largest > MAX_TOKEN:
+        raise UserError(
+            f"a token has the id {largest:,}", where=file, remedy=f"at most {MAX_TOKEN:,} are supported"
+        )
 
 
 def _check_end_tokens(file: Path, value: object) -> None:

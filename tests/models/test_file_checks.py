@@ -133,6 +133,8 @@ def test_damaged_json_is_named(folder: Path, name: str, content: bytes) -> None:
         ("tokenizer_config.json", {"fast_tokenizer_files": ["../tokenizer.9.0.0.json"]}),
         ("tokenizer_config.json", {"extra_special_tokens": 3}),
         ("tokenizer.json", {"model": {"type": "WordLevel", "vocab": {"a": -1}}}),
+        ("tokenizer.json", {"model": {"type": "WordLevel", "vocab": {"a": 2**29}, "unk_token": "a"}}),
+        ("tokenizer.json", {"added_tokens": [{"id": 2**32 - 1, "content": "b"}]}),
         ("tokenizer.json", {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}}}),
     ],
 )
