@@ -216,9 +216,8 @@ def _check_token_ids(file: Path) -> None:
         table = read_json(file)
     except ValueError:
         return  # tokenizers says what is wrong with it
-    model, added = (
-        (table.get(key) for key in ("model", "added_tokens")) if isinstance(table, dict) else ({}, [])
-    )
+    parts = table if isinstance(table, dict) else {}
+    model, added = parts.get("model"), parts.get("added_tokens")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     ids = [*vocabulary.values()] if isinstance(vocabulary, dict) else []
     ids += [token.get("id") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
