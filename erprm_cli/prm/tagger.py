@@ -123,7 +123,7 @@ class Tagger:
             self._pieces(problem, steps) if self.prm_format.build == "pieces" else self._text(problem, steps)
         )
         tags = [tag + self.prm_format.offset for tag in tags]
-        if not all(before < tag for before, tag in pairwise([-1, *tags])):
+        if not all(before < tag for before, tag in pairwise([-1, *tags, len(ids)])):
             raise RowError(
                 f"a step has no token of its own, at which the format {self.prm_format.name} would score it"
             )

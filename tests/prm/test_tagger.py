@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -44,6 +45,13 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
     slow = SimpleNamespace(is_fast=False, name_or_path="slow")
     with pytest.raises(UserError, match="the tokenizer slow does not give character offsets"):
         Tagger(load_prm_format(ER_PRM), slow)
+
+
+@pytest.mark.parametrize("offset", [1, 10**12, -(10**12)])
+def test_a_place_beyond_the_text_is_a_bad_row(offset: int) -> None:
+    prm_format = replace(load_prm_format(ER_PRM), offset=offset)
+    with pytest.raises(RowError, match="a step has no token of its own, at which the format er-prm"):
+        Tagger(prm_format, make_tokenizer()).encode("Tom has 2?", ["Step 1: 2", "The answer is: 2"])
 
 
 def test_a_step_without_a_token_where_the_format_needs_one_is_a_bad_row() -> None:

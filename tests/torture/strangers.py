@@ -62,7 +62,7 @@ def damage(folder: Path, draw: random.Random) -> None:
             (folder / target).unlink(missing_ok=True)
     elif file.suffix == ".json" and action < 0.75:
         values: Any = {}
-        with suppress(ValueError):  # it was damaged before
+        with suppress(ValueError, RecursionError):  # it was damaged before
             values = json.loads(file.read_bytes())
         if isinstance(values, dict) and draw.random() < 0.1:
             values[draw.choice(HOSTILE_KEYS)] = draw.choice((odd_path(draw), odd_value(draw)))
