@@ -162,3 +162,9 @@ def test_every_command_names_a_folder_that_is_missing(
     done = erprm(*words, stdin='{"problem": "?", "answer": "1"}\n')
     assert str(done.exception) == "./prm-missing: no such folder"
     assert not Path("made").exists()
+
+
+def test_a_model_whose_files_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="^cannot load the model 'nobody/model': "):
+        loading.load_config("nobody/model")
