@@ -1,6 +1,7 @@
 """`sample` and `rollout` spread over copies of the model in three ways, and in one process: rows per second.
 
-    pip install 'ray[default,data]' && python benchmarks/bench_cluster.py [--only process tasks serve data]
+    pip install 'ray[default,data]' jsonref
+    python benchmarks/bench_cluster.py [--only process tasks serve data] [--copies 2]
 
 process    erprm sample and erprm rollout, one process
 tasks      templates/pipelines/ray_shards.py: a shard for each of --copies Ray nodes, all on this machine
@@ -8,10 +9,9 @@ serve      the same commands as in `process`, with --base-url of vLLM's server w
 data       ray_data_rollouts.py: vLLM's processor of Ray Data, which generates the same numbers of completions
 
 All of them take the shipped policy, n = 15 and K = 16, and each copy has one thread of torch. `serve` and
-`data` have vLLM's engine, the others the one of transformers. `data` needs jsonref too, and as ray[llm] asks
-for another vLLM, it is installed without it. Each way runs for a few problems and for many. Rates are
-those of the difference, so starting is not in them; `start` is the processor time of what does not depend on
-the number of problems. Processor time is that of all processes, Ray's and the server's included: it hardly
+`data` have vLLM's engine, the others the one of transformers. ray[llm] is not installed, because it asks for
+another vLLM. Each way runs for a few problems and for many. Rates are those of the difference, so starting is
+not in them; `start` is the processor time of what does not depend on the number of problems. Processor time is that of all processes, Ray's and the server's included: it hardly
 changes if other programs use the machine, as the rates per second do. Completions are those generated:
 solutions, and rollouts of prefixes that differ.
 """

@@ -193,7 +193,7 @@ def test_a_signal_does_not_wait_for_a_verdict(tmp_path: Path, number: int) -> No
             time.sleep(0.02)
         time.sleep(1.0)
         for worker in workers:
-            worker.suspend()  # so there is no verdict until WALL_LIMIT_S is over
+            worker.suspend()  # it gives no verdict, so the command would wait for WALL_LIMIT_S
         begin = time.monotonic()
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=2 * WALL_LIMIT_S)
