@@ -11,9 +11,10 @@ data       ray_data_rollouts.py: vLLM's processor of Ray Data, which generates t
 All of them take the shipped policy, n = 15 and K = 16, and each copy has one thread of torch. `serve` and
 `data` have vLLM's engine, the others the one of transformers. ray[llm] is not installed, because it asks for
 another vLLM. Each way runs for a few problems and for many. Rates are those of the difference, so starting is
-not in them; `start` is the processor time of what does not depend on the number of problems. Processor time is that of all processes, Ray's and the server's included: it hardly
-changes if other programs use the machine, as the rates per second do. Completions are those generated:
-solutions, and rollouts of prefixes that differ.
+not in them; `start` is the processor time of what does not depend on the number of problems. Processor time
+is that of all processes, Ray's and the server's included: it hardly changes if other programs use the
+machine, as the rates per second do. Completions are those generated: solutions, and rollouts of prefixes that
+differ.
 """
 
 import argparse

@@ -105,8 +105,8 @@ def check_model(path: str, *, allow_pickle: bool = False, **load_options: Any) -
         if not adapter_shapes(path, **load_options) and not allow_pickle:
             raise UserError(f"{path} has no {ADAPTER_WEIGHTS}; {PICKLE_REMEDY}")
         if not _found(path, (CONFIG,), load_options):
-            base, load_options["revision"] = adapter_base(path, adapters)
-            path = resolve(base)
+            path, load_options["revision"] = _base_of(path, adapters)
+            path = resolve(path)
     check_config(path, **load_options)
     for file in _found(path, (GENERATION_CONFIG, CONFIG), load_options):
         _check_end_tokens(file, _object(file).get("eos_token_id"))
@@ -135,8 +135,16 @@ def adapter_settings(path: str, **load_options: Any) -> dict[str, Any] | None:
     return None
 
 
-def adapter_base(path: str, settings: dict[str, Any]) -> tuple[str, str | None]:
-    """Return the name and the revision of the base model that adapters name; UserError if it is nowhere."""
+def adapter_base(path: str, **load_options: Any) -> tuple[str, str | None] | None:
+    """Return the name and the revision of the base model of adapters; None if `path` holds a whole model.
+
+    Raises UserError if the base is nowhere.
+    """
+    adapters = adapter_settings(path, **load_options)
+    return None if adapters is None else _base_of(path, adapters)
+
+
+def _base_of(path: str, settings: dict[str, Any]) -> tuple[str, str | None]:
     base, revision = settings["base_model_name_or_path"], settings.get("revision")
     try:
         find_model(base, revision)

@@ -34,7 +34,6 @@ from erprm_cli.models.adapters import merge_adapters
 from erprm_cli.models.file_checks import (
     ADAPTER_CONFIG,
     adapter_base,
-    adapter_settings,
     check_model,
     weight_shapes,
 )
@@ -112,10 +111,8 @@ def load_prm(
     checkpoint, because transformers would fill it with random numbers.
     """
     with loading.explained(name, ADAPTER_CONFIG):
-        adapters = adapter_settings(shipped.resolve(name), revision=revision)
-    base, base_revision = name, revision
-    if adapters is not None:
-        base, base_revision = adapter_base(shipped.resolve(name), adapters)
+        adapted = adapter_base(shipped.resolve(name), revision=revision)
+    base, base_revision = adapted or (name, revision)
     load_options: dict[str, Any] = {
         "revision": base_revision,
         "allow_pickle": allow_pickle,
@@ -133,7 +130,7 @@ def load_prm(
     with _quiet():
         model, info = loading.load_model(cls, base, **load_options)
     missing = sorted(info["missing_keys"]) + sorted(key for key, *_ in info["mismatched_keys"])
-    if adapters is not None:
+    if adapted is not None:
         if prm_format.kind != "token":
             model.score.float()  # the base has no `score`, so it was created in `dtype`
         model, own = merge_adapters(model, name, revision)

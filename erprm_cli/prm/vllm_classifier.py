@@ -22,7 +22,7 @@ from erprm_cli import shipped
 from erprm_cli.engines.config import EngineConfig
 from erprm_cli.errors import UsageError, UserError
 from erprm_cli.models import loading
-from erprm_cli.models.file_checks import Shapes, adapter_base, adapter_settings, weight_shapes
+from erprm_cli.models.file_checks import Shapes, adapter_base, weight_shapes
 from erprm_cli.prm.loading import load_prm, native_head
 from erprm_cli.prm.tagger import Tagger
 from erprm_cli.rows.row import Row
@@ -136,10 +136,8 @@ def start_command(config: EngineConfig, tagger: Tagger) -> str:
 def _base(config: EngineConfig) -> tuple[str, str | None]:
     """Return the name and the revision of the whole model: the PRM itself, or the base of its adapters."""
     with loading.explained(config.model):
-        adapters = adapter_settings(shipped.resolve(config.model), revision=config.revision)
-    if adapters is None:
-        return config.model, config.revision
-    return adapter_base(shipped.resolve(config.model), adapters)
+        adapted = adapter_base(shipped.resolve(config.model), revision=config.revision)
+    return adapted or (config.model, config.revision)
 
 
 def _shapes(base: str, revision: str | None) -> Shapes:
