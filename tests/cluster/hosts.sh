@@ -8,6 +8,7 @@ if [ -z "${ERPRM_CLUSTER:-}" ]; then
     exec env ERPRM_CLUSTER=1 unshare --mount --net --pid --fork --kill-child --mount-proc bash "$0" "$@"
 fi
 ip link set lo up
+mount -t tmpfs tmpfs /run # sockets of daemons
 hosts=$(mktemp)
 trap 'rm -f "$hosts"' EXIT
 {
