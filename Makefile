@@ -42,7 +42,7 @@ test-all: $(READY) ## all tests, and which messages none of them produces
 test-fast: $(READY) ## the tests without vLLM, launched processes and torture: every package, in under 90 s
 	$(PYTEST) -m 'not vllm and not distributed and not torture and not slow and not thorough'
 
-cluster-test: $(READY) ## SLURM, Ray and trainings over several hosts, which are made here (root; docs/cluster.md)
+cluster-test: $(READY) ## SLURM, Ray, Kubernetes and trainings over several hosts, which are made here (root; docs/cluster.md)
 	bash tests/cluster/hosts.sh $(BIN)/pytest -q tests/cluster
 
 torture: $(READY) ## kills, cuts, flipped bits, hostile answers, a million rows: what is lost (minutes)

@@ -1,4 +1,4 @@
-"""The table of docs/cluster.md: what 10^4, 10^6 and 10^8 solutions take, from stated assumptions.
+"""The table of docs/gpus.md: what 10^4, 10^6 and 10^8 solutions take, from stated assumptions.
 
 python scripts/scale_table.py
 """
