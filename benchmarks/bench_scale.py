@@ -5,7 +5,7 @@
     python benchmarks/bench_scale.py --rows 1000000 10000000 --only bon
 
 Rows are solutions of 3 short steps, 16 of each problem, with 8 rewards per step (labels and scores included,
-800 bytes each). Each stage runs in a process of its own:
+600 bytes each). Each stage runs in a process of its own:
 
 join        cat SHARDS | erprm label: four files become one
 sample      erprm sample again: nothing is missing in an output of all rows, which is searched for duplicates

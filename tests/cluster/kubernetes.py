@@ -266,7 +266,7 @@ class Kubernetes:
         conditions = orjson.loads(said)["status"].get("conditions", []) if said else []
         return any(now["type"] == "Ready" and now["status"] == "True" for now in conditions)
 
-    def wait_until(self, is_true: Callable[[], bool]) -> None:
+    def wait_until(self, is_true: Callable[[], bool], interval_s: float = 0.5) -> None:
         deadline = time.monotonic() + WAIT_S
         while not is_true():
             for daemon in chain(*self.daemons.values()):
@@ -274,7 +274,7 @@ class Kubernetes:
                     raise RuntimeError(f"{daemon.args!r} has ended; its log is in {self.folder}")
             if time.monotonic() > deadline:
                 raise TimeoutError(self.kubectl("get", "nodes,pods,jobs,events", "-o", "wide", check=False))
-            time.sleep(0.5)
+            time.sleep(interval_s)
 
     def write_container_spec(self) -> None:
         """Write what all containers begin with: the default, and the folders of this machine."""

@@ -73,8 +73,7 @@ def test_a_job_trains_as_one_process_though_a_host_is(
     kubernetes.wait_until(lambda: len(kubernetes.pods(JOB)) == PODS)
     kubernetes.wait_until(lambda: all("nodeName" in pod["spec"] for pod in kubernetes.pods(JOB).values()))
     host = kubernetes.pods(JOB)[PODS - 1]["spec"]["nodeName"]
-    while not checkpoints(run_folder(tmp_path / "prm")):
-        time.sleep(0.005)
+    kubernetes.wait_until(lambda: bool(checkpoints(run_folder(tmp_path / "prm"))), interval_s=0.005)
     before = time.monotonic()
     if loss == "lost":
         kubernetes.lose(host)
