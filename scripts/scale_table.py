@@ -4,7 +4,6 @@ python scripts/scale_table.py
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 # Assumed, of a 7B policy on one GPU: 8 steps of 30 tokens, 16 completions after each step but the last.
 STEPS, STEP_TOKENS, K = 8, 30, 16
@@ -13,21 +12,9 @@ PROMPT_TOKENS = 100
 ROW_BYTES = 3_300  # of a labelled solution with its rollouts; 4 characters per token, text and steps
 PER_SHARD = 100_000  # solutions: two days of one GPU
 MAX_SHARDS = 1_000
-
-
-class Measured(NamedTuple):
-    """CPU seconds and MB of memory per million rows; bench_scale.py prints both."""
-
-    cpu_s: float
-    mb: float
-
-
-MEASURED = {
-    "join": Measured(5.0, 0),
-    "sample": Measured(21, 205),
-    "bon": Measured(76, 717),
-    "calibrate": Measured(113, 804),
-}
+# Per million rows; bench_scale.py --rows 1000000 10000000 prints both.
+JOIN_CPU_S = 5.3
+ADDED_MB = {"sample": 174, "bon": 697, "calibrate": 820}
 READ_PER_S = 2_568  # rows of `train`, by one core; bench_reading.py prints it
 SIZES = (10**4, 10**6, 10**8)
 
@@ -94,7 +81,7 @@ def shards(count: int) -> int:
 
 
 def memory(stage: str, count: int) -> str:
-    return volume(MEASURED[stage].mb * 1e6 * count / 1e6)
+    return volume(ADDED_MB[stage] * count)
 
 
 ROWS: tuple[tuple[str, Callable[[int], str]], ...] = (
@@ -107,7 +94,7 @@ ROWS: tuple[tuple[str, Callable[[int], str]], ...] = (
     ("labels.jsonl", lambda count: volume(count * ROW_BYTES)),
     ("shards, each with 2 files", lambda count: number(shards(count))),
     ("GPU hours of a shard", lambda count: hours(rolled(count) / shards(count), GENERATED_PER_S)),
-    ("CPU time of the join", lambda count: duration(MEASURED["join"].cpu_s * count / 1e6)),
+    ("CPU time of the join", lambda count: duration(JOIN_CPU_S * count / 1e6)),
     ("time to read the rows for `train`", lambda count: duration(count / READ_PER_S)),
     ("added memory: join, `label`", lambda _: "0 MB"),
     ("added memory: `sample`, `score`, each shard", lambda count: memory("sample", count // shards(count))),

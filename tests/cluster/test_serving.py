@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.cluster.policy import PIPELINES, logs
+from tests.cluster.policy import NUM_PROBLEMS, PIPELINES, label_on_one_machine, logs, rows, write_problems
 from tests.cluster.slurm import Slurm
 
 pytestmark = [
@@ -42,6 +42,14 @@ GIVES_UP_S = 180  # after which erprm has ended if a server is gone
 
 
 @pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    """So many that a server dies in the middle of `rollout`, however busy the machine is."""
+    path = tmp_path / "problems.jsonl"
+    write_problems(path, 4 * NUM_PROBLEMS)
+    return path
+
+
+@pytest.fixture
 def serve(slurm: Slurm, problems: Path, tmp_path: Path) -> Callable[[int], str]:
     """Return a function that submits the same run for a number of hosts and returns its job."""
     program = tmp_path / "bin" / "vllm"
@@ -59,9 +67,11 @@ def serve(slurm: Slurm, problems: Path, tmp_path: Path) -> Callable[[int], str]:
 
 
 def test_hosts_serve_as_one_although_a_server_and_a_host_are_lost(
-    slurm: Slurm, serve: Callable[[int], str], labels_of_one_machine: list[bytes], tmp_path: Path
+    slurm: Slurm, serve: Callable[[int], str], problems: Path, tmp_path: Path
 ) -> None:
     """One of four servers dies; then two hosts continue, one of them is lost, and another takes its place."""
+    (tmp_path / "one-machine").mkdir()
+    labels_of_one_machine = rows(label_on_one_machine(problems, tmp_path / "one-machine"))
     rollouts, labels = tmp_path / "run" / "rollouts.jsonl", tmp_path / "run" / "labels.jsonl"
 
     def done() -> list[bytes]:
@@ -98,9 +108,9 @@ def test_hosts_serve_as_one_although_a_server_and_a_host_are_lost(
     assert len(done()) == len(expected)  # so none is there twice
     # Another engine draws other samples, of the same policy.
     right, expected_right = (
-        sum(row["reward"] for row in rows.values()) / len(rows) for rows in (found, expected)
+        sum(row["reward"] for row in by_key.values()) / len(by_key) for by_key in (found, expected)
     )
-    assert abs(right - expected_right) < 0.15
+    assert abs(right - expected_right) < 0.1
     assert all(len(row["labels"]) == len(row["steps"]) for row in found.values())
 
 
