@@ -1,8 +1,11 @@
-"""kubernetes_train.yaml on four hosts of which one is lost or drained: it trains as one process."""
+"""The manifests for Kubernetes on four hosts, one of which is lost or drained while they run."""
 
+import os
 import shutil
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,22 @@ import pytest
 from erprm_cli.training.run_folder import checkpoints, run_folder
 from tests.cluster.conftest import NODES
 from tests.cluster.kubernetes import IMAGE, VOLUME, Kubernetes
-from tests.cluster.policy import ENVIRONMENT, PIPELINES
+from tests.cluster.policy import ENVIRONMENT, PIPELINES, has_rows, rows
 from tests.training.conftest import base, rows_file  # noqa: F401  # fixtures
 from tests.training.runs import assert_close, run
 
-JOB, PODS = "erprm-train", 3  # so that one host is spare
+SHARDS, PODS = 6, 3  # of the training, so that one host is spare
 EPOCHS, LR = 30, 1e-4  # long enough to drain a host, and so gently that rounding stays small
-# What the manifest tells its user to change, and what machines without GPUs need.
-CHANGES = {
-    "IMAGE": IMAGE,
-    "CLAIM": "data",
+# What a manifest tells its user to change, and what machines without GPUs need.
+OURS = {"IMAGE": IMAGE, "CLAIM": "data"}
+OF_SHARDS = OURS | {
+    "completions: 16": f"completions: {SHARDS}",
+    "parallelism: 16": "parallelism: 4",
+    'value: "16"': f'value: "{SHARDS}"',
+    "Qwen/Qwen2.5-Math-7B-Instruct": "tiny",
+    "math-chat": "tiny",
+}
+OF_TRAINING = OURS | {
     "completions: 4": f"completions: {PODS}",
     "parallelism: 4": f"parallelism: {PODS}",
     "--num_machines 4": f"--num_machines {PODS}",
@@ -49,12 +58,35 @@ def of_one_process(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def manifest() -> str:
-    comments, first, text = (PIPELINES / "kubernetes_train.yaml").read_text().partition("apiVersion")
-    for shipped, ours in CHANGES.items():
+@contextmanager
+def applied(kubernetes: Kubernetes, name: str, changes: Mapping[str, str], data: Path) -> Iterator[None]:
+    """Apply a shipped manifest with `changes`, whose volume is the folder `data`; delete it in the end."""
+    comments, first, text = (PIPELINES / name).read_text().partition("apiVersion")
+    for shipped, ours in changes.items():
         assert shipped in text
         text = text.replace(shipped, ours)
-    return first + text
+    manifests = f"{VOLUME.format(folder=data)}---\n{first}{text}"
+    kubernetes.kubectl("apply", "-f", "-", stdin=manifests)
+    yield
+    kubernetes.kubectl("delete", "-f", "-", stdin=manifests)
+
+
+def test_shards_give_the_rows_of_one_machine_though_a_host_is_lost(
+    kubernetes: Kubernetes, problems: Path, labels_of_one_machine: list[bytes], tmp_path: Path
+) -> None:
+    shutil.copy(problems, tmp_path / "problems.jsonl")
+    made = tmp_path / "run"
+    with applied(kubernetes, "kubernetes_shards.yaml", OF_SHARDS, tmp_path):
+        kubernetes.wait_until(lambda: has_rows(made / "solutions-2.jsonl"), interval_s=0.05)
+        lost = kubernetes.pods("erprm-shards")[2]["spec"]["nodeName"]
+        kubernetes.lose(lost)
+        assert not has_rows(made / "rollouts-2.jsonl")
+        kubernetes.wait_until(lambda: succeeded(kubernetes, "erprm-shards") == SHARDS)
+        assert kubernetes.pods("erprm-shards")[2]["spec"]["nodeName"] != lost
+        kubernetes.start_node(lost)
+    join = f"cat {made}/rollouts-*.jsonl | erprm label --eta 2 -o {tmp_path}/labels.jsonl"
+    subprocess.run(join, shell=True, env=os.environ | ENVIRONMENT, check=True)
+    assert rows(tmp_path / "labels.jsonl") == labels_of_one_machine
 
 
 @pytest.mark.parametrize("loss", ["lost", "drained"])
@@ -68,42 +100,43 @@ def test_a_job_trains_as_one_process_though_a_host_is(
 ) -> None:
     shutil.copytree(base, tmp_path / "base")
     shutil.copy(rows_file, tmp_path / "labels.jsonl")
-    manifests = f"{VOLUME.format(folder=tmp_path)}---\n{manifest()}"
-    kubernetes.kubectl("apply", "-f", "-", stdin=manifests)
-    kubernetes.wait_until(lambda: len(kubernetes.pods(JOB)) == PODS)
-    kubernetes.wait_until(lambda: all("nodeName" in pod["spec"] for pod in kubernetes.pods(JOB).values()))
-    host = kubernetes.pods(JOB)[PODS - 1]["spec"]["nodeName"]
-    kubernetes.wait_until(lambda: bool(checkpoints(run_folder(tmp_path / "prm"))), interval_s=0.005)
-    before = time.monotonic()
-    if loss == "lost":
-        kubernetes.lose(host)
-    else:
-        kubernetes.kubectl("drain", host, "--ignore-daemonsets", "--delete-emptydir-data")
-    assert not (tmp_path / "prm").exists()
+    with applied(kubernetes, "kubernetes_train.yaml", OF_TRAINING, tmp_path):
+        kubernetes.wait_until(lambda: bool(checkpoints(run_folder(tmp_path / "prm"))), interval_s=0.005)
+        host = kubernetes.pods("erprm-train")[PODS - 1]["spec"]["nodeName"]
+        before = time.monotonic()
+        if loss == "lost":
+            kubernetes.lose(host)
+        else:
+            kubernetes.kubectl("drain", host, "--ignore-daemonsets", "--delete-emptydir-data")
+        assert not (tmp_path / "prm").exists()
 
-    kubernetes.wait_until(lambda: bool(restarts(kubernetes.pods(JOB)[0])))
-    print(f"{loss}: started again after {time.monotonic() - before:.0f} s", end=", ")
-    ended = kubernetes.kubectl("logs", "--previous", name(kubernetes.pods(JOB)[0]))
-    assert "exitcode  : 4" in ended  # what the launcher, whose own status is 1, says of `erprm train`
-    assert "lost the connection to another process of this training" in ended
-    kubernetes.wait_until(lambda: kubernetes.get("job", JOB)["status"].get("succeeded") == PODS)
-    print(f"finished after {time.monotonic() - before:.0f} s")
-    pods = kubernetes.pods(JOB)
-    assert host not in {pod["spec"]["nodeName"] for pod in pods.values()}
-    assert "continuing from" in kubernetes.kubectl("logs", name(pods[0]))
-    assert_close(tmp_path / "prm", of_one_process)
-
-    if loss == "lost":
-        kubernetes.start_node(host)
-    else:
-        kubernetes.kubectl("uncordon", host)
-    kubernetes.kubectl("delete", "-f", "-", stdin=manifests)
+        kubernetes.wait_until(lambda: bool(restarts(kubernetes.pods("erprm-train")[0])))
+        print(f"{loss}: started again after {time.monotonic() - before:.0f} s", end=", ")
+        ended = logs(kubernetes, "--previous")
+        assert "exitcode  : 4" in ended  # what the launcher, whose own status is 1, says of `erprm train`
+        assert "lost the connection to another process of this training" in ended
+        kubernetes.wait_until(lambda: succeeded(kubernetes, "erprm-train") == PODS)
+        print(f"finished after {time.monotonic() - before:.0f} s")
+        pods = kubernetes.pods("erprm-train")
+        assert host not in {pod["spec"]["nodeName"] for pod in pods.values()}
+        assert "continuing from" in logs(kubernetes)
+        assert_close(tmp_path / "prm", of_one_process)
+        if loss == "lost":
+            kubernetes.start_node(host)
+        else:
+            kubernetes.kubectl("uncordon", host)
 
 
-def name(pod: dict[str, Any]) -> str:
-    found: str = pod["metadata"]["name"]
-    return found
+def succeeded(kubernetes: Kubernetes, job: str) -> int:
+    """Return how many pods of a job have finished."""
+    count: int = kubernetes.get("job", job)["status"].get("succeeded", 0)
+    return count
 
 
 def restarts(pod: dict[str, Any]) -> int:
     return sum(container["restartCount"] for container in pod["status"].get("containerStatuses", []))
+
+
+def logs(kubernetes: Kubernetes, *flags: str) -> str:
+    """Return what the first pod of the training has written."""
+    return kubernetes.kubectl("logs", *flags, kubernetes.pods("erprm-train")[0]["metadata"]["name"])
