@@ -203,8 +203,9 @@ class ServerClient:
             if error_answer is None:
                 try:
                     return read(value)
-                except ValueError as error:
-                    raise Failed(self.cleaned(f"invalid answer: {error}: {said}")) from None
+                except (ValueError, RecursionError) as error:
+                    fault = "nested too deeply" if isinstance(error, RecursionError) else error
+                    raise Failed(self.cleaned(f"invalid answer: {fault}: {said}")) from None
             status, said = error_answer
         reason = self.cleaned(f"status {status or response.status_code}: {said}").removesuffix(":")
         if status is not None and status < 500 and status not in OVERLOADED_STATUS:

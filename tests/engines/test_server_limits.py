@@ -128,6 +128,8 @@ ODD: dict[str, Any] = {
     "deep": b"[" * 100_000,
     "deep and closed": b"[" * 100_000 + b"]" * 100_000,
     "deep choices": {"choices": DEEP},
+    "a deep text": {"choices": [{"message": {"content": [{"type": "text", "text": DEEP}]}}]},
+    "deep reasoning": {"choices": [{"message": {"reasoning": DEEP, "content": "5"}}]},
     "choices of nothing": {"choices": [None, 3, "x", []]},
     "an error of all types": {"error": {"message": DEEP, "code": HUGE}},
     "no text": "\x1b[2J",
