@@ -18,6 +18,7 @@ from tests.cluster.policy import ENVIRONMENT, PIPELINES, has_rows, rows
 from tests.training.conftest import base, rows_file  # noqa: F401  # fixtures
 from tests.training.runs import assert_close, run
 
+LOSSES = ("lost", "drained")
 SHARDS, PODS = 6, 3  # of the training, so that one host is spare
 EPOCHS, LR = 30, 1e-4  # long enough to drain a host, and so gently that rounding stays small
 # What a manifest tells its user to change, and what machines without GPUs need.
@@ -25,9 +26,9 @@ OURS = {"IMAGE": IMAGE, "CLAIM": "data"}
 OF_SHARDS = OURS | {
     "completions: 16": f"completions: {SHARDS}",
     "parallelism: 16": "parallelism: 4",
-    'value: "16"': f'value: "{SHARDS}"',
-    "Qwen/Qwen2.5-Math-7B-Instruct": "tiny",
-    "math-chat": "tiny",
+    "(JOB_COMPLETION_INDEX)/16": f"(JOB_COMPLETION_INDEX)/{SHARDS}",
+    "MODEL": "tiny",
+    "TEMPLATE": "tiny",
 }
 OF_TRAINING = OURS | {
     "completions: 4": f"completions: {PODS}",
@@ -71,25 +72,29 @@ def applied(kubernetes: Kubernetes, name: str, changes: Mapping[str, str], data:
     kubernetes.kubectl("delete", "-f", "-", stdin=manifests)
 
 
-def test_shards_give_the_rows_of_one_machine_though_a_host_is_lost(
-    kubernetes: Kubernetes, problems: Path, labels_of_one_machine: list[bytes], tmp_path: Path
+@pytest.mark.parametrize("loss", LOSSES)
+def test_shards_give_the_rows_of_one_machine_though_a_host_is(
+    loss: str,
+    kubernetes: Kubernetes,
+    problems: Path,
+    labels_of_one_machine: list[bytes],
+    tmp_path: Path,
 ) -> None:
     shutil.copy(problems, tmp_path / "problems.jsonl")
-    made = tmp_path / "run"
     with applied(kubernetes, "kubernetes_shards.yaml", OF_SHARDS, tmp_path):
-        kubernetes.wait_until(lambda: has_rows(made / "solutions-2.jsonl"), interval_s=0.05)
-        lost = kubernetes.pods("erprm-shards")[2]["spec"]["nodeName"]
-        kubernetes.lose(lost)
-        assert not has_rows(made / "rollouts-2.jsonl")
+        kubernetes.wait_until(lambda: has_rows(tmp_path / "solutions-2.jsonl"), interval_s=0.05)
+        host = kubernetes.pods("erprm-shards")[2]["spec"]["nodeName"]
+        take_away(kubernetes, host, loss)
+        assert not has_rows(tmp_path / "rollouts-2.jsonl")
         kubernetes.wait_until(lambda: succeeded(kubernetes, "erprm-shards") == SHARDS)
-        assert kubernetes.pods("erprm-shards")[2]["spec"]["nodeName"] != lost
-        kubernetes.start_node(lost)
-    join = f"cat {made}/rollouts-*.jsonl | erprm label --eta 2 -o {tmp_path}/labels.jsonl"
-    subprocess.run(join, shell=True, env=os.environ | ENVIRONMENT, check=True)
+        assert kubernetes.pods("erprm-shards")[2]["spec"]["nodeName"] != host
+        bring_back(kubernetes, host, loss)
+    join = "cat rollouts-*.jsonl | erprm label --eta 2 -o labels.jsonl"
+    subprocess.run(join, shell=True, cwd=tmp_path, env=os.environ | ENVIRONMENT, check=True)
     assert rows(tmp_path / "labels.jsonl") == labels_of_one_machine
 
 
-@pytest.mark.parametrize("loss", ["lost", "drained"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_a_job_trains_as_one_process_though_a_host_is(
     loss: str,
     kubernetes: Kubernetes,
@@ -104,10 +109,7 @@ def test_a_job_trains_as_one_process_though_a_host_is(
         kubernetes.wait_until(lambda: bool(checkpoints(run_folder(tmp_path / "prm"))), interval_s=0.005)
         host = kubernetes.pods("erprm-train")[PODS - 1]["spec"]["nodeName"]
         before = time.monotonic()
-        if loss == "lost":
-            kubernetes.lose(host)
-        else:
-            kubernetes.kubectl("drain", host, "--ignore-daemonsets", "--delete-emptydir-data")
+        take_away(kubernetes, host, loss)
         assert not (tmp_path / "prm").exists()
 
         kubernetes.wait_until(lambda: bool(restarts(kubernetes.pods("erprm-train")[0])))
@@ -121,10 +123,21 @@ def test_a_job_trains_as_one_process_though_a_host_is(
         assert host not in {pod["spec"]["nodeName"] for pod in pods.values()}
         assert "continuing from" in logs(kubernetes)
         assert_close(tmp_path / "prm", of_one_process)
-        if loss == "lost":
-            kubernetes.start_node(host)
-        else:
-            kubernetes.kubectl("uncordon", host)
+        bring_back(kubernetes, host, loss)
+
+
+def take_away(kubernetes: Kubernetes, host: str, loss: str) -> None:
+    if loss == "lost":
+        kubernetes.lose(host)
+    else:
+        kubernetes.kubectl("drain", host, "--ignore-daemonsets", "--delete-emptydir-data")
+
+
+def bring_back(kubernetes: Kubernetes, host: str, loss: str) -> None:
+    if loss == "lost":
+        kubernetes.start_node(host)
+    else:
+        kubernetes.kubectl("uncordon", host)
 
 
 def succeeded(kubernetes: Kubernetes, job: str) -> int:
