@@ -22,6 +22,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from typer.testing import CliRunner
 
@@ -61,6 +62,7 @@ _QWEN2 = _7B | {
     "num_key_value_heads": 4,
     "max_position_embeddings": 4096,
 }
+WITH_HEAD = "Qwen/Qwen2.5-Math-PRM-7B"  # of two layers
 CONFIGS: dict[str, Row] = {
     "meta-math/MetaMath-Mistral-7B": _8B
     | {
@@ -72,7 +74,7 @@ CONFIGS: dict[str, Row] = {
     "meta-llama/Llama-3.1-8B": _8B
     | {"model_type": "llama", "vocab_size": 128256, "max_position_embeddings": 131072},
     "Qwen/Qwen2.5-Math-7B-Instruct": _QWEN2,
-    "Qwen/Qwen2.5-Math-PRM-7B": _QWEN2,
+    WITH_HEAD: _QWEN2,
     "Qwen/Qwen3-8B": _8B
     | {
         "model_type": "qwen3",
@@ -102,7 +104,7 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
     "meta-math/MetaMath-Mistral-7B": real_tokenizers.mistral,
     "meta-llama/Llama-3.1-8B": lambda: real_tokenizers.published("llama3_1"),
     "Qwen/Qwen2.5-Math-7B-Instruct": lambda: real_tokenizers.published("qwen2_5"),
-    "Qwen/Qwen2.5-Math-PRM-7B": _qwen_prm_tokenizer,
+    WITH_HEAD: _qwen_prm_tokenizer,
     "Qwen/Qwen3-8B": lambda: real_tokenizers.published("qwen3"),
 }
 
@@ -247,7 +249,11 @@ def write_model(folder: Path, name: str, tiny: bool = False) -> None:
     settings = CONFIGS[name] | (TINY | {"head_dim": 8} if tiny else {})
     config = AutoConfig.for_model(**settings)
     if tiny:
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        model = AutoModelForCausalLM.from_config(config)
+        if name == WITH_HEAD:
+            width = config.hidden_size
+            model.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+        model.save_pretrained(folder)
     else:
         config.save_pretrained(folder)
     TOKENIZERS[name]().save_pretrained(folder)
