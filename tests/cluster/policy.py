@@ -14,6 +14,11 @@ ENVIRONMENT = {
     "ERPRM_SAMPLE_MAX_TOKENS": "160",
     "ERPRM_ROLLOUT_MAX_TOKENS": "160",
 }
+VLLM_ON_CPU = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_NO_USAGE_STATS": "1",
+}
 ON_ONE_MACHINE = """
 erprm sample "$1" -m tiny -t tiny -n 15 -o solutions.jsonl
 erprm rollout solutions.jsonl -m tiny -t tiny -k 16 -o rollouts.jsonl

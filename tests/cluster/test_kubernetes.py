@@ -62,7 +62,7 @@ def of_one_process(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def applied(kubernetes: Kubernetes, name: str, changes: Mapping[str, str], data: Path) -> Iterator[None]:
     """Apply a shipped manifest with `changes`, whose volume is the folder `data`; delete it in the end."""
-    comments, first, text = (PIPELINES / name).read_text().partition("apiVersion")
+    _, first, text = (PIPELINES / name).read_text().partition("apiVersion")
     for shipped, ours in changes.items():
         assert shipped in text
         text = text.replace(shipped, ours)

